@@ -1,0 +1,94 @@
+"""What a loader hands to the model: the contract between `pipelines` and `selfie_model`.
+
+Words: a *context* patch is seen by the encoder, a *target* patch is to be put back into its hole; the other
+targets of the same image are its *distractors*.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatchBatch:
+    """Patches of B images, context first, so that the patch network takes them all in one call.
+
+    Attributes:
+        patches: [B, N, p, p, 3]; uint8 in 0..255, or floats already normalised. The first `context_count` are what
+            the encoder sees, the rest are the targets. With masking `skip` the encoder sees the context patches
+            only; with `zero` it sees the full grid (`context_count` = G) and the hidden patches are holes.
+        position: [B, N] int64, the row-major cell of each patch in the grid, 0..G-1.
+        context_count: how many of the N patches the encoder sees.
+        mask: [B, G] bool over the grid, True = hidden from the encoder.
+        sample_id: [B] int64.
+        image: [B, H, W, 3], the whole image with its hidden patches blanked; None unless asked for.
+    """
+
+    patches: Tensor
+    position: Tensor
+    context_count: int
+    mask: Tensor
+    sample_id: Tensor
+    image: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.patches.shape[0]
+
+    @property
+    def context(self) -> Tensor:
+        """[B, context_count, p, p, 3], a view."""
+        return self.patches[:, : self.context_count]
+
+    @property
+    def target(self) -> Tensor:
+        """[B, N - context_count, p, p, 3], a view."""
+        return self.patches[:, self.context_count :]
+
+    @property
+    def context_position(self) -> Tensor:
+        """[B, context_count] int64, a view."""
+        return self.position[:, : self.context_count]
+
+    @property
+    def target_position(self) -> Tensor:
+        """[B, N - context_count] int64, a view."""
+        return self.position[:, self.context_count :]
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "PatchBatch":
+        """Returns the batch on `device`; tensors already there are not copied."""
+        return replace(
+            self,
+            patches=self.patches.to(device, non_blocking=non_blocking),
+            position=self.position.to(device, non_blocking=non_blocking),
+            mask=self.mask.to(device, non_blocking=non_blocking),
+            sample_id=self.sample_id.to(device, non_blocking=non_blocking),
+            image=None if self.image is None else self.image.to(device, non_blocking=non_blocking),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageBatch:
+    """B whole images.
+
+    Attributes:
+        image: [B, H, W, 3]; uint8 in 0..255, or floats already normalised. Channels last.
+        label: [B] int64; -1 where there is none, and for padding.
+        sample_id: [B] int64; -1 for padding, which is never counted.
+    """
+
+    image: Tensor
+    label: Tensor
+    sample_id: Tensor
+
+    def __len__(self) -> int:
+        return self.image.shape[0]
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "ImageBatch":
+        """Returns the batch on `device`; tensors already there are not copied."""
+        return replace(
+            self,
+            image=self.image.to(device, non_blocking=non_blocking),
+            label=self.label.to(device, non_blocking=non_blocking),
+            sample_id=self.sample_id.to(device, non_blocking=non_blocking),
+        )
