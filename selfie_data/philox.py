@@ -61,9 +61,7 @@ def philox4x32(counter: tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike], key: 
     return np.stack((x0, x1, x2, x3), axis=-1).astype(np.uint32)
 
 
-def draw_words(
-    seed: int, epoch: int, sample_id: ArrayLike, purpose: Purpose, blocks: int = 1
-) -> NDArray[np.uint32]:
+def draw_words(seed: int, epoch: int, sample_id: ArrayLike, purpose: Purpose, blocks: int = 1) -> NDArray[np.uint32]:
     """Returns `4 * blocks` random words for every sample: a pure function of its arguments.
 
     The counter is (id mod 2**32, id div 2**32, epoch, purpose * 2**16 + block).
