@@ -14,7 +14,7 @@ class ImageError(SourceError):
 
 
 class BuildError(SelfieDataError):
-    """A build cannot start or go on: other options in the same folder, another build at work, no space, an I/O error."""
+    """A build cannot start or go on: other options or another build in the folder, no space, an I/O error."""
 
 
 class DatasetError(SelfieDataError):

@@ -1,7 +1,8 @@
 """A keyed bijection over [0, size): shuffles any number of things in O(1) memory.
 
-A position is written as two digits (left, right) and sent through a Feistel network that adds modulo `a` and `b`, where a·b >= size. What lands outside [0, size) is sent through again
-("cycle walking"); a·b exceeds `size` by less than `a`, so almost nothing does.
+A position is written as two digits (left, right) and sent through a Feistel network that adds modulo `a` and `b`, where
+a·b >= size. What lands outside [0, size) is sent through again ("cycle walking"); a·b exceeds `size` by less than `a`,
+so almost nothing does.
 
     position = left * b + right        left in [0, a), right in [0, b)
     even round:  left  = (left  + F(right)) mod a
@@ -66,7 +67,7 @@ class Permutation:
 
     def _walk(self, values: ArrayLike, step: Callable[[Words], Words]) -> NDArray[np.int64]:
         start = np.asarray(values)
-        if start.size and not (0 <= int(start.min()) and int(start.max()) < self.size):
+        if start.size and (start.min() < 0 or start.max() >= self.size):
             raise IndexError(f"positions must be in [0, {self.size}), got {start.min()} to {start.max()}")
         flat = step(start.reshape(-1).astype(np.uint64))
         while (outside := np.flatnonzero(flat >= np.uint64(self.size))).size:
@@ -91,7 +92,7 @@ class Permutation:
 
 
 def _round_function(half: Words, key: NDArray[np.uint32], modulus: np.uint64) -> Words:
-    """Hashes 32-bit halves to [0, modulus): the finaliser of MurmurHash3 with a keyed multiplier, then multiply and shift."""
+    """Hashes 32-bit halves to [0, modulus): MurmurHash3's finaliser, keyed, then a multiply and a shift."""
     word = half.astype(np.uint32) ^ key[0]
     word ^= word >> np.uint32(16)
     word *= key[1] | np.uint32(1)
@@ -103,5 +104,6 @@ def _round_function(half: Words, key: NDArray[np.uint32], modulus: np.uint64) ->
 
 
 def _add(left: Words, right: Words, modulus: np.uint64) -> Words:
-    total = left + right
-    return np.where(total >= modulus, total - modulus, total)
+    total: Words = left + right
+    total -= modulus * (total >= modulus)
+    return total
