@@ -1,0 +1,100 @@
+"""Where images come from: one file a layout. `open_source` is the only way in."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+from selfie_data.errors import SourceError
+from selfie_data.sample import Source
+
+KINDS = ("cifar10", "cifar100", "imagenet32", "imagenet", "folder", "parquet", "tar", "synthetic")
+SPLITS = ("train", "val", "test")
+_MODULES = {"cifar10": "cifar", "cifar100": "cifar"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceOptions:
+    """Everything a layout may need to know; which layouts use what is said in `open_source`."""
+
+    split: str = "train"
+    labels: str = "fine"
+    subtree: str | None = None
+    table: Path | None = None
+    synsets: Path | None = None
+    ground_truth: Path | None = None
+    devkit: Path | None = None
+    classes: tuple[str, ...] | None = None
+    limit: int | None = None
+    size: int = 32
+    seed: int = 0
+    checksum: bool | None = None
+
+
+def open_source(
+    kind: str,
+    root: Path | str | None = None,
+    *,
+    split: str = "train",
+    labels: str = "fine",
+    subtree: str | None = None,
+    table: Path | str | None = None,
+    synsets: Path | str | None = None,
+    ground_truth: Path | str | None = None,
+    devkit: Path | str | None = None,
+    classes: Sequence[str] | None = None,
+    limit: int | None = None,
+    size: int = 32,
+    seed: int = 0,
+    checksum: bool | None = None,
+) -> Source:
+    """Opens a source of images; decodes nothing.
+
+    Args:
+        kind: one of `KINDS`.
+        root: the archive or folder; for `tar` also a brace list or a URL; None for `synthetic` only.
+        split: train, val or test. Folders and tars have no splits: `subtree` picks a part.
+        labels: cifar100: fine (100 classes) or coarse (20). Parquet: which label column if there are two.
+        subtree: folder, tar: only what lies below this path, such as cifar10/train.
+        table: folder: a CSV or TSV of path,label that says which images there are and their labels.
+        synsets: imagenet validation: a file of one WNID a line, in the order of the images' names.
+        ground_truth: imagenet validation: the official file of one ILSVRC2012 id a line.
+        devkit: imagenet validation: what maps those ids to WNIDs: the devkit's folder or archive, its `meta.mat`, or
+            lines of "id WNID".
+        classes: class names to use (another build's); a class that is not among them is refused.
+        limit, size, seed: synthetic: how many pictures, their side in pixels, and the seed.
+        checksum: compare an official archive with its published MD5: None: up to 1 GiB, True: always, False: never.
+
+    Raises:
+        SourceError: no such thing there, or it is not what `kind` says.
+        ValueError: an argument out of range.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"a source is one of {', '.join(KINDS)}, got {kind!r}")
+    if split not in SPLITS:
+        raise ValueError(f"a split is one of {', '.join(SPLITS)}, got {split!r}")
+    if labels not in ("fine", "coarse"):
+        raise ValueError(f"labels are fine or coarse, got {labels!r}")
+    options = SourceOptions(
+        split=split,
+        labels=labels,
+        subtree=subtree,
+        table=_path(table),
+        synsets=_path(synsets),
+        ground_truth=_path(ground_truth),
+        devkit=_path(devkit),
+        classes=None if classes is None else tuple(classes),
+        limit=limit,
+        size=size,
+        seed=seed,
+        checksum=checksum,
+    )
+    if root is None and kind != "synthetic":
+        raise SourceError(f"the source {kind} needs --root: the archive or folder to read")
+    module = import_module(f"selfie_data.sources.{_MODULES.get(kind, kind)}")
+    return cast(Source, module.open_images(kind, "" if root is None else root, options))
+
+
+def _path(value: Path | str | None) -> Path | None:
+    return None if value is None else Path(value)

@@ -1,0 +1,88 @@
+"""What a source of images is: the contract between `selfie_data.sources` and the build.
+
+A source knows how many images it has and their labels, and reads any of them by index. Sources that can only be read
+from front to back (gzip, pickles, npz, parquet, remote shards) are spooled once into a directory first; what `spool`
+returns reads at random.
+
+    source = open_source("cifar10", "cifar-10-python.tar.gz")     # cheap: nothing is decoded yet
+    source = source.spool(directory, progress)                    # at once for sources read in place
+    image = source.read(17)                                       # bytes of a file, or uint8 [H, W, 3]
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes done, bytes expected); the second is an estimate and may be exceeded, 0 if unknown."""
+
+
+class SourceImage(NamedTuple):
+    """One image as the source has it.
+
+    Attributes:
+        name: where it came from, for reports: printable, one line, no host path.
+        data: the bytes of an image file, or decoded pixels, uint8 [H, W, 3], read-only.
+    """
+
+    name: str
+    data: bytes | NDArray[np.uint8]
+
+
+class Source(Protocol):
+    """Images in a fixed order (sorted by name), with labels. Picklable: files are opened when first read, a process.
+
+    `read` may be called from several threads and, after pickling or forking, from several processes.
+    """
+
+    @property
+    def kind(self) -> str:
+        """The name `open_source` knows it by."""
+
+    @property
+    def description(self) -> Mapping[str, Json]:
+        """What goes into the manifest: kind, split, options, file names without directories, sizes; no host path."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of the source's names, sizes and times of change: tells another source from this on resume.
+
+        Times are in it, so it stays out of every output.
+        """
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Sorted; () when nothing is labelled. Sequential sources read everything once for it unless spooled."""
+
+    @property
+    def labels(self) -> NDArray[np.int32]:
+        """int32 [N], read-only: positions in `class_names`, -1 for none. As costly as `class_names`."""
+
+    @property
+    def spool_bytes(self) -> int:
+        """Bytes `spool` will write, 0 for sources read in place; an estimate for gzip and remote shards."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> SourceImage:
+        """Returns image `index`, 0 <= index < len(self).
+
+        Raises:
+            ImageError: this image cannot be used (empty, unreadable, too large).
+            SourceError: the source itself is truncated, gone or changed.
+        """
+
+    def spool(self, directory: Path, progress: Progress | None = None) -> "Source":
+        """Returns a source that reads at random; itself if it does already.
+
+        What is in `directory` from an earlier call that was cut short is checked and used.
+
+        Raises:
+            SourceError: the source is damaged or is not what it claims to be.
+            BuildError: `directory` cannot be written.
+        """
