@@ -1,0 +1,92 @@
+"""The grid of patches: which pixels of an image are which cell, and how many cells are context and targets.
+
+Cells are numbered row by row. A 32 px image of 8 px patches has 16 cells, a 224 px image of 32 px patches has 49:
+
+     0  1  2  3        cell = row * side + column
+     4  5  6  7        cell 6 = pixels [8:16, 16:24]
+     8  9 10 11
+    12 13 14 15
+
+Source: Trinh, Luong, Le, "Selfie: Self-supervised Pretraining for Image Embedding", arXiv 1906.02940, section 3.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SMALL_IMAGE = 64  # up to this size a patch is 8 px, above it 32 px: the paper's two settings
+_SMALL_PATCH = 8
+_LARGE_PATCH = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """A square image cut into square patches.
+
+    Attributes:
+        image_size: height and width of the image, pixels.
+        patch_size: height and width of a patch, pixels; divides `image_size`.
+    """
+
+    image_size: int
+    patch_size: int
+
+    def __post_init__(self) -> None:
+        if self.image_size < 1 or self.patch_size < 1 or self.image_size % self.patch_size:
+            raise ValueError(
+                f"the patch size must divide the image size, got patches of {self.patch_size} px "
+                f"in images of {self.image_size} px"
+            )
+
+    @property
+    def side(self) -> int:
+        """Cells in a row, and in a column."""
+        return self.image_size // self.patch_size
+
+    @property
+    def cells(self) -> int:
+        """Cells of the whole grid, G."""
+        return self.side * self.side
+
+
+def default_patch_size(image_size: int) -> int:
+    """Returns the paper's patch size: 8 px for images up to 64 px, 32 px for larger ones."""
+    return _SMALL_PATCH if image_size <= _SMALL_IMAGE else _LARGE_PATCH
+
+
+def default_split(cells: int) -> tuple[int, int]:
+    """Returns (context, target), the numbers of patches: a quarter are targets, rounded down; 12/4 and 37/12."""
+    target = cells // 4
+    return cells - target, target
+
+
+def patchify(images: NDArray[Any], patch_size: int) -> NDArray[Any]:
+    """Cuts images into patches.
+
+    Args:
+        images: [B, S, S, C], any dtype, channels last.
+        patch_size: p, divides S.
+
+    Returns:
+        [B, G, p, p, C], cells in row order; a copy.
+    """
+    batch, height, width, channels = images.shape
+    if height != width:
+        raise ValueError(f"images must be square to be cut into a grid, got {height} x {width}")
+    side = Grid(image_size=height, patch_size=patch_size).side
+    tiles = images.reshape(batch, side, patch_size, side, patch_size, channels)
+    patches = tiles.transpose(0, 1, 3, 2, 4, 5)
+    return np.ascontiguousarray(patches).reshape(batch, side * side, patch_size, patch_size, channels)
+
+
+def unpatchify(patches: NDArray[Any]) -> NDArray[Any]:
+    """Puts all G patches of a grid back together: [B, G, p, p, C] -> [B, S, S, C]; the inverse of `patchify`."""
+    batch, cells, patch_size, _, channels = patches.shape
+    side = round(cells**0.5)
+    if side * side != cells:
+        raise ValueError(f"a whole grid has a square number of patches, got {cells}")
+    tiles = patches.reshape(batch, side, side, patch_size, patch_size, channels).transpose(0, 1, 3, 2, 4, 5)
+    size = side * patch_size
+    return np.ascontiguousarray(tiles).reshape(batch, size, size, channels)
