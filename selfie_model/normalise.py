@@ -1,0 +1,37 @@
+"""uint8 pixels to the floats that a network takes, on the device that computes.
+
+A byte a value crosses the bus instead of four; the arithmetic is that of the loaders' float output: x·scale + bias in
+float32. Scale and bias are buffers, so that a checkpoint knows what its weights expect.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Normalise(nn.Module):
+    """x·scale + bias a channel.
+
+    Attributes:
+        scale, bias: float32 [3]; until `set` is called they map 0..255 to -1..1.
+    """
+
+    scale: Tensor
+    bias: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.full((3,), 1 / 127.5))
+        self.register_buffer("bias", torch.full((3,), -1.0))
+
+    def set(self, scale: Sequence[float] | Tensor, bias: Sequence[float] | Tensor) -> None:
+        """Takes a data set's values, [3] each."""
+        self.scale.copy_(torch.as_tensor(scale, dtype=torch.float32))
+        self.bias.copy_(torch.as_tensor(bias, dtype=torch.float32))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Maps [..., 3] uint8 to normalised float32; floats are normalised already and are returned as they are."""
+        if pixels.dtype != torch.uint8:
+            return pixels
+        return torch.addcmul(self.bias, pixels.to(torch.float32), self.scale)
