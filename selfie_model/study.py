@@ -1,0 +1,172 @@
+"""The grid of a study: which runs there are, what each waits for, and how many machines share them.
+
+    pretrain ──────────────┐
+    tune/ARM-FRACTION/RATE ─┴→ (best rate on validation) → final/ARM-FRACTION/seed
+
+Each cell is a folder. A cell is finished when its `done.json` stands there, which is written last and atomically. A
+machine works on a cell while it holds the kernel's lock on the cell's `lock` file: the lock vanishes with the process,
+however that ends, so no claim is ever stale. On a shared file system (NFS 4, Lustre with `flock`, CephFS) the same
+folder serves any number of machines; where locks do not reach across machines, give each its own seeds or fractions
+and copy the cells' folders together afterwards.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+Arm = Literal["scratch", "selfie"]
+Stage = Literal["pretrain", "tune", "final"]
+DONE = "done.json"
+TUNING_SEED = 0  # the same whatever seeds a machine runs, so that all agree on the tuned rates
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One run of the study.
+
+    Attributes:
+        stage: `pretrain`, `tune` (measured on the validation split) or `final` (on the test set).
+        seed: of the initialisation, the order, the draws, and of the labelled subset.
+        arm: None for pretraining.
+        percent: labelled share, 0 < percent <= 100; None for pretraining.
+        rate: peak learning rate; None for pretraining (the preset's) and final (the tuned one).
+    """
+
+    stage: Stage
+    seed: int
+    arm: Arm | None = None
+    percent: float | None = None
+    rate: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Folder of the cell inside the study, e.g. `final/selfie-5/seed-0`."""
+        if self.stage == "pretrain":
+            return f"pretrain/seed-{self.seed}"
+        group = f"{self.arm}-{self.percent:g}"
+        last = f"seed-{self.seed}" if self.stage == "final" else f"rate-{self.rate:g}"
+        return f"{self.stage}/{group}/{last}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """The cells of a study.
+
+    Attributes:
+        percents: labelled shares in per cent, rising.
+        seeds: of the final cells.
+        rates: peak learning rates to try on validation; a single one is used as it is, without tuning.
+        arms: which arms to run.
+        pretrain_seeds: one pretraining a seed of this tuple; seed s is finetuned from number s mod their count.
+    """
+
+    percents: tuple[float, ...]
+    seeds: tuple[int, ...]
+    rates: tuple[float, ...]
+    arms: tuple[Arm, ...] = ("scratch", "selfie")
+    pretrain_seeds: tuple[int, ...] = (0,)
+
+    def __post_init__(self) -> None:
+        for name, values in (("percents", self.percents), ("seeds", self.seeds), ("rates", self.rates)):
+            if not values or len(set(values)) != len(values):
+                raise ValueError(f"{name} must be given and all different, got {values}")
+        if any(not 0 < percent <= 100 for percent in self.percents):
+            raise ValueError(f"labelled shares must be in (0, 100] per cent, got {self.percents}")
+        if any(not rate > 0 for rate in self.rates):
+            raise ValueError(f"learning rates must be positive, got {self.rates}")
+
+    def pretraining(self) -> list[Cell]:
+        """The pretraining cells; none if no arm needs one."""
+        return [Cell(stage="pretrain", seed=seed) for seed in self.pretrain_seeds] if "selfie" in self.arms else []
+
+    def pretraining_of(self, seed: int) -> Cell:
+        """The pretraining that finetuning with `seed` starts from."""
+        return Cell(stage="pretrain", seed=self.pretrain_seeds[seed % len(self.pretrain_seeds)])
+
+    def tuning(self, arm: Arm, percent: float) -> list[Cell]:
+        """The tuning cells of one column of one arm; none if there is only one rate."""
+        if len(self.rates) == 1:
+            return []
+        return [Cell(stage="tune", seed=TUNING_SEED, arm=arm, percent=percent, rate=rate) for rate in self.rates]
+
+    def cells(self) -> list[Cell]:
+        """Every cell, those that others wait for first; seeds outermost, so that a whole table fills up early."""
+        columns = [(arm, percent) for percent in self.percents for arm in self.arms]
+        tune = [cell for arm, percent in columns for cell in self.tuning(arm, percent)]
+        final = [
+            Cell(stage="final", seed=seed, arm=arm, percent=share) for seed in self.seeds for arm, share in columns
+        ]
+        return [*self.pretraining(), *tune, *final]
+
+    def waits_for(self, cell: Cell) -> list[Cell]:
+        """The cells that must be finished before `cell` can start."""
+        if cell.stage == "pretrain" or cell.arm is None or cell.percent is None:
+            return []
+        before = [self.pretraining_of(cell.seed)] if cell.arm == "selfie" else []
+        return before + (self.tuning(cell.arm, cell.percent) if cell.stage == "final" else [])
+
+
+@contextmanager
+def claim(folder: Path) -> Iterator[bool]:
+    """Yields whether this process now holds `folder`, until the block ends; never waits.
+
+    False means that another process works on it. Check afterwards whether the cell is finished: it may have been
+    finished between the look and the claim.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+    finally:
+        os.close(descriptor)
+
+
+def read_done(folder: Path) -> dict[str, Any] | None:
+    """Returns what a finished cell recorded; None if it is not finished.
+
+    Raises:
+        ValueError: if the record is not what this module writes.
+    """
+    path = folder / DONE
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it to run the cell again") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} must hold an object, got {type(record).__name__}; delete it to run the cell again")
+    return record
+
+
+def write_done(folder: Path, record: dict[str, Any]) -> None:
+    """Marks a cell as finished: atomically, after everything else of it."""
+    write_text(folder / DONE, json.dumps(record, indent=2, sort_keys=True) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file that is either the old or the new one, whole, whatever happens."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def best_rate(rates: Sequence[float], accuracies: Sequence[float]) -> float:
+    """Returns the rate of the highest validation accuracy, of equal ones the smallest."""
+    if not rates or len(rates) != len(accuracies):
+        raise ValueError(f"every rate needs one accuracy, got {len(rates)} rates and {len(accuracies)} accuracies")
+    return min(zip(rates, accuracies, strict=True), key=lambda pair: (-pair[1], pair[0]))[0]
