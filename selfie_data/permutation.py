@@ -100,7 +100,8 @@ def _round_function(half: Words, key: NDArray[np.uint32], modulus: np.uint64) ->
     word += key[2]
     word *= np.uint32(0xC2B2AE35)
     word ^= word >> np.uint32(16)
-    return (word.astype(np.uint64) * modulus) >> np.uint64(32)
+    product: Words = word.astype(np.uint64) * modulus
+    return product >> np.uint64(32)
 
 
 def _add(left: Words, right: Words, modulus: np.uint64) -> Words:
