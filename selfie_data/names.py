@@ -1,0 +1,69 @@
+"""Names of images: a compact table of them, what counts as an image, and how a name is shown.
+
+A million Python strings take 100 MB and are copied whenever a process forks; a table takes the names' own bytes.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+IMAGE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm")
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameTable:
+    """An immutable list of strings.
+
+    Attributes:
+        blob: all names, UTF-8 (bytes that are not are kept by surrogate escapes), without separators.
+        ends: int64 [N], where each name ends in `blob`.
+    """
+
+    blob: bytes
+    ends: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, names: Iterable[str]) -> Self:
+        encoded = [name.encode("utf-8", "surrogateescape") for name in names]
+        ends = np.cumsum(np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded)), dtype=np.int64)
+        return cls(blob=b"".join(encoded), ends=ends)
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, index: int) -> str:
+        start = int(self.ends[index - 1]) if index else 0
+        return self.blob[start : int(self.ends[index])].decode("utf-8", "surrogateescape")
+
+    def to_list(self) -> list[str]:
+        return [self[index] for index in range(len(self))]
+
+
+def suffix(name: str) -> str:
+    """Returns the lower-case suffix with its dot, "" if there is none."""
+    base = name[name.rfind("/") + 1 :]
+    dot = base.rfind(".")
+    return base[dot:].lower() if dot > 0 else ""
+
+
+def is_image(name: str) -> bool:
+    """Says whether a file's name is an image's; what is inside is found out when it is decoded."""
+    return suffix(name) in IMAGE_SUFFIXES
+
+
+def is_junk(name: str) -> bool:
+    """Says whether a file is what operating systems leave in folders and archives, some of it named like images."""
+    base = name[name.rfind("/") + 1 :]
+    return base.startswith("._") or base in (".DS_Store", "Thumbs.db", "desktop.ini") or "__MACOSX/" in name
+
+
+def printable(name: str) -> str:
+    """Returns a name as one line that any terminal and any JSON file can hold."""
+    if name.isprintable():
+        return name
+    return name.encode("utf-8", "backslashreplace").decode("utf-8").encode("unicode_escape").decode("ascii")

@@ -1,0 +1,177 @@
+"""CIFAR-10 and CIFAR-100: the official archives, python and binary versions, packed (`.tar.gz`, `.tar`) or unpacked.
+
+    python    data_batch_1 … 5, test_batch, batches.meta           train, test, meta
+    binary    data_batch_1.bin … 5, test_batch.bin,                train.bin, test.bin,
+              batches.meta.txt: label, 3072 bytes a record         {fine,coarse}_label_names.txt: coarse, fine, 3072
+
+Images are in the order of the batches' names. The binary version needs no pickle. Class index = position in the
+sorted class names, which for CIFAR-10 and CIFAR-100 equals the official numbering (mapped by name all the same).
+Source: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009, and its download page.
+"""
+
+import logging
+import re
+from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfie_data.archives import Entry, list_entries, unpacked_bytes
+from selfie_data.checksums import check_official
+from selfie_data.errors import SourceError
+from selfie_data.labels import label_by_code
+from selfie_data.locate import layout_root
+from selfie_data.pickles import load_pickle, text, text_keys
+from selfie_data.pixels import check_rows, integer_labels, interleaved_pieces
+from selfie_data.sample import Json, Source
+from selfie_data.sequential import Resolved, SequentialSource, describe, facts_of, fingerprint_of
+from selfie_data.sources import SourceOptions
+from selfie_data.spool import Part, Rows
+
+_log = logging.getLogger(__name__)
+_ROW = 3072
+_RECORDS_AT_ONCE = 4096
+_MAX_META = 1 << 20
+_TRAIN_BATCHES = {"cifar10": 5, "cifar100": 1}
+_ARCHIVES = {"cifar10": "cifar-10-*", "cifar100": "cifar-100-*"}
+_BATCHES = {
+    ("cifar10", "train"): re.compile(r"data_batch_\d+(\.bin)?"),
+    ("cifar10", "test"): re.compile(r"test_batch(\.bin)?"),
+    ("cifar100", "train"): re.compile(r"train(\.bin)?"),
+    ("cifar100", "test"): re.compile(r"test(\.bin)?"),
+}
+_META = {
+    "cifar10": {"batches.meta", "batches.meta.txt"},
+    "cifar100": {"meta", "fine_label_names.txt", "coarse_label_names.txt"},
+}
+
+
+def open_images(kind: str, root: Path | str, options: SourceOptions) -> Source:
+    """Opens `kind` = cifar10 or cifar100; see `selfie_data.sources.open_source`."""
+    if options.split == "val":
+        raise SourceError(f"{kind} has train and test only; `selfie-data split` takes a validation part out of train")
+    labels = options.labels if kind == "cifar100" else "fine"
+    if options.labels == "coarse" and kind == "cifar10":
+        raise SourceError("cifar10 has no coarse labels: --labels coarse is for cifar100")
+    batch = _BATCHES[kind, options.split]
+    path = layout_root(
+        root, kind, wanted=lambda name: batch.fullmatch(name) is not None, archives=_is_archive(_ARCHIVES[kind])
+    )
+    files = [path] if path.is_file() else [file for file in sorted(path.iterdir()) if _belongs(file.name, kind, batch)]
+    if path.is_file():
+        check_official(path, checksum=options.checksum)
+    names = _class_names(path, kind, labels)
+    chosen: dict[str, Json] = {"split": options.split, "labels": labels if kind == "cifar100" else None}
+    return SequentialSource(
+        kind=kind,
+        description=describe(kind, chosen, files),
+        fingerprint=fingerprint_of(kind, chosen, facts_of(files), options.classes),
+        layout=_Cifar(path=path, kind=kind, split=options.split, labels=labels, names=names, classes=options.classes),
+        spool_bytes=sum(unpacked_bytes(file) for file in files),
+    )
+
+
+def _is_archive(pattern: str) -> Callable[[str], bool]:
+    return lambda name: fnmatch(name, pattern) and name.endswith((".tar.gz", ".tgz", ".tar"))
+
+
+def _belongs(name: str, kind: str, batch: re.Pattern[str]) -> bool:
+    return name in _META[kind] or batch.fullmatch(name) is not None
+
+
+def _class_names(path: Path, kind: str, labels: str) -> list[str]:
+    """Returns the class names in the order of the official numbering."""
+    key = "label_names" if kind == "cifar10" else f"{labels}_label_names"
+    text_file = "batches.meta.txt" if kind == "cifar10" else f"{key}.txt"
+    for entry in list_entries(path, lambda name: name in ({"meta", "batches.meta"} & _META[kind]) | {text_file}):
+        where = f"{path.name}: {entry.name.rpartition('/')[2]}" if path.is_file() else entry.name
+        if entry.size > _MAX_META:
+            raise SourceError(f"{where} is no list of class names: it has {entry.size} bytes")
+        if entry.name.endswith(".txt"):
+            names = entry.stream.read().decode("utf-8", "replace").split()
+        else:
+            listed = text_keys(load_pickle(entry.stream, entry.size, label=where), label=where).get(key)
+            names = [text(name) for name in listed] if isinstance(listed, list) else []
+        if not names:
+            raise SourceError(f"{where} holds no class names")
+        return names
+    raise SourceError(f"{path.name} holds no {' or '.join(sorted(_META[kind]))}: the class names are missing")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cifar:
+    """See `selfie_data.sequential.Layout`."""
+
+    path: Path
+    kind: str
+    split: str
+    labels: str
+    names: list[str]
+    classes: tuple[str, ...] | None
+    pixels: bool = True
+
+    def parts(self, done: Container[str]) -> Iterator[Part]:
+        batch = _BATCHES[self.kind, self.split]
+        found = []
+        for entry in list_entries(self.path, lambda name: batch.fullmatch(name) is not None):
+            key = entry.name.rpartition("/")[2]
+            found.append(key.removesuffix(".bin"))
+            if key not in done:
+                yield self._binary(entry, key) if key.endswith(".bin") else self._python(entry, key)
+        self._check_batches(found)
+
+    def _check_batches(self, found: list[str]) -> None:
+        expected = _TRAIN_BATCHES[self.kind] if self.split == "train" else 1
+        if not found:
+            raise SourceError(f"{self.path.name} holds no {self.split} batch of {self.kind}")
+        if len(set(found)) < len(found):
+            raise SourceError(f"{self.path.name} holds python and binary batches; --root must name one version")
+        if len(found) != expected:
+            _log.warning("%s has %d %s batches, the official data %d", self.kind, len(found), self.split, expected)
+
+    def _python(self, entry: Entry, key: str) -> Part:
+        batch = text_keys(load_pickle(entry.stream, entry.size, label=key), label=key)
+        rows = check_rows(batch.get("data"), label=key)
+        if rows.shape[1] != _ROW:
+            raise SourceError(f"{key}: images must be 32x32, got rows of {rows.shape[1]} bytes")
+        codes = batch.get("labels" if self.kind == "cifar10" else f"{self.labels}_labels")
+        return _part(key, integer_labels(codes, len(rows), label=key), interleaved_pieces(rows))
+
+    def _binary(self, entry: Entry, key: str) -> Part:
+        label_bytes = 1 if self.kind == "cifar10" else 2
+        record = label_bytes + _ROW
+        if entry.size % record or not entry.size:
+            raise SourceError(f"{key} is truncated: {entry.size} bytes are no whole number of {record}-byte records")
+        records = np.empty((entry.size // record, record), dtype=np.uint8)
+        _fill(entry.stream, records, key)
+        column = 0 if self.kind == "cifar10" or self.labels == "coarse" else 1
+        codes = records[:, column].astype(np.int64)
+        return _part(key, codes, interleaved_pieces(records[:, label_bytes:]))
+
+    def resolve(self, rows: Rows) -> Resolved:
+        labelled = label_by_code(rows.labels.astype(np.int64), self.names, self.classes)
+        return Resolved(np.arange(len(rows.names)), labelled)
+
+
+def _fill(stream: BinaryIO, records: NDArray[np.uint8], label: str) -> None:
+    for start in range(0, len(records), _RECORDS_AT_ONCE):
+        piece = records[start : start + _RECORDS_AT_ONCE]
+        data = stream.read(piece.nbytes)
+        if len(data) < piece.nbytes:
+            raise SourceError(f"{label} is truncated")
+        piece[:] = np.frombuffer(data, dtype=np.uint8).reshape(piece.shape)
+
+
+def _part(key: str, codes: NDArray[np.int64], payload: Iterator[NDArray[np.uint8]]) -> Part:
+    count = len(codes)
+    return Part(
+        key=key,
+        names=[f"{key}/{number:05d}" for number in range(count)],
+        labels=codes,
+        lengths=np.full(count, _ROW, dtype=np.int64),
+        payload=payload,
+    )
