@@ -1,0 +1,117 @@
+"""The parent's side of `benchmarks.peers.serve`: one process group a system, stopped while others are measured."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.record import ROOT
+from benchmarks.systems import System
+from benchmarks.work import Task
+
+START_LIMIT_S = 900  # the first start converts the data
+ANSWER_LIMIT_S = 120
+
+
+class Unavailable(Exception):
+    """The system cannot run here; the message is the reason, one line."""
+
+
+class Child:
+    """A running system. `ready` is what it said when it was; between calls its whole process group is stopped."""
+
+    def __init__(self, system: System, task: Task) -> None:
+        self.system = system
+        self.task = system.task(task)
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        self._process = subprocess.Popen(
+            [str(interpreter(system.environment)), "-W", "ignore", "-m", "benchmarks.peers.serve", system.module],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=_environment(),
+            start_new_session=True,
+        )
+        try:
+            self._send(self.task.to_json())
+            answer = self._receive(START_LIMIT_S)
+            if "skip" in answer:
+                raise Unavailable(answer["skip"])
+        except Unavailable:
+            self.close()
+            raise
+        self.ready: dict[str, Any] = answer["ready"]
+        self._signal(signal.SIGSTOP)
+
+    def ask(self, **command: object) -> dict[str, Any]:
+        """Sends one command and returns its answer."""
+        self._signal(signal.SIGCONT)
+        self._send(json.dumps(command))
+        answer = self._receive(ANSWER_LIMIT_S)
+        self._signal(signal.SIGSTOP)
+        return answer
+
+    def measure(self, seconds: float, settle: float) -> dict[str, float]:
+        """Images and seconds of one window."""
+        return self.ask(do="measure", seconds=seconds, settle=settle)
+
+    def close(self) -> None:
+        """Ends the whole process group."""
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
+            if stream:
+                stream.close()
+
+    def _signal(self, number: int) -> None:
+        try:
+            os.killpg(self._process.pid, number)
+        except ProcessLookupError:
+            return
+
+    def _send(self, line: str) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise Unavailable(self._last_error()) from None
+
+    def _receive(self, limit_s: float) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        readable, _, _ = select.select([self._process.stdout], [], [], limit_s)
+        if not readable:
+            raise Unavailable(f"no answer in {limit_s:.0f} s")
+        line = self._process.stdout.readline()
+        if not line:
+            raise Unavailable(self._last_error())
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _last_error(self) -> str:
+        self._process.wait(timeout=10)
+        self._errors.seek(0)
+        lines = [line for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
+        said = lines[-1].strip() if lines else "nothing"
+        return f"ended with code {self._process.returncode}: {said}".replace(str(Path.home()), "~")
+
+
+def interpreter(environment: str) -> Path:
+    """The Python of an environment: `.bench-env` for peers; for our own, the one that runs this."""
+    if environment == "main":
+        return Path(sys.executable)
+    path = ROOT / ".bench-env" / "bin" / "python"
+    if not path.exists():
+        raise Unavailable("no .bench-env: run `make bench-env`")
+    return path
+
+
+def _environment() -> dict[str, str]:
+    """The caller's, with libraries kept from starting a thread a core in every worker."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "TOKENIZERS_PARALLELISM": "false"}

@@ -1,0 +1,90 @@
+"""Our own datasets of the benchmarks' material: shards and, at 32 px, the pixel store. Built once, kept."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.material import Packed, load
+from benchmarks.work import Task
+from selfie_data.sample import Source, SourceImage
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedSource:
+    """A packed material as a source that `build_shards` can read by index."""
+
+    folder: Path
+    pixels: bool = False
+    kind: str = "benchmark"
+    spool_bytes: int = 0
+
+    @cached_property
+    def packed(self) -> Packed:
+        """Mapped when first asked for, in each process anew."""
+        return load(self.folder)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What goes into the manifest."""
+        return {"kind": self.kind, "material": self.folder.name, "about": self.packed.description}
+
+    @property
+    def fingerprint(self) -> str:
+        """Good enough for material that only this benchmark writes."""
+        return f"{self.folder.name}:{len(self.packed)}:{self.packed.data.size}"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Numbers, wide enough that sorting keeps their order."""
+        return tuple(f"{number:04d}" for number in range(int(self.packed.label.max()) + 1))
+
+    @property
+    def labels(self) -> NDArray[np.int32]:
+        """int32 [N]."""
+        return self.packed.label
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "packed"}
+
+    def read(self, index: int) -> SourceImage:
+        """The stored bytes, or the pixels of a raw image [H, W, 3]."""
+        payload = self.packed.payload(index)
+        if self.pixels:
+            height, width = int(self.packed.height[index]), int(self.packed.width[index])
+            return SourceImage(name=f"{index}", data=np.array(payload).reshape(height, width, 3))
+        return SourceImage(name=f"{index}.jpg", data=payload.tobytes())
+
+    def spool(self, directory: Path, progress: object = None) -> Source:
+        """Random access already: nothing to do."""
+        del directory, progress
+        return self
+
+
+def shards(task: Task) -> Path:
+    """The shards of the task's material; JPEGs are kept byte for byte, pixels raw."""
+    from selfie_data.build import BuildOptions, build_shards
+
+    target = task.converted("selfie")
+    if not (target / "manifest.json").exists():
+        encoding = "keep" if task.encoded else "raw"
+        options = BuildOptions(size=task.image_size, encoding=encoding, resize_shorter=0 if task.crops else None)
+        source = PackedSource(folder=task.source, pixels=not task.encoded)
+        build_shards(source, target, options, workers=task.threads)
+    return target
+
+
+def store(task: Task) -> Path:
+    """The pixel store of the task's shards."""
+    from selfie_data.store import export_store
+
+    target = task.converted("store.zarr")
+    if not target.exists():
+        export_store(shards(task), target)
+    return target

@@ -1,0 +1,125 @@
+"""FFCV: its own file, its fused decoders, its flip, and one compiled operation that cuts (and normalises) patches.
+
+Source: docs.ffcv.io (RGBImageField, RandomResizedCropRGBImageDecoder, custom transforms, OrderOption.RANDOM with
+`os_cache=True`). FFCV stores JPEGs that it encodes itself (quality 90, from the decoded pixels), decodes them with
+libjpeg-turbo's fast DCT, and resizes with OpenCV's area filter: between antialiased and not.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import ffcv.fields.decoders as decoders
+import numpy as np
+import torch
+from ffcv.fields import RGBImageField
+from ffcv.loader import Loader, OrderOption
+from ffcv.pipeline.allocation_query import AllocationQuery
+from ffcv.pipeline.compiler import Compiler
+from ffcv.pipeline.operation import Operation
+from ffcv.transforms import RandomHorizontalFlip, ToTensor
+from ffcv.writer import DatasetWriter
+
+from benchmarks.material import Packed, load
+from benchmarks.peers.cut import decoder
+from benchmarks.work import MEAN, STD, Task
+
+PACKAGES = ("ffcv", "numba", "opencv-python-headless", "torch", "numpy")
+SETTINGS = {
+    "workers": "one thread a core",
+    "order": "RANDOM",
+    "os_cache": True,
+    "resize": "OpenCV INTER_AREA",
+    "decode": "TJFLAG_FASTDCT",
+    "cut": "one compiled operation",
+}
+
+
+class _Pixels:
+    """Decoded images by index, as FFCV's writer asks for them."""
+
+    def __init__(self, packed: Packed, task: Task) -> None:
+        self.packed, self.task = packed, task
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    def __getitem__(self, index: int) -> tuple[Any]:
+        payload = self.packed.payload(index)
+        if self.task.encoded:
+            return (decoder("simplejpeg")(payload),)
+        return (np.asarray(payload).reshape(self.task.image_size, self.task.image_size, 3),)
+
+
+def convert(task: Task) -> None:
+    """One .beton file."""
+    path = task.converted("beton")
+    if path.exists():
+        return
+    temporary = path.with_suffix(".partial")
+    field = RGBImageField(write_mode="jpg" if task.encoded else "raw", jpeg_quality=90)
+    DatasetWriter(str(temporary), {"image": field}, num_workers=task.threads).from_indexed_dataset(
+        _Pixels(load(task.source), task)
+    )
+    temporary.replace(path)
+
+
+class _Cut(Operation):  # type: ignore[misc]
+    """[B, S, S, 3] -> [B, N, p, p, 3] in a random order of cells, normalised through a table when float32."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.side = task.image_size // task.patch_size
+        self.patch = task.patch_size
+        self.dtype = np.dtype(task.dtype)
+        steps = np.arange(256, dtype=np.float32)[:, None]
+        normalised = ((steps - np.float32(MEAN)) / np.float32(STD)).astype(np.float32)
+        self.table = normalised if task.dtype == "float32" else np.repeat(steps.astype(np.uint8), 3, axis=1)
+
+    def generate_code(self) -> Callable[..., Any]:
+        my_range = Compiler.get_iterator()
+        side, patch, table = self.side, self.patch, self.table
+        exact = self.dtype == np.uint8
+
+        def cut(images: Any, out: Any) -> Any:
+            for i in my_range(images.shape[0]):
+                order = np.random.permutation(side * side)
+                for k in range(side * side):
+                    top, left = order[k] // side * patch, order[k] % side * patch
+                    if exact:
+                        out[i, k] = images[i, top : top + patch, left : left + patch]
+                    else:
+                        for y in range(patch):
+                            for x in range(patch):
+                                for c in range(3):
+                                    out[i, k, y, x, c] = table[images[i, top + y, left + x, c], c]
+            return out
+
+        cut.is_parallel = True  # type: ignore[attr-defined]
+        return cut
+
+    def declare_state_and_memory(self, previous_state: Any) -> tuple[Any, Any]:
+        shape = (self.side**2, self.patch, self.patch, 3)
+        state = replace(previous_state, shape=shape, dtype=self.dtype, jit_mode=True)
+        return state, AllocationQuery(shape, self.dtype)
+
+
+def batches(task: Task) -> Iterator[torch.Tensor]:
+    size = (task.image_size, task.image_size)
+    if task.crops:
+        first = decoders.RandomResizedCropRGBImageDecoder(size, scale=task.area, ratio=(3 / 4, 4 / 3))
+    else:
+        first = decoders.SimpleRGBImageDecoder()
+    loader = Loader(
+        str(task.converted("beton")),
+        batch_size=task.batch_size,
+        num_workers=task.threads,
+        order=OrderOption.RANDOM,
+        os_cache=True,
+        drop_last=True,
+        seed=task.seed,
+        pipelines={"image": [first, RandomHorizontalFlip(), _Cut(task), ToTensor()]},
+    )
+    while True:
+        for batch in loader:
+            yield batch[0]

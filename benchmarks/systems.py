@@ -1,0 +1,85 @@
+"""Which systems there are, in which environment each runs, and which rows of the loader's table each can do."""
+
+from dataclasses import dataclass, replace
+
+from benchmarks.work import Task
+
+LARGE = ("jpeg256-antialiased", "jpeg256-linear", "full-antialiased", "full-linear")
+SMALL = ("jpeg32", "raw32")
+ANTIALIASED = ("jpeg256-antialiased", "full-antialiased")
+FLOORS = ("cached", "decode", "dali-decode", "dali-resize")
+OURS = ("selfie", "selfie-dali", "selfie-store")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """One line of the table.
+
+    Attributes:
+        name: as it is printed.
+        module: of `benchmarks.peers`.
+        environment: `main` (.venv) or `bench` (.bench-env).
+        rows: what it can do.
+        decoder: for systems whose user brings the decoder.
+        best: it was among the two best peers of at least one row when last measured (`--quick` keeps these).
+        resize: what a reader of the antialiased rows must know; empty for the triangle filter.
+    """
+
+    name: str
+    module: str
+    environment: str
+    rows: tuple[str, ...]
+    decoder: str = "simplejpeg"
+    best: bool = False
+    resize: str = ""
+
+    def task(self, task: Task) -> Task:
+        """The task as this system gets it."""
+        return replace(task, decoder=self.decoder)
+
+
+SYSTEMS = (
+    System(name="selfie", module="selfie", environment="main", rows=LARGE + SMALL),
+    System(name="selfie-dali", module="selfie_dali", environment="main", rows=("jpeg256-antialiased", "raw32")),
+    System(name="selfie-store", module="selfie_store", environment="main", rows=("store32",)),
+    System(name="ffcv", module="ffcv_loader", environment="bench", rows=LARGE + SMALL, best=True, resize="area"),
+    System(name="spdl", module="spdl_loader", environment="bench", rows=LARGE + SMALL, best=True),
+    System(name="torch", module="torch_dataloader", environment="bench", rows=LARGE + SMALL, best=True),
+    System(
+        name="torch-pillow",
+        module="torch_dataloader",
+        environment="bench",
+        rows=(*ANTIALIASED, "jpeg32"),
+        decoder="pillow",
+    ),
+    System(name="webdataset", module="webdataset_loader", environment="bench", rows=LARGE + SMALL),
+    System(name="litdata", module="litdata_loader", environment="bench", rows=LARGE + SMALL),
+    System(name="streaming", module="streaming_loader", environment="bench", rows=LARGE + SMALL),
+    System(name="grain", module="grain_loader", environment="bench", rows=LARGE + SMALL),
+    System(name="dali", module="dali_reader", environment="main", rows=LARGE + SMALL),
+    System(name="dali-resize", module="floor_dali_resize", environment="main", rows=LARGE),
+    System(name="dali-decode", module="floor_dali", environment="main", rows=(*ANTIALIASED, "jpeg32")),
+    System(name="decode", module="floor_decode", environment="main", rows=LARGE + SMALL),
+    System(name="cached", module="floor_cached", environment="main", rows=(*LARGE, *SMALL, "store32")),
+)
+
+
+def choose(row: str, peers: str) -> list[System]:
+    """The systems of one row.
+
+    Args:
+        row: name of the row. `store32` is held against the peers of `raw32` that are fastest there.
+        peers: `all`, `best`, `none` (ours and the floors), or names joined by commas.
+    """
+    names = set(peers.split(","))
+    unknown = names - {one.name for one in SYSTEMS} - {"all", "best", "none"}
+    if unknown:
+        known = ", ".join(one.name for one in SYSTEMS if one.name not in FLOORS + OURS)
+        raise ValueError(f"peers are all, best, none or some of {known}; got {', '.join(sorted(unknown))}")
+    chosen = []
+    for one in SYSTEMS:
+        able = row in one.rows or (row == "store32" and one.name == "ffcv")
+        always = one.name in FLOORS + OURS
+        if able and (always or "all" in names or one.name in names or ("best" in names and one.best)):
+            chosen.append(one)
+    return chosen
