@@ -98,7 +98,7 @@ def _folder_entries(path: Path, take: Callable[[str], bool]) -> Iterator[Entry]:
             try:
                 with file.open("rb") as stream:
                     size = os.fstat(stream.fileno()).st_size
-                    yield Entry(file.name, size, _checked(stream, file.name), file)
+                    yield Entry(file.name, size, checked_stream(stream, file.name), file)
             except OSError as error:
                 raise SourceError(f"cannot read {file}: {error.strerror}") from error
 
@@ -112,7 +112,7 @@ def _zip_entries(path: Path, take: Callable[[str], bool]) -> Iterator[Entry]:
                 raise SourceError(f"{path.name}: {printable(info.filename)} is encrypted; unpack it first")
             try:
                 with archive.open(info) as stream:
-                    yield Entry(info.filename, info.file_size, _checked(cast(BinaryIO, stream), path.name))
+                    yield Entry(info.filename, info.file_size, checked_stream(cast(BinaryIO, stream), path.name))
             except (zipfile.BadZipFile, NotImplementedError) as error:
                 raise SourceError(f"{path.name} is a damaged zip: {error}") from error
 
@@ -141,7 +141,7 @@ class OpenedTar:
         self.window: Window
         if is_gzip(path):
             self._stream = _open_gzip(path)
-            self.window = ForwardWindow(_checked(self._stream, path.name), label=path.name)
+            self.window = ForwardWindow(checked_stream(self._stream, path.name), label=path.name)
         else:
             self._descriptor = open_tar(path)
             self.window = FileWindow(self._descriptor, label=path.name)
@@ -163,7 +163,7 @@ def _open_gzip(path: Path) -> BinaryIO:
         raise SourceError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _checked(stream: BinaryIO, label: str) -> BinaryIO:
+def checked_stream(stream: BinaryIO, label: str) -> BinaryIO:
     return cast(BinaryIO, io.BufferedReader(_CheckedStream(stream, label), _BUFFER))
 
 

@@ -5,6 +5,7 @@ sorting the names sorts the numbers: 1, 2, 10 → "01", "02", "10". -1 stands fo
 """
 
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,6 +18,8 @@ from selfie_data.names import printable
 
 _log = logging.getLogger(__name__)
 _MAX_CLASSES = 1 << 20
+_SEVERAL = re.compile(r"[|;\t\n]|^\[")  # "cat|dog", "[0, 1]"; a comma may stand in a class name
+_NUMBERS = re.compile(r"[-+.\d]+([\s,]+[-+.\d]+)+")  # "0 1 1", "3,5"
 
 
 class Labelled(NamedTuple):
@@ -103,7 +106,7 @@ def label_by_text(values: Sequence[str | None], classes: Sequence[str] | None = 
 
 def check_single(value: str) -> None:
     """Refuses what is several labels or a number with a fraction."""
-    if any(separator in value for separator in ("|", ";", "\t", "\n")) or value.startswith("["):
+    if _SEVERAL.search(value) or _NUMBERS.fullmatch(value):
         raise SourceError(f"an image has several labels ({printable(value)[:60]!r}); one class an image is supported")
     try:
         float(value)

@@ -11,11 +11,11 @@ atomically. A spool that was cut short goes on: complete parts are checked and k
 import json
 import os
 import re
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from zipfile import BadZipFile
 
 import google_crc32c
@@ -43,14 +43,14 @@ class Part:
     Attributes:
         key: ASCII; the parts are put together in the order of their keys.
         names: what each image is called.
-        labels: [n]; int64 codes, -1 for none, or strings, "" for none. All parts of a source agree.
+        labels: [n]; int64 codes, -1 for none, or texts, "" for none. All parts of a source agree.
         lengths: int64 [n], bytes of each image.
         payload: the images' bytes in any pieces; taken at most once, perhaps not at all.
     """
 
     key: str
     names: Sequence[str]
-    labels: NDArray[np.int64] | NDArray[np.str_]
+    labels: NDArray[np.int64] | list[str]
     lengths: NDArray[np.int64]
     payload: Iterable[Chunk]
 
@@ -60,7 +60,7 @@ class Rows:
     """All images of a source before its labels are made out: what `Part`s say, put together."""
 
     names: list[str]
-    labels: NDArray[np.int64] | NDArray[np.str_]
+    labels: NDArray[np.int64] | list[str]
     lengths: NDArray[np.int64]
 
 
@@ -93,6 +93,7 @@ def spool(
         BuildError: the directory cannot be written.
     """
     try:
+        directory = directory.absolute()
         directory.mkdir(parents=True, exist_ok=True)
         return _Spool(directory, fingerprint, expected, progress or (lambda _done, _expected: None)).fill(reader)
     except OSError as error:
@@ -140,8 +141,8 @@ class _Spool:
         """Returns a part that is complete and undamaged."""
         try:
             with np.load(path, allow_pickle=False) as saved:
-                names = NameTable(blob=saved["blob"].tobytes(), ends=saved["ends"]).to_list()
-                rows = Rows(names=names, labels=saved["labels"], lengths=saved["lengths"])
+                labels = saved["codes"] if "codes" in saved else _strings(saved, "texts")
+                rows = Rows(names=_strings(saved, "names"), labels=labels, lengths=saved["lengths"])
                 checksums = saved["crc32c"].tolist()
             data = path.with_suffix(".data")
             if data.stat().st_size == int(rows.lengths.sum()) and self._checksums(data) == checksums:
@@ -183,16 +184,14 @@ class _Spool:
         if written != int(rows.lengths.sum()):
             raise AssertionError(f"part {part.key} has {written} bytes, its lengths say {int(rows.lengths.sum())}")
         publish(scratch, data)
-        table = NameTable.of(rows.names)
+        columns: dict[str, Any] = {
+            "lengths": rows.lengths,
+            "crc32c": np.array(checksums, dtype=np.uint32),
+            **_table("names", rows.names),
+        }
+        columns |= _table("texts", rows.labels) if isinstance(rows.labels, list) else {"codes": rows.labels}
         saved = BytesIO()
-        np.savez(
-            saved,
-            blob=np.frombuffer(table.blob, dtype=np.uint8),
-            ends=table.ends,
-            labels=rows.labels,
-            lengths=rows.lengths,
-            crc32c=np.array(checksums, dtype=np.uint32),
-        )
+        np.savez(saved, **columns)
         write_atomic(data.with_suffix(".npz"), saved.getvalue())
         return rows
 
@@ -219,10 +218,20 @@ def _rows(part: Part) -> Rows:
 
 def _join(parts: list[Rows]) -> Rows:
     names = [name for part in parts for name in part.names]
-    if not parts:
-        return Rows(names=[], labels=np.empty(0, np.int64), lengths=np.empty(0, np.int64))
-    labels = np.concatenate([part.labels for part in parts])
-    return Rows(names=names, labels=labels, lengths=np.concatenate([part.lengths for part in parts]))
+    lengths = np.concatenate([np.empty(0, np.int64), *(part.lengths for part in parts)])
+    texts = [text for part in parts if isinstance(part.labels, list) for text in part.labels]
+    codes = [part.labels for part in parts if isinstance(part.labels, np.ndarray)]
+    return Rows(names=names, labels=np.concatenate(codes) if codes else texts, lengths=lengths)
+
+
+def _table(name: str, strings: list[str]) -> dict[str, NDArray[Any]]:
+    table = NameTable.of(strings)
+    return {f"{name}.blob": np.frombuffer(table.blob, dtype=np.uint8), f"{name}.ends": table.ends}
+
+
+def _strings(saved: Mapping[str, NDArray[Any]], name: str) -> list[str]:
+    ends = saved[f"{name}.ends"].astype(np.int64)
+    return NameTable(blob=saved[f"{name}.blob"].tobytes(), ends=ends).to_list()
 
 
 def _rechunk(payload: Iterable[Chunk]) -> Iterator[bytearray | memoryview]:

@@ -153,7 +153,7 @@ class _Cifar:
         return _part(key, codes, interleaved_pieces(records[:, label_bytes:]))
 
     def resolve(self, rows: Rows) -> Resolved:
-        labelled = label_by_code(rows.labels.astype(np.int64), self.names, self.classes)
+        labelled = label_by_code(np.asarray(rows.labels, dtype=np.int64), self.names, self.classes)
         return Resolved(np.arange(len(rows.names)), labelled)
 
 

@@ -99,7 +99,7 @@ class _Downsampled:
             raise SourceError(f"{self.path.name} holds no {self.split} batch of downsampled ImageNet")
 
     def resolve(self, rows: Rows) -> Resolved:
-        labelled = label_by_integer(rows.labels.astype(np.int64), width=_DIGITS, classes=self.classes)
+        labelled = label_by_integer(np.asarray(rows.labels, dtype=np.int64), width=_DIGITS, classes=self.classes)
         return Resolved(np.arange(len(rows.names)), labelled)
 
 

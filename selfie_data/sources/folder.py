@@ -1,0 +1,129 @@
+"""Any tree of images. Class folders give labels, one flat folder gives none; or a table of path,label says it all.
+
+    root/cat/1.jpg, root/dog/x/2.png      labels cat and x: an image's class is the folder it lies in, see
+                                          `selfie_data.labels.classes_of_paths`
+    root/1.jpg                            no label; both may be mixed
+    root/1.jpg + 1.cls                    labels in files beside the images
+
+Images are in the order of their paths. Whether a file is an image is told by its suffix.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from selfie_data.errors import ImageError, SourceError
+from selfie_data.files import FileSource, Found, read_file, walk
+from selfie_data.label_table import Line, read_table
+from selfie_data.labels import Labelled, label_by_text
+from selfie_data.locate import existing
+from selfie_data.names import NameTable, is_image, printable, suffix
+from selfie_data.sample import Json, Source
+from selfie_data.sequential import fingerprint_of
+from selfie_data.sources import SourceOptions
+from selfie_data.spool import Rows
+from selfie_data.tree import MAX_LABEL_BYTES, Picker, label_text, refuse_twice, resolve_tree
+
+
+def open_images(kind: str, root: Path | str, options: SourceOptions) -> Source:
+    """Opens a folder; see `selfie_data.sources.open_source`."""
+    if options.split != "train":
+        raise SourceError(f"a folder has no splits: --subtree picks a part of it, got --split {options.split}")
+    path = existing(root, kind)
+    if not path.is_dir():
+        raise SourceError(f"{path} is a file: --root must name a folder, or use the source tar")
+    chosen: dict[str, Json] = {
+        "subtree": Picker(options.subtree).subtree,
+        "table": None if options.table is None else options.table.name,
+    }
+    if options.table is not None:
+        return _open_table(kind, path, options.table, options, chosen)
+    return open_tree(kind, path, options, chosen)
+
+
+def open_tree(
+    kind: str, root: Path, options: SourceOptions, chosen: dict[str, Json], *, folders: bool = True
+) -> FileSource:
+    """Opens all images below `root` and options.subtree.
+
+    Args:
+        chosen: options that go into the description.
+        folders: take folders for classes.
+    """
+    picker = Picker(options.subtree)
+    base = root if picker.subtree is None else root / picker.subtree
+    if not base.is_dir():
+        raise SourceError(f"there is no folder {printable(picker.subtree or '')} below {root}")
+    found = walk(root, picker)
+    rows = Rows(
+        names=[file.name for file in found],
+        labels=[_read_label(base, file) for file in found],
+        lengths=np.fromiter((file.size for file in found), dtype=np.int64, count=len(found)),
+    )
+    resolved = resolve_tree(rows, classes=options.classes, label=str(base), folders=folders)
+    images = [found[index] for index in resolved.order]
+    return _source(kind, base, images, resolved.labelled, chosen, options)
+
+
+def _read_label(base: Path, file: Found) -> str:
+    if suffix(file.name) != ".cls":
+        return ""
+    try:
+        return label_text(read_file(base / file.name, file.name, limit=MAX_LABEL_BYTES), file.size, file.name)
+    except ImageError as error:
+        raise SourceError(str(error)) from error
+
+
+def _open_table(kind: str, root: Path, table: Path, options: SourceOptions, chosen: dict[str, Json]) -> FileSource:
+    picker = Picker(options.subtree)
+    base = root if picker.subtree is None else root / picker.subtree
+    lines = sorted(read_table(table), key=lambda line: line.path)
+    refuse_twice([line.path for line in lines], table.name)
+    images = [_stat(base, line, table) for line in lines]
+    labelled = label_by_text([line.label for line in lines], options.classes)
+    facts = table.stat()
+    return _source(kind, base, images, labelled, chosen, options, (table.name, facts.st_size, facts.st_mtime_ns))
+
+
+def _stat(base: Path, line: Line, table: Path) -> Found:
+    if not is_image(line.path):
+        raise SourceError(f"{table.name}, line {line.number}: {printable(line.path)!r} has no image's suffix")
+    try:
+        facts = os.stat(base / line.path)
+    except OSError as error:
+        where = f"{table.name}, line {line.number}"
+        raise SourceError(f"{where}: cannot read {printable(line.path)!r} below {base}: {error.strerror}") from error
+    return Found(line.path, facts.st_size, facts.st_mtime_ns)
+
+
+def _source(
+    kind: str,
+    base: Path,
+    images: list[Found],
+    labelled: Labelled,
+    chosen: dict[str, Json],
+    options: SourceOptions,
+    *more: tuple[str, int, int],
+) -> FileSource:
+    total = sum(file.size for file in images)
+    set_options = {key: value for key, value in chosen.items() if value is not None}
+    return FileSource(
+        kind=kind,
+        description={"kind": kind, **set_options, "images": len(images), "bytes": total},
+        fingerprint=fingerprint_of(kind, chosen, [*images, *more], options.classes),
+        root=base.absolute(),
+        names=NameTable.of(file.name for file in images),
+        labelled=labelled,
+    )
+
+
+def open_flat(
+    kind: str, root: Path, options: SourceOptions, chosen: dict[str, Json], label: Callable[[int], Labelled]
+) -> FileSource:
+    """Opens all images below `root`; `label` gets their number and labels them in the order of their paths."""
+    images = [file for file in walk(root, Picker()) if is_image(file.name)]
+    if not images:
+        raise SourceError(f"{root} holds no images")
+    return _source(kind, root, images, label(len(images)), chosen, options)

@@ -1,0 +1,173 @@
+"""ILSVRC 2012 as it is distributed, read in place, or as class folders.
+
+    ILSVRC2012_img_train.tar   a tar of one tar a class: n01440764.tar, …         class = the inner tar's name
+    ILSVRC2012_img_val.tar     flat; classes from a file of one WNID a line, or from the official ground truth and the
+                               development kit's mapping (see `selfie_data.synsets`)
+    ILSVRC2012_img_test*.tar   flat, unlabelled
+    folders                    ROOT/n01440764/…, ROOT/train/n01440764/…, ROOT/ILSVRC/Data/CLS-LOC/train/…
+
+Images are in the order of (class, name), the flat ones in the order of their names.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from selfie_data.archives import OpenedTar, is_gzip
+from selfie_data.checksums import check_official
+from selfie_data.errors import SourceError
+from selfie_data.labels import Labelled, label_by_name
+from selfie_data.locate import existing, listed
+from selfie_data.names import is_image, is_junk, printable
+from selfie_data.ranges import RangeSource
+from selfie_data.sample import Json, Source
+from selfie_data.sequential import Resolved, describe, facts_of, fingerprint_of
+from selfie_data.sources import SourceOptions
+from selfie_data.sources.folder import open_flat, open_tree
+from selfie_data.sources.tar import Listing
+from selfie_data.synsets import TRUTH_NAME, read_ground_truth, read_synsets
+from selfie_data.tarball import FileWindow, Member, list_members
+from selfie_data.tree import Picker, refuse_twice, resolve_tree, unlabelled
+
+_TAR = {split: re.compile(rf"ILSVRC2012_img_{split}.*\.tar", re.IGNORECASE) for split in ("train", "val", "test")}
+_SYNSETS = re.compile(r"(ILSVRC2012_val_synsets.*|imagenet_2012_validation_synset_labels)\.txt")
+_FOLDERS = ("", "ILSVRC2012_img_", "ILSVRC/Data/CLS-LOC/")
+_WNID = re.compile(r"n\d{8}")
+
+
+def open_images(kind: str, root: Path | str, options: SourceOptions) -> Source:
+    """Opens ILSVRC 2012; see `selfie_data.sources.open_source`."""
+    path = existing(root, kind)
+    if path.is_dir():
+        folder, path = path, _find(path, options.split)
+        if path.is_dir():
+            return _open_folder(kind, folder, path, options)
+    check_official(path, checksum=options.checksum)
+    return _open_tar(kind, path, options)
+
+
+def _find(root: Path, split: str) -> Path:
+    """Returns the split's tar or folder in `root`; `root` itself if it holds class folders or images."""
+    inside = listed(root)
+    tars = [file for file in inside if _TAR[split].fullmatch(file.name) and file.is_file()]
+    official = [file for file in tars if file.name == f"ILSVRC2012_img_{split}.tar"]
+    if len(tars) > 1 and not official:
+        names = ", ".join(file.name for file in tars[:5])
+        raise SourceError(f"{root} holds several tars of {split} ({names}); --root must name one")
+    if tars:
+        return (official or tars)[0]
+    for folder in _FOLDERS:
+        if (root / f"{folder}{split}").is_dir():
+            return root / f"{folder}{split}"
+    if any(_WNID.fullmatch(file.name) or is_image(file.name) for file in inside):
+        return root
+    raise SourceError(f"{root} holds neither ILSVRC2012_img_{split}.tar nor class folders of {split}")
+
+
+def _open_folder(kind: str, given: Path, folder: Path, options: SourceOptions) -> Source:
+    chosen: dict[str, Json] = {"split": options.split}
+    if any(_WNID.fullmatch(file.name) for file in listed(folder)):
+        return open_tree(kind, folder, options, chosen)
+    if options.split == "train":
+        raise SourceError(f"{folder} holds no class folders such as n01440764")
+    wnids = _validation_wnids([folder, folder.parent, given], options) if options.split == "val" else None
+    return open_flat(kind, folder, options, chosen, lambda count: _flat_labels(wnids, count, options))
+
+
+def _open_tar(kind: str, path: Path, options: SourceOptions) -> Source:
+    if is_gzip(path):
+        raise SourceError(
+            f"{path.name} is gzipped; the official archive is a plain tar, which is read in place: gunzip it"
+        )
+    with OpenedTar(path) as opened:
+        assert isinstance(opened.window, FileWindow)
+        members = sorted(member for member in list_members(opened.window) if not is_junk(member.name))
+        if not members:
+            raise SourceError(f"{path.name} holds no files")
+        inner = [member for member in members if member.name.endswith(".tar")]
+        listing = Listing()
+        if inner:
+            classes = _list_classes(opened.window, inner, listing)
+        else:
+            listing.add(opened.window, Picker(options.subtree), file=0)
+    resolved = _label_classes(listing, classes, options) if inner else _label_flat(listing, path, options)
+    chosen: dict[str, Json] = {"split": options.split}
+    return RangeSource(
+        kind=kind,
+        description=describe(kind, chosen, [path]),
+        fingerprint=fingerprint_of(kind, chosen, facts_of([path]), options.classes),
+        ranges=listing.ranges([path]).take(resolved.order),
+        labelled=resolved.labelled,
+    )
+
+
+def _list_classes(outer: FileWindow, inner: list[Member], listing: Listing) -> list[str]:
+    """Lists the tars in the tar; returns the class of each image."""
+    classes: list[str] = []
+    refuse_twice([member.name for member in inner], outer.label)
+    for member in inner:
+        name = member.name.rpartition("/")[2].removesuffix(".tar")
+        label = f"{outer.label}: {printable(member.name)}"
+        window = FileWindow(outer.descriptor, label=label, start=member.offset, size=member.size)
+        before = len(listing.names)
+        listing.add(window, Picker(), file=0, start=member.offset, prefix=f"{name}/")
+        if len(listing.names) == before:
+            raise SourceError(f"{label} holds no images")
+        classes += [name] * (len(listing.names) - before)
+    return classes
+
+
+def _label_classes(listing: Listing, classes: list[str], options: SourceOptions) -> Resolved:
+    if options.split != "train":
+        raise SourceError(f"a tar of class tars is the training set, got --split {options.split}")
+    images = [index for index, name in enumerate(listing.names) if is_image(name)]
+    images.sort(key=listing.names.__getitem__)
+    refuse_twice([listing.names[index] for index in images], "the training set")
+    return Resolved(np.array(images), label_by_name([classes[index] for index in images], options.classes))
+
+
+def _label_flat(listing: Listing, path: Path, options: SourceOptions) -> Resolved:
+    if options.split == "train":
+        flat = not any("/" in name for name in listing.names)
+        if flat:
+            raise SourceError(f"{path.name} is flat: it is no training set; --split val or test reads it")
+        return resolve_tree(listing.rows(), classes=options.classes, label=path.name)
+    resolved = resolve_tree(listing.rows(), label=path.name, folders=False)
+    wnids = _validation_wnids([path.parent], options) if options.split == "val" else None
+    return Resolved(resolved.order, _flat_labels(wnids, len(resolved.order), options))
+
+
+def _flat_labels(wnids: list[str] | None, count: int, options: SourceOptions) -> Labelled:
+    if wnids is None:
+        return unlabelled(count)
+    if len(wnids) != count:
+        raise SourceError(f"{len(wnids)} labels for {count} validation images; there must be one line an image")
+    return label_by_name(wnids, options.classes)
+
+
+def _validation_wnids(folders: list[Path], options: SourceOptions) -> list[str]:
+    """Returns a WNID an image: from the options, or from files beside the images."""
+    if options.synsets is not None:
+        return read_synsets(options.synsets)
+    if options.ground_truth is None and options.devkit is None:
+        beside = [file for folder in folders for file in listed(folder)]
+        synsets = sorted({file for file in beside if _SYNSETS.fullmatch(file.name) and file.is_file()})
+        if len({file.name for file in synsets}) > 1:
+            raise SourceError(
+                f"several lists of WNIDs ({', '.join(file.name for file in synsets)}): --synsets names one"
+            )
+        if synsets:
+            return read_synsets(synsets[0])
+    devkit = options.devkit or _beside(folders, re.compile(r"ILSVRC2012_devkit_t12(\.tar\.gz)?|meta\.mat"))
+    truth = options.ground_truth or _beside(folders, re.compile(re.escape(TRUTH_NAME)))
+    if devkit is None and truth is not None:
+        raise SourceError(f"{truth.name} numbers the classes in an order of its own: --devkit must name what maps them")
+    if devkit is None:
+        raise SourceError("validation labels are missing: --synsets FILE (one WNID a line, in name order), or --devkit")
+    return read_ground_truth(truth, devkit)
+
+
+def _beside(folders: list[Path], pattern: re.Pattern[str]) -> Path | None:
+    found = (file for folder in folders for file in listed(folder) if pattern.fullmatch(file.name))
+    return next(found, None)

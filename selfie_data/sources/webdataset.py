@@ -1,0 +1,170 @@
+"""WebDataset shards: brace lists of local tars, read in place; URLs, fetched once through the `webdataset` library.
+
+    data/train-{000000..000009}.tar     a::b::c     https://host/train-{00..15}.tar
+
+Local files are opened by ourselves. Remote ones come as byte streams from `webdataset`, in its secure mode (no `pipe:`,
+no rewriting of URLs by the environment); the tar is listed by our own reader and none of its decoders runs. Labels come
+from `KEY.cls`. A key may stand once a shard.
+"""
+
+import os
+import re
+from collections.abc import Container, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import unquote, urlsplit
+
+from selfie_data.archives import checked_stream, is_gzip
+from selfie_data.errors import SourceError
+from selfie_data.locate import existing
+from selfie_data.names import printable
+from selfie_data.sample import Json, Source
+from selfie_data.sequential import Resolved, SequentialSource, describe, facts_of, fingerprint_of
+from selfie_data.sources import SourceOptions
+from selfie_data.sources.tar import GzippedTar, open_in_place, parts_of_stream
+from selfie_data.spool import Part, Rows
+from selfie_data.tarball import ForwardWindow
+from selfie_data.tree import Picker, refuse_twice, resolve_tree
+
+_REMOTE = ("http", "https", "ftps", "sftp", "scp", "gs", "htgs", "ais", "hf")
+_MAX_SHARDS = 1_000_000
+_RANGE = re.compile(r"\{(-?\d+)\.\.(-?\d+)")
+
+
+def open_images(kind: str, root: str, options: SourceOptions) -> Source:
+    """Opens shards; `root` is a brace list, several of them joined by `::`, or URLs."""
+    if options.split != "train":
+        raise SourceError(f"shards have no splits: --root names those to read, got --split {options.split}")
+    shards = [_strip_file_scheme(shard) for shard in expand(root)]
+    refuse_twice(shards, "the list of shards")
+    remote = [shard for shard in shards if "://" in shard]
+    if not remote:
+        return _open_local(kind, [existing(shard, kind) for shard in shards], options)
+    if len(remote) < len(shards):
+        raise SourceError("the list of shards mixes local files and URLs; read them one after the other")
+    names: list[Json] = [{"name": _base(url)} for url in shards]
+    chosen: dict[str, Json] = {"subtree": Picker(options.subtree).subtree}
+    return SequentialSource(
+        kind=kind,
+        description={"kind": kind, **{key: value for key, value in chosen.items() if value}, "files": names},
+        fingerprint=fingerprint_of(kind, chosen, [(url, 0, 0) for url in shards], options.classes),
+        layout=_RemoteShards(urls=tuple(shards), subtree=options.subtree, classes=options.classes),
+        spool_bytes=0,
+    )
+
+
+def expand(root: str) -> list[str]:
+    """Expands `::` and braces into shard names; nothing is opened.
+
+    Raises:
+        SourceError: a scheme that is not read, `pipe:` above all; a list beyond 10**6 shards.
+    """
+    shards: list[str] = []
+    for pattern in root.split("::"):
+        count = 1
+        for first, last in _RANGE.findall(pattern):
+            count *= abs(int(last) - int(first)) + 1
+        names = list(islice(_braces(pattern), _MAX_SHARDS + 1)) if count <= _MAX_SHARDS else []
+        if not 0 < len(names) <= _MAX_SHARDS:
+            raise SourceError(f"the list {printable(pattern)[:80]} names more than {_MAX_SHARDS} shards")
+        shards += names
+    for shard in shards:
+        scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", shard)
+        if scheme is not None and scheme[1].lower() not in (*_REMOTE, "file"):
+            allowed = ", ".join(_REMOTE)
+            raise SourceError(f"shards by {scheme[1]}: are refused; local files and the schemes {allowed} are read")
+        if not shard:
+            raise SourceError("the list of shards has an empty name")
+    return shards
+
+
+def _braces(pattern: str) -> Iterator[str]:
+    library = import_module("braceexpand")
+    try:
+        yield from library.braceexpand(pattern)
+    except library.UnbalancedBracesError as error:
+        raise SourceError(f"the list {printable(pattern)[:80]} has unbalanced braces") from error
+
+
+def _strip_file_scheme(shard: str) -> str:
+    if not shard.lower().startswith("file:"):
+        return shard
+    parts = urlsplit(shard)
+    if parts.netloc not in ("", "localhost"):
+        raise SourceError(f"{printable(shard)[:80]} names another host; file: is for this one")
+    return unquote(parts.path)
+
+
+def _base(url: str) -> str:
+    return printable(unquote(urlsplit(url).path).rpartition("/")[2])
+
+
+def _open_local(kind: str, paths: list[Path], options: SourceOptions) -> Source:
+    zipped = [path for path in paths if not path.is_dir() and is_gzip(path)]
+    if folder := next((path for path in paths if path.is_dir()), None):
+        raise SourceError(f"{folder} is a folder, not a shard")
+    chosen: dict[str, Json] = {"subtree": Picker(options.subtree).subtree}
+    description = describe(kind, chosen, paths)
+    fingerprint = fingerprint_of(kind, chosen, facts_of(paths), options.classes)
+    refuse_twice([path.name for path in paths], "the list of shards")
+    if not zipped:
+        return open_in_place(kind, paths, options, description=description, fingerprint=fingerprint, parted=True)
+    if len(paths) > 1:
+        raise SourceError(f"{zipped[0].name} is gzipped: of several shards, all must be plain tars; unpack it first")
+    return SequentialSource(
+        kind=kind,
+        description=description,
+        fingerprint=fingerprint,
+        layout=GzippedTar(path=paths[0], subtree=options.subtree, classes=options.classes),
+        spool_bytes=paths[0].stat().st_size,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _RemoteShards:
+    """See `selfie_data.sequential.Layout`."""
+
+    urls: tuple[str, ...]
+    subtree: str | None
+    classes: tuple[str, ...] | None
+    pixels: bool = False
+
+    def parts(self, done: Container[str]) -> Iterator[Part]:
+        refuse_twice([_base(url) for url in self.urls], "the list of shards")
+        for number, url in enumerate(self.urls):
+            name = _base(url)
+            with closing(_open_remote(url)) as stream:
+                window = ForwardWindow(checked_stream(stream, name), label=name)
+                yield from parts_of_stream(
+                    window, Picker(self.subtree), done, key=f"shard-{number:06d}", prefix=f"{name}/"
+                )
+                _drain(stream, name)
+
+    def resolve(self, rows: Rows) -> Resolved:
+        label = f"the set of {len(self.urls)} shards"
+        return resolve_tree(rows, classes=self.classes, label=label, folders=False, parted=True)
+
+
+def _open_remote(url: str) -> Any:
+    """Opens a URL as a byte stream, through `webdataset` with its secure mode on."""
+    gopen: Any = import_module("webdataset.gopen")
+    gopen.utils.enforce_security = True
+    if "GOPEN_REWRITE" in os.environ:
+        raise SourceError("GOPEN_REWRITE is set in the environment: URLs are read as they are given, unset it")
+    try:
+        return gopen.gopen(url, "rb")
+    except (OSError, ValueError, ImportError) as error:
+        raise SourceError(f"cannot open {_base(url)}: {error}") from error
+
+
+def _drain(stream: BinaryIO, name: str) -> None:
+    """Reads to the end, so that a transfer that failed is noticed."""
+    try:
+        while stream.read(1 << 20):
+            pass
+    except OSError as error:
+        raise SourceError(f"cannot read {name}: {error}") from error
