@@ -15,18 +15,27 @@ What a backend does to every sample, in this order:
       dtype   uint8 as it is, or float32(x) * scale + bias, then rounded to the dtype
       hole    zeros in patch slots where `hole`, and in the whole image's cells where `mask`: zero *after* normalising
 
-The resize of a crop reads pixels of the crop only (`Image.crop(...).resize(...)`), never of its surroundings.
+The resize of a crop reads pixels of the crop only (`Image.crop(...).resize(...)`), never of its surroundings, and works
+along the width first, then along the height, with bytes in between (`resample.py`).
 """
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 Verify = Literal["first", "always", "never"]
 Dtype = Literal["uint8", "float32", "float16", "bfloat16"]
+
+TORCH_DTYPE: dict[Dtype, torch.dtype] = {
+    "uint8": torch.uint8,
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +55,7 @@ class BatchPlan:
         cells: [b, N] int64, row-major grid cells in output order, context first; a cell may stand twice (masking
             `zero`: the full grid, then the targets). None = no patches wanted.
         hole: [b, N] bool, patch slots that are blank; None = none.
-        mask: [b, G] bool, True = hidden: cells blanked in the whole image; None if `whole_image` is not asked for
-            or nothing is hidden.
+        mask: [b, G] bool, True = hidden: cells blanked in the whole image, if that is wanted; None = nothing hidden.
     """
 
     epoch: int
@@ -90,6 +98,10 @@ class OutputSpec:
     scale: NDArray[np.float32]
     bias: NDArray[np.float32]
     antialias: bool = True
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        return TORCH_DTYPE[self.dtype]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,93 @@
+"""Which backend does the work, and on which device.
+
+auto on a CPU     fused (compiled kernels), reference where they cannot be had
+auto on a GPU     dali, fused where there is no DALI
+auto with store   store
+"""
+
+import importlib
+import logging
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+
+from pipelines.plan import Backend, OutputSpec, Verify
+from selfie_data.dataset import Dataset
+
+BackendName = Literal["auto", "dali", "fused", "reference", "store"]
+
+_CLASSES = {
+    "dali": ("pipelines.dali", "DaliBackend"),
+    "fused": ("pipelines.fused", "FusedBackend"),
+    "reference": ("pipelines.reference", "ReferenceBackend"),
+    "store": ("pipelines.store_backend", "StoreBackend"),
+}
+_log = logging.getLogger(__name__)
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """Returns the device that `auto`, `cpu`, `cuda` or `cuda:1` means here."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    resolved = torch.device(device)
+    if resolved.type not in ("cpu", "cuda"):
+        raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {str(device)!r}")
+    if resolved.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device 'cuda' was asked for, but torch sees no GPU; use 'cpu' or 'auto'")
+    return resolved
+
+
+def choose_backend(name: BackendName, device: torch.device, *, store: Path | str | None) -> str:
+    """Returns the name of the backend to use.
+
+    Raises:
+        ValueError: no such backend, or it cannot be imported here, or `store` does not fit it.
+    """
+    if name != "auto" and name not in _CLASSES:
+        raise ValueError(f"backend must be 'auto' or one of {sorted(_CLASSES)}, got {name!r}")
+    if store is not None and name not in ("auto", "store"):
+        raise ValueError(f"store= is read by the backend 'store', got backend {name!r}")
+    if name == "store" and store is None:
+        raise ValueError("the backend 'store' needs store=PATH, made by `selfie-data export-store`")
+    if name != "auto":
+        _load(name)
+        return name
+    if store is not None:
+        return "store"
+    wanted = ("dali", "fused", "reference") if device.type == "cuda" else ("fused", "reference")
+    for candidate in wanted[:-1]:
+        try:
+            _load(candidate)
+        except ValueError as error:
+            _log.warning("%s; a slower way is taken", error)
+        else:
+            return candidate
+    return wanted[-1]
+
+
+def make_backend(
+    name: str,
+    dataset: Dataset,
+    spec: OutputSpec,
+    *,
+    device: torch.device,
+    verify: Verify,
+    threads: int,
+    prefetch: int,
+    store: Path | str | None = None,
+) -> Backend:
+    """Returns a running backend."""
+    options: dict[str, Any] = {"device": device, "verify": verify, "threads": threads, "prefetch": prefetch}
+    if name == "store":
+        options["store"] = store
+    _log.info("backend %s on %s", name, device)
+    return cast(Backend, _load(name)(dataset, spec, **options))
+
+
+def _load(name: str) -> Any:
+    module, kind = _CLASSES[name]
+    try:
+        return getattr(importlib.import_module(module), kind)
+    except ImportError as error:
+        raise ValueError(f"the backend {name!r} cannot be used here ({error})") from error

@@ -1,0 +1,74 @@
+"""Where a loader stands, as a small dict of numbers and texts: goes through JSON and `torch.load(weights_only=True)`.
+
+A state says which stream it belongs to and where in it; nothing of ranks, threads, devices or batches in flight. It is
+therefore O(1) to make and to resume from, at any step, by any number of ranks.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+State = dict[str, int | str]
+
+_PLACE = ("epoch", "step")
+_MAX_EPOCH = (1 << 32) - 1
+
+
+class StateError(ValueError):
+    """A state does not belong to this loader, or is no state."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamIdentity:
+    """What makes two streams of global batches the same; each part is compared when a state is loaded.
+
+    Attributes:
+        fingerprint: of the data set.
+        subset: digest of the ids.
+        samples: how many there are.
+        seed: of order and draws.
+        global_batch_size: over all ranks; steps are counted in it.
+        order: `global`, `blocks of 8 shards` or `evaluation`.
+        sampling: augmentation, patches and masking in words.
+        versions: of the definitions of order and draws.
+    """
+
+    fingerprint: str
+    subset: str
+    samples: int
+    seed: int
+    global_batch_size: int
+    order: str
+    sampling: str
+    versions: str
+
+
+def save_state(identity: StreamIdentity, *, epoch: int, step: int) -> State:
+    """Returns the state before `step` of `epoch`."""
+    return {**asdict(identity), "epoch": epoch, "step": step}
+
+
+def load_state(state: Mapping[str, object], identity: StreamIdentity, *, steps: int) -> tuple[int, int]:
+    """Returns (epoch, step) of a state that belongs to this stream.
+
+    Args:
+        state: what `save_state` returned, here or in another process.
+        identity: of the stream that is to go on.
+        steps: of an epoch.
+
+    Raises:
+        StateError: it belongs to another stream (the first difference is named, with both values), or is damaged.
+    """
+    mine = asdict(identity)
+    if not isinstance(state, Mapping) or set(state) != {*mine, *_PLACE}:
+        got = sorted(state) if isinstance(state, Mapping) else type(state).__name__
+        raise StateError(f"a loader state has the entries {sorted((*mine, *_PLACE))}, got {got}")
+    for name, value in mine.items():
+        if state[name] != value:
+            raise StateError(
+                f"the state belongs to another stream: its {name} is {state[name]!r}, this loader's is {value!r}; "
+                "make the loader as it was, or begin at an epoch with set_epoch"
+            )
+    epoch, step = (state[name] for name in _PLACE)
+    if type(epoch) is not int or type(step) is not int or not (0 <= epoch <= _MAX_EPOCH and 0 <= step < steps):
+        raise StateError(f"a state's epoch is in [0, 2**32) and its step in [0, {steps}), got {epoch!r} and {step!r}")
+    return epoch, step

@@ -1,0 +1,244 @@
+"""Epochs of batches: order, draws and a backend put together, with resume, look-ahead and clean endings.
+
+An iteration is one epoch. `prefetch` plans are under way in the backend while the trainer works on a batch; there is no
+other thread, queue or hidden state: everything that must survive a restart is (epoch, step).
+
+    begun where          set_epoch(e) or load_state_dict(state), else at the epoch after the one last begun
+    state_dict()         the step after the last batch handed out; after the last of an epoch: the next epoch's start
+    break, exception     leave the iteration; the next one begins the next epoch, or where it is told to
+"""
+
+import os
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.order import EpochOrder, StepOrder
+from pipelines.partition import Partition
+from pipelines.plan import Backend, BackendOutput, BatchPlan
+from pipelines.state import State, StreamIdentity, load_state, save_state
+from pipelines.subset import Subset, record_exclusion
+from selfie_data.dataset import Dataset
+from selfie_data.errors import CorruptSampleError
+
+Batch = TypeVar("Batch")
+Made = TypeVar("Made", covariant=True)
+
+
+class Recipe(Protocol[Made]):
+    """See `recipes.py`."""
+
+    def plan(self, epoch: int, step: int, ids: NDArray[np.int64]) -> BatchPlan: ...
+
+    def batch(self, plan: BatchPlan | None, output: BackendOutput | None, rows: int) -> Made: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamParts(Generic[Batch]):
+    """What a stream is composed of.
+
+    Attributes:
+        dataset: where the samples are.
+        subset: which of them.
+        partition: steps and this rank's slices.
+        order: epoch -> the order of that epoch.
+        recipe: ids -> plan -> batch.
+        identity: what states are compared with.
+        make_backend: called when the first batch is asked for, and again after an error or a fork.
+        prefetch: plans under way, at least 1.
+        record: exclusion record that a corrupt sample is added to; None = only the error.
+    """
+
+    dataset: Dataset
+    subset: Subset
+    partition: Partition
+    order: Callable[[int], EpochOrder]
+    recipe: Recipe[Batch]
+    identity: StreamIdentity
+    make_backend: Callable[[], Backend]
+    prefetch: int
+    record: Path | None
+
+
+class _Work(NamedTuple):
+    plan: BatchPlan | None  # None: nothing but padding
+    rows: int
+
+
+class _Running:
+    """The backend of one process, and how many plans it has not answered yet."""
+
+    def __init__(self) -> None:
+        self.backend: Backend | None = None
+        self.outstanding = 0
+        self.process = 0
+
+    def close(self) -> None:
+        backend, self.backend, self.outstanding = self.backend, None, 0
+        if backend is not None and self.process == os.getpid():  # another process's threads are not here to be ended
+            backend.close()
+
+
+class EpochStream(Generic[Batch]):
+    """An iterable of batches, one epoch an iteration."""
+
+    def __init__(self, parts: StreamParts[Batch]) -> None:
+        self._parts = parts
+        self._next = (0, 0)  # where the next iteration begins
+        self._at: tuple[int, int] | None = None  # where the last iteration is; None before it begins
+        self._turn: object = None  # the iteration that may go on; an older one may not
+        self._closed = False
+        self._running = _Running()
+        self._finalizer = weakref.finalize(self, self._running.close)
+
+    def __len__(self) -> int:
+        """Steps of an epoch, the same on every rank."""
+        return self._parts.partition.steps
+
+    def __iter__(self) -> Iterator[Batch]:
+        self._turn = turn = object()
+        (epoch, first), self._next = self._next, (self._next[0] + 1, 0)
+        self._at = (epoch, first)
+        return self._batches(epoch, first, turn)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch last begun, or the one that the next iteration begins with if that was set or loaded since."""
+        return self._next[0] if self._at is None else self._at[0]
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch, as `len`."""
+        return len(self)
+
+    @property
+    def remainder(self) -> NDArray[np.int64]:
+        """Ids that `epoch` leaves out: its last N mod B positions, other ones each epoch; none in an evaluation."""
+        partition = self._parts.partition
+        left_out = np.arange(partition.used, partition.samples)
+        return self._parts.subset.sample_ids(self._parts.order(self.epoch)(left_out))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Makes the next iteration go through `epoch`, from its start or from the step that was loaded for it."""
+        if not 0 <= epoch < 1 << 32:
+            raise ValueError(f"an epoch must be in [0, 2**32), got {epoch}")
+        if self._at is not None or self._next[0] != epoch:
+            self._at, self._next = None, (epoch, 0)
+
+    def state_dict(self) -> State:
+        """Returns the place after the last batch handed out: numbers and texts, fit for JSON and `weights_only`."""
+        epoch, step = self._next if self._at is None else self._at
+        if step == len(self):
+            epoch, step = epoch + 1, 0
+        return save_state(self._parts.identity, epoch=epoch, step=step)
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """Makes the next iteration go on where `state` was taken, by any number of ranks.
+
+        Raises:
+            StateError: the state is of another dataset, subset, seed, batch size, order, sampling or version.
+        """
+        self._next = load_state(state, self._parts.identity, steps=len(self))
+        self._at = None
+
+    def close(self) -> None:
+        """Ends threads and closes files. May be called twice; a closed loader cannot be iterated."""
+        self._closed = True
+        self._turn = None
+        self._finalizer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _batches(self, epoch: int, first: int, turn: object) -> Iterator[Batch]:
+        order = StepOrder(self._parts.order(epoch), self._parts.partition)
+        queue: deque[_Work] = deque()
+        ahead = iter(range(first, len(self)))
+        for step in range(first, len(self)):
+            self._check_turn(turn)
+            if step == first:
+                self._drop_outstanding()
+            while len(queue) < self._parts.prefetch and (planned := next(ahead, None)) is not None:
+                queue.append(self._submit(order, epoch, planned))
+            batch = self._take(queue.popleft())
+            if (planned := next(ahead, None)) is not None:  # the backend works on while the trainer does
+                queue.append(self._submit(order, epoch, planned))
+            self._at = (epoch, step + 1)
+            yield batch
+
+    def _check_turn(self, turn: object) -> None:
+        if self._closed:
+            raise ValueError("the loader is closed")
+        if self._turn is not turn:
+            raise RuntimeError("a newer iteration of this loader has begun; make a loader for each loop that runs")
+
+    def _submit(self, order: StepOrder, epoch: int, step: int) -> _Work:
+        start, stop = self._parts.partition.bounds(step)
+        ids = self._parts.subset.sample_ids(order.step(step))
+        if not len(ids):
+            return _Work(None, stop - start)
+        plan = self._parts.recipe.plan(epoch, step, ids)
+        with _closing_on_error(self._running):
+            self._backend().submit(plan)
+            self._running.outstanding += 1
+        return _Work(plan, stop - start)
+
+    def _take(self, work: _Work) -> Batch:
+        output = None
+        if work.plan is not None:
+            try:
+                with _closing_on_error(self._running):
+                    output = self._backend().result()
+                    self._running.outstanding -= 1
+            except CorruptSampleError as error:
+                self._note(error)
+                raise
+        return self._parts.recipe.batch(work.plan, output, work.rows)
+
+    def _backend(self) -> Backend:
+        running = self._running
+        if running.backend is None or running.process != os.getpid():
+            running.backend, running.outstanding, running.process = self._parts.make_backend(), 0, os.getpid()
+        return running.backend
+
+    def _drop_outstanding(self) -> None:
+        """Takes what an abandoned iteration left in the backend. Its errors belong to nobody any more."""
+        if self._running.process != os.getpid():
+            return
+        try:
+            while self._running.outstanding and self._running.backend is not None:
+                self._running.backend.result()
+                self._running.outstanding -= 1
+        except Exception:  # whatever it was, the backend cannot be trusted with the next plan
+            self._running.close()
+
+    def _note(self, error: CorruptSampleError) -> None:
+        if self._parts.record is None:
+            return
+        dataset = self._parts.dataset
+        names = [shard.name for shard in dataset.manifest.shards]
+        at = (dataset.table.shard == names.index(error.shard)) & (dataset.table.offset == error.offset)
+        record_exclusion(self._parts.record, int(np.flatnonzero(at)[0]), str(error))
+
+
+@contextmanager
+def _closing_on_error(running: _Running) -> Iterator[None]:
+    """Closes the backend when anything goes wrong inside, Ctrl-C too: what it still has under way is unknown."""
+    try:
+        yield
+    except BaseException:
+        running.close()
+        raise
