@@ -4,7 +4,9 @@ Words: a *context* patch is seen by the encoder, a *target* patch is to be put b
 targets of the same image are its *distractors*.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -55,7 +57,21 @@ class PatchBatch:
         """[B, N - context_count] int64, a view."""
         return self.position[:, self.context_count :]
 
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "PatchBatch":
+    def split(self, parts: int) -> list[Self]:
+        """Returns the images in `parts` batches of sizes as equal as can be, in order; views."""
+        return [
+            replace(
+                self,
+                patches=self.patches[start:stop],
+                position=self.position[start:stop],
+                mask=self.mask[start:stop],
+                sample_id=self.sample_id[start:stop],
+                image=None if self.image is None else self.image[start:stop],
+            )
+            for start, stop in _bounds(len(self), parts)
+        ]
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
         """Returns the batch on `device`; tensors already there are not copied."""
         return replace(
             self,
@@ -84,7 +100,19 @@ class ImageBatch:
     def __len__(self) -> int:
         return self.image.shape[0]
 
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "ImageBatch":
+    def split(self, parts: int) -> list[Self]:
+        """Returns the images in `parts` batches of sizes as equal as can be, in order; views."""
+        return [
+            replace(
+                self,
+                image=self.image[start:stop],
+                label=self.label[start:stop],
+                sample_id=self.sample_id[start:stop],
+            )
+            for start, stop in _bounds(len(self), parts)
+        ]
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
         """Returns the batch on `device`; tensors already there are not copied."""
         return replace(
             self,
@@ -92,3 +120,35 @@ class ImageBatch:
             label=self.label.to(device, non_blocking=non_blocking),
             sample_id=self.sample_id.to(device, non_blocking=non_blocking),
         )
+
+
+BatchT = TypeVar("BatchT", PatchBatch, ImageBatch)
+BatchT_co = TypeVar("BatchT_co", PatchBatch, ImageBatch, covariant=True)
+
+
+class BatchLoader(Protocol[BatchT_co]):
+    """What training takes batches from; the loaders of `pipelines` are such, and so is any list of batches in a coat.
+
+    Iterating gives this rank's batches from where the loader stands to the end of the epoch; `len` is the number of
+    steps of a whole epoch. A state is that of the stream of global batches, after the last batch handed out.
+    """
+
+    @property
+    def normalisation(self) -> Sequence[Any]:
+        """Scale and bias, [3] each: what maps 0..255 to the floats of the data set's statistics."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[BatchT_co]: ...
+
+    def set_epoch(self, epoch: int) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def _bounds(length: int, parts: int) -> list[tuple[int, int]]:
+    if not 1 <= parts <= length:
+        raise ValueError(f"a batch of {length} images cannot be cut into {parts} parts")
+    return [(part * length // parts, (part + 1) * length // parts) for part in range(parts)]

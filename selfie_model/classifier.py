@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from selfie_model.batch import ImageBatch
 from selfie_model.config import Config
 from selfie_model.normalise import Normalise
-from selfie_model.resnet import initialise, make_final_norm, make_stages, make_stem, stage_width
+from selfie_model.resnet import average, initialise, make_final_norm, make_stages, make_stem, stage_width
 
 
 class ClassifierOutput(NamedTuple):
@@ -21,14 +21,14 @@ class ClassifierOutput(NamedTuple):
     Attributes:
         loss: scalar, mean cross-entropy over the images with a label; 0 when none has one.
         accuracy: scalar, share of them whose largest logit is right.
+        counted: scalar, images with a label.
         logits: [B, classes] float32.
-        labelled: scalar, images with a label.
     """
 
     loss: Tensor
     accuracy: Tensor
+    counted: Tensor
     logits: Tensor
-    labelled: Tensor
 
 
 class Classifier(nn.Module):
@@ -56,10 +56,9 @@ class Classifier(nn.Module):
         share = count.clamp(min=1)
         loss = F.cross_entropy(logits, batch.label, ignore_index=-1, reduction="sum") / share
         accuracy = ((logits.argmax(dim=1) == batch.label) & labelled).sum() / share
-        return ClassifierOutput(loss, accuracy, logits, count)
+        return ClassifierOutput(loss, accuracy, count, logits)
 
     def features(self, image: Tensor) -> Tensor:
         """Maps images [B, H, W, 3], uint8 or normalised floats, to the averages before the head, [B, features]."""
         pixels = self.normalise(image).permute(0, 3, 1, 2)
-        pooled: Tensor = self.norm(self.stages(self.stem(pixels))).mean(dim=(2, 3))
-        return pooled
+        return average(self.norm(self.stages(self.stem(pixels))))

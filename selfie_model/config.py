@@ -101,6 +101,7 @@ class TrainConfig:
         accumulate: parts that a rank's batch is cut into to save memory; gradients are summed.
         augmentation: what happens to an image before it is cut or seen whole.
         crop_area_min: smallest area of a random resized crop, as a share of the image; the largest is 1.
+        batch_norm: `train` updates the statistics, `frozen` uses and keeps those that the run starts with.
         seed: of the initial weights, the order, the draws and the dropout.
     """
 
@@ -114,6 +115,7 @@ class TrainConfig:
     accumulate: int = 1
     augmentation: Augmentation = "flip"
     crop_area_min: float = 0.2
+    batch_norm: Literal["train", "frozen"] = "train"
     seed: int = 0
 
     def __post_init__(self) -> None:

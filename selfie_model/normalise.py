@@ -34,4 +34,5 @@ class Normalise(nn.Module):
         """Maps [..., 3] uint8 to normalised float32; floats are normalised already and are returned as they are."""
         if pixels.dtype != torch.uint8:
             return pixels
-        return torch.addcmul(self.bias, pixels.to(torch.float32), self.scale)
+        # two roundings, as the loaders' float output has: a fused multiply-add would differ in the last bit
+        return pixels.to(torch.float32).mul_(self.scale).add_(self.bias)

@@ -23,6 +23,7 @@ Source: the paper, section "Pretraining"; the residual networks of arXiv 1603.05
 from collections import OrderedDict
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from selfie_model.config import Config
@@ -41,8 +42,7 @@ class PatchNetwork(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         """Maps normalised floats [M, 3, p, p] to [M, embedding]."""
-        features: Tensor = self.norm(self.stages(self.stem(patches)))
-        return features.mean(dim=(2, 3))
+        return average(self.norm(self.stages(self.stem(patches))))
 
 
 class PreActivationBottleneck(nn.Module):
@@ -131,17 +131,15 @@ def make_stages(config: Config, count: int) -> nn.Sequential:
 
 
 def make_final_norm(config: Config, stages: int) -> nn.Module:
-    """Returns what stands between the last of `stages` stages and the average: norm and ReLU in v2, nothing in v1."""
+    """Returns the norm between the last of `stages` stages and the average: v2 needs one, v1's blocks end in theirs."""
     if config.model.variant == "v1":
         return nn.Identity()
-    return NormReLU(stage_width(config, stages - 1))
+    return nn.BatchNorm2d(stage_width(config, stages - 1))
 
 
-class NormReLU(nn.BatchNorm2d):
-    """Batch norm and ReLU under one name, so that the parameters are `norm.weight`, `norm.bias` as in timm."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).relu_()
+def average(features: Tensor) -> Tensor:
+    """Maps [M, C, H, W] to [M, C]: ReLU (which v1's features have had: it changes nothing there), mean over the map."""
+    return F.relu(features).mean(dim=(2, 3))
 
 
 def stage_width(config: Config, stage: int) -> int:

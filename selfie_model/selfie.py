@@ -32,12 +32,14 @@ class SelfieOutput(NamedTuple):
     Attributes:
         loss: scalar, mean cross-entropy over the B·T predictions.
         accuracy: scalar, share of the B·T predictions that are right.
+        counted: scalar, how many predictions were counted: B·T without those of padding (sample_id -1).
         logits: [B, T, T], row = hole, column = patch that might belong there; float32.
         embedding: u, [B, D].
     """
 
     loss: Tensor
     accuracy: Tensor
+    counted: Tensor
     logits: Tensor
     embedding: Tensor
 
@@ -66,9 +68,12 @@ class Selfie(nn.Module):
         v = u[:, None] + self.positions(batch.target_position)
         logits = self.logits(v, target)
         answer = torch.arange(logits.shape[1], device=logits.device).expand(len(logits), -1)
-        loss = F.cross_entropy(logits.flatten(0, 1), answer.flatten())
-        accuracy = (logits.argmax(dim=2) == answer).float().mean()
-        return SelfieOutput(loss, accuracy, logits, u)
+        real = (batch.sample_id >= 0)[:, None].expand(answer.shape)
+        count = real.sum()
+        losses = F.cross_entropy(logits.flatten(0, 1), answer.flatten(), reduction="none").view(answer.shape)
+        loss = (losses * real).sum() / count.clamp(min=1)
+        accuracy = ((logits.argmax(dim=2) == answer) & real).sum() / count.clamp(min=1)
+        return SelfieOutput(loss, accuracy, count, logits, u)
 
     def embed_patches(self, batch: PatchBatch) -> Tensor:
         """Returns h [B, N, D]: all patches, context and target, through P in one call."""

@@ -1,0 +1,123 @@
+"""A run's state on disk: written atomically, read without executing anything.
+
+    RUN/checkpoints/step-000001000.pt   the newest `keep_last`
+    RUN/checkpoints/best.pt             the best on the validation split, when there is one
+
+A file holds a dict of tensors, numbers, texts, lists and dicts only, so `torch.load(weights_only=True)` reads it:
+
+    format, kind ("pretrain" | "finetune"), config, class_names, data, step,
+    model, optimiser, schedule, rng, loader, best
+"""
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from selfie_model.config import Config
+from selfie_model.errors import RunError
+
+FORMAT = 1
+_FOLDER = "checkpoints"
+_BEST = "best.pt"
+State = dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one run."""
+
+    def __init__(self, run: Path, *, keep_last: int = 2) -> None:
+        self._folder = run / _FOLDER
+        self._keep_last = keep_last
+
+    def save(self, state: State) -> Path:
+        """Writes the newest checkpoint and removes those that are older than the `keep_last` newest."""
+        path = self._folder / f"step-{state['step']:09d}.pt"
+        write_atomically(state, path)
+        for old in self._steps()[: -self._keep_last]:
+            old.unlink()
+        return path
+
+    def save_best(self, state: State) -> Path:
+        """Writes the best checkpoint over the one before."""
+        path = self._folder / _BEST
+        write_atomically(state, path)
+        return path
+
+    def newest(self) -> Path | None:
+        """Returns the checkpoint of the highest step, None if there is none."""
+        steps = self._steps()
+        return steps[-1] if steps else None
+
+    def best(self) -> Path | None:
+        """Returns the best checkpoint, None if there is none."""
+        path = self._folder / _BEST
+        return path if path.exists() else None
+
+    def _steps(self) -> list[Path]:
+        return sorted(self._folder.glob("step-*.pt"))
+
+
+def write_atomically(state: State, path: Path) -> None:
+    """Writes `state` so that `path` holds all of it or what was there before, also after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def read_checkpoint(path: Path) -> State:
+    """Returns a checkpoint's content, tensors on the CPU.
+
+    Raises:
+        RunError: not a checkpoint of this program, damaged, or of a newer format.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RunError(f"{path} cannot be read as a checkpoint ({reason}); delete it to use an older one") from error
+    if not isinstance(state, dict) or not isinstance(state.get("format"), int):
+        raise RunError(f"{path} is not a checkpoint of selfie-model")
+    if state["format"] > FORMAT:
+        raise RunError(f"{path} has format {state['format']}, this version reads up to {FORMAT}; use a newer version")
+    return state
+
+
+def find_checkpoint(run: Path, *, which: Literal["best", "last", "auto"] = "auto") -> Path:
+    """Returns the file to use of a run's folder (or of a checkpoint's own path); `auto` is best, else last.
+
+    Raises:
+        RunError: there is none.
+    """
+    if run.is_file():
+        return run
+    checkpoints = Checkpoints(run)
+    best, newest = checkpoints.best(), checkpoints.newest()
+    found = {"best": best, "last": newest, "auto": best or newest}[which]
+    if found is None:
+        raise RunError(f"{run} holds no {'' if which == 'auto' else which + ' '}checkpoint; give the folder of a run")
+    return found
+
+
+def read_run(run: Path, *, kind: str, which: Literal["best", "last", "auto"] = "auto") -> tuple[State, Config]:
+    """Returns the state and the configuration of a run of the given kind, `pretrain` or `finetune`.
+
+    Raises:
+        RunError: no checkpoint, or one of another kind.
+    """
+    path = find_checkpoint(run, which=which)
+    state = read_checkpoint(path)
+    if state["kind"] != kind:
+        raise RunError(f"{path} comes from {state['kind']}, a run of {kind} is needed here")
+    return state, Config.from_dict(state["config"])

@@ -1,0 +1,101 @@
+"""One process or many: who I am, on which device, and sums over all of us.
+
+Started by `torchrun`, every process reads its rank from the environment; started plainly there is one. Each rank holds
+a slice of the global batch, and slices may differ by one image: a rank's loss is its *sum* over the global batch size,
+times the number of ranks because DDP averages gradients: together they are the gradient of the global mean.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranks:
+    """This process among all.
+
+    Attributes:
+        rank: 0 <= rank < size; rank 0 writes.
+        size: number of processes.
+        device: where this one computes.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def writes(self) -> bool:
+        return self.rank == 0
+
+
+@contextmanager
+def process_group(device: str = "auto") -> Iterator[Ranks]:
+    """Joins the group that `torchrun` started, if any, and leaves it at the end.
+
+    Args:
+        device: `auto` (a GPU if there is one), `cpu` or `cuda`; with many GPUs each local rank takes its own.
+
+    Raises:
+        ValueError: `cuda` where there is no GPU, or more local ranks than GPUs.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    rank = int(os.environ.get("RANK", "0"))
+    place = choose_device(device, int(os.environ.get("LOCAL_RANK", "0")))
+    if place.type == "cuda":
+        torch.cuda.set_device(place)
+    if size == 1:
+        yield Ranks(device=place)
+        return
+    dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    try:
+        yield Ranks(rank=rank, size=size, device=place)
+    finally:
+        dist.destroy_process_group()
+
+
+def choose_device(device: str, local_rank: int = 0) -> torch.device:
+    """Returns the device for `auto`, `cpu` or `cuda`."""
+    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if device not in ("auto", "cuda"):
+        raise ValueError(f"a device is auto, cpu or cuda, got {device!r}")
+    count = torch.cuda.device_count()
+    if local_rank >= count:
+        raise ValueError(f"local rank {local_rank} has no GPU of its own, this machine shows {count}; use --device cpu")
+    return torch.device("cuda", local_rank)
+
+
+def distribute(model: nn.Module, ranks: Ranks, *, sync_batch_norm: bool) -> nn.Module:
+    """Returns the module to call in training: `model` itself, or a wrapper that averages its gradients over the ranks.
+
+    Batch-norm statistics are each rank's own unless `sync_batch_norm`; the buffers that are saved are rank 0's.
+    """
+    if ranks.size == 1:
+        return model
+    if sync_batch_norm:
+        if ranks.device.type != "cuda":
+            raise ValueError("--sync-batch-norm needs GPUs: PyTorch has no synchronised batch norm for the CPU")
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    return DistributedDataParallel(model, device_ids=[ranks.device.index] if ranks.device.type == "cuda" else None)
+
+
+def sum_over_ranks(values: Tensor, ranks: Ranks) -> Tensor:
+    """Returns the sum of every rank's `values`, the same on all."""
+    if ranks.size > 1:
+        values = values.clone()
+        dist.all_reduce(values)
+    return values
+
+
+def any_rank(flag: bool, ranks: Ranks) -> bool:
+    """Tells whether `flag` holds on some rank: how all of them stop at the same step."""
+    if ranks.size == 1:
+        return flag
+    return bool(sum_over_ranks(torch.tensor(float(flag), device=ranks.device), ranks).item())

@@ -1,0 +1,47 @@
+"""Ending a run early but cleanly: SIGTERM, SIGINT and a time limit ask, the training loop decides where.
+
+A second SIGINT is not waited for.
+"""
+
+import signal
+import threading
+import time
+from types import FrameType, TracebackType
+from typing import Self
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class StopRequest:
+    """Becomes true on a signal or when the time is up; as a context it takes the handlers over and gives them back.
+
+    Attributes:
+        reason: why, empty until then.
+    """
+
+    def __init__(self, *, time_limit_s: float = 0.0) -> None:
+        self.reason = ""
+        self._deadline = time.monotonic() + time_limit_s if time_limit_s > 0 else float("inf")
+        self._previous: dict[signal.Signals, signal._HANDLER] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
+            for number in _SIGNALS:
+                self._previous[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def __bool__(self) -> bool:
+        if not self.reason and time.monotonic() >= self._deadline:
+            self.reason = "the time limit"
+        return bool(self.reason)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature is Python's
+        if self.reason and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.reason = signal.Signals(number).name

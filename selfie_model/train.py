@@ -1,0 +1,336 @@
+"""The training loop that pretraining and finetuning share.
+
+    for each step:  batch → (parts) → loss · share of the global batch → backward → rate → optimiser
+    every log_every steps:         fetch the metrics, journal, progress, is the loss still sane?
+    every validate_every steps:    the validation split; the best state so far is kept
+    every checkpoint_every steps:  a checkpoint
+
+Between two fetches the host never waits for the device. Dropout is drawn from (seed, step, rank), so that a run that
+was interrupted goes on as if it had not been.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from selfie_model.batch import BatchLoader, BatchT
+from selfie_model.checkpoint import FORMAT, Checkpoints, State
+from selfie_model.clock import Clock
+from selfie_model.config import Config, TrainConfig
+from selfie_model.distributed import Ranks, any_rank, distribute, sum_over_ranks
+from selfie_model.errors import DivergedError, RunError
+from selfie_model.evaluate import Metrics, add_totals, empty_totals, evaluate, means
+from selfie_model.interrupt import StopRequest
+from selfie_model.journal import Journal
+from selfie_model.optim import learning_rate, make_optimiser, set_learning_rate
+from selfie_model.precision import autocast, compiled, place
+from selfie_model.progress import Progress
+from selfie_model.run_folder import RESULT, Result, read_result, write_json
+from selfie_model.sanity import Sanity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training(Generic[BatchT]):
+    """All that one training needs.
+
+    Attributes:
+        kind: `pretrain` or `finetune`.
+        config: the resolved configuration.
+        train: its section for this training.
+        model: `Selfie` or `Classifier`, with its initial weights.
+        loader: this rank's training batches.
+        validation: batches of the validation split in evaluation order, None if there is no such split.
+        chance: accuracy of guessing.
+        run: folder of the run.
+        class_names: of the labels; () in pretraining.
+        data: what the run learned from, for the record: plain JSON values.
+    """
+
+    kind: str
+    config: Config
+    train: TrainConfig
+    model: nn.Module
+    loader: BatchLoader[BatchT]
+    validation: BatchLoader[BatchT] | None
+    chance: float
+    run: Path
+    class_names: tuple[str, ...] = ()
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+def run_training(
+    training: Training[BatchT],
+    *,
+    ranks: Ranks,
+    resume: State | None = None,
+    stop: StopRequest | None = None,
+    tensorboard: bool = False,
+    quiet: bool = False,
+) -> Result:
+    """Trains to the end, or to where `stop` asks; leaves checkpoints, the journal and the result in the run's folder.
+
+    Args:
+        training: what to train on what.
+        ranks: this process.
+        resume: a checkpoint's content to go on from.
+        stop: asked after every step (with many ranks: at every fetch of the metrics, so that all stop together).
+        tensorboard: also write TensorBoard's files.
+        quiet: show no progress.
+
+    Raises:
+        DivergedError: the loss is not finite or far above where it began; the last checkpoint is from before that.
+        RunError: the loader's batches are not what the configuration says.
+    """
+    trainer = _Trainer(training, ranks=ranks, resume=resume, tensorboard=tensorboard, quiet=quiet)
+    try:
+        if trainer.step >= training.train.steps and (ended := read_result(training.run)) is not None:
+            return ended
+        return trainer.fit(stop if stop is not None else StopRequest())
+    finally:
+        trainer.close()
+
+
+class _Trainer(Generic[BatchT]):
+    def __init__(
+        self, training: Training[BatchT], *, ranks: Ranks, resume: State | None, tensorboard: bool, quiet: bool
+    ) -> None:
+        self.training: Training[BatchT] = training
+        self.ranks = ranks
+        self.runtime, self.train = training.config.runtime, training.train
+        self.model = training.model
+        place(self.model, ranks.device, self.runtime)
+        self.model.eval()  # the first step enters training mode
+        wrapped = distribute(self.model, ranks, sync_batch_norm=self.runtime.sync_batch_norm)
+        self.wrapped = wrapped
+        self.forward = compiled(wrapped, ranks.device, self.runtime)
+        self.optimiser = make_optimiser(self.model, self.train)
+        self.step = 0
+        self.best: tuple[float, int] | None = None
+        self.validation: Metrics | None = None
+        self.sanity = Sanity(training.train, chance=training.chance)
+        if resume is not None:
+            self._restore(resume)
+        self.checkpoints = Checkpoints(training.run, keep_last=self.runtime.keep_last)
+        self.journal = Journal(training.run, after_step=self.step, tensorboard=tensorboard) if ranks.writes else None
+        self.progress = Progress(
+            training.kind,
+            first=self.step,
+            total=self.train.steps,
+            chance=training.chance,
+            visible=ranks.writes and not quiet,
+        )
+        self.totals = empty_totals(ranks.device)
+        self.window = Metrics(math.nan, math.nan, 0)
+        self.clock = Clock()
+
+    def fit(self, stop: StopRequest) -> Result:
+        """Runs the steps that are left."""
+        runtime, last = self.runtime, self.train.steps
+        reason = ""
+        for batch in self._batches():
+            if self.step == 0:
+                self._check_batch_size(batch)
+            self._train_step(batch)
+            self.progress.step()
+            fetch = self.step % runtime.log_every == 0 or self.step == last
+            asked = bool(stop) if self.ranks.size == 1 else fetch and any_rank(bool(stop), self.ranks)
+            save = asked or _due(self.step, runtime.checkpoint_every, last)
+            if fetch or save:
+                self._report()
+            if _due(self.step, runtime.validate_every, last):
+                self._validate()
+            if save:
+                self._save()
+            if asked and self.step < last:
+                reason = stop.reason or "another rank"
+                break
+        return self._finish(reason)
+
+    def close(self) -> None:
+        self.progress.close()
+        if self.journal is not None:
+            self.journal.close()
+
+    def _batches(self) -> Iterator[BatchT]:
+        """Yields this rank's batches for the steps that are left, counting the time spent waiting for them."""
+        loader, last = self.training.loader, self.train.steps
+        length = len(loader)
+        while self.step < last:
+            epoch, inside = divmod(self.step, length)
+            if inside == 0:
+                loader.set_epoch(epoch)
+            batches = iter(loader)
+            before = self.step
+            while self.step < last:
+                with self.clock.waiting():
+                    batch = next(batches, None)
+                if batch is None:
+                    break
+                yield batch.to(self.ranks.device, non_blocking=True)
+            if self.step == before:
+                raise RunError(f"the loader gave no batch in epoch {epoch}, it promises {length}")
+
+    def _train_step(self, batch: BatchT) -> None:
+        if not self.model.training:
+            self._enter_training_mode()
+        torch.manual_seed(_mix(self.train.seed, self.step, self.ranks.rank))
+        set_learning_rate(self.optimiser, learning_rate(self.step, self.train))
+        self.optimiser.zero_grad(set_to_none=True)
+        parts = batch.split(self.train.accumulate) if self.train.accumulate > 1 else [batch]
+        for number, part in enumerate(parts):
+            with _synchronised(self.wrapped, number == len(parts) - 1):
+                with autocast(self.ranks.device, self.runtime):
+                    output = self.forward(part)
+                # DDP averages gradients over the ranks: times their number, and they are the global batch's mean
+                (output.loss * (len(part) * self.ranks.size / self.train.batch_size)).backward()
+            add_totals(self.totals, output)
+        self.optimiser.step()
+        self.step += 1
+        self.clock.images += self.train.batch_size
+
+    def _enter_training_mode(self) -> None:
+        self.wrapped.train()
+        if self.train.batch_norm == "frozen":
+            for module in self.model.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
+    def _report(self) -> None:
+        """Fetches the metrics since the last report, judges, writes and shows them."""
+        self.window = means(sum_over_ranks(self.totals, self.ranks))
+        self.totals.zero_()
+        self._judge_loss()
+        images_per_s, wait = self.clock.lap()
+        values = {
+            "loss": self.window.loss,
+            "accuracy": self.window.accuracy,
+            "learning_rate": learning_rate(self.step - 1, self.train),
+            "images_per_s": round(images_per_s, 1),
+            "data_wait": round(wait, 4),
+        }
+        self._write("train", values)
+        self.progress.report(
+            self.step, loss=self.window.loss, accuracy=self.window.accuracy, images_per_s=images_per_s, wait=wait
+        )
+        if message := self.sanity.chance_warning(self.step, self.window):
+            self._write("warning", {"message": message})
+            self.progress.say(message)
+
+    def _judge_loss(self) -> None:
+        try:
+            self.sanity.check_loss(self.step, self.window.loss)
+        except DivergedError:
+            self._write("diverged", {"loss": str(self.window.loss)})  # JSON has no NaN
+            raise
+
+    def _validate(self) -> None:
+        loader = self.training.validation
+        if loader is None:
+            return
+        loader.set_epoch(0)  # the same crops and masks at every pass: a moving mask makes the best epoch a lottery
+        self.validation = evaluate(
+            self.model, loader, ranks=self.ranks, runtime=self.runtime, batches=self.runtime.validation_batches
+        )
+        self.clock.restart()
+        self._write("validation", self.validation._asdict())
+        self.progress.say(
+            f"step {self.step}: validation loss {self.validation.loss:.3f}, accuracy {self.validation.accuracy:.1%} "
+            f"(chance {self.training.chance:.1%})"
+        )
+        if self.best is None or self.validation.accuracy > self.best[0]:
+            self.best = (self.validation.accuracy, self.step)
+            if self.ranks.writes:
+                self.checkpoints.save_best(self._state())
+
+    def _save(self) -> None:
+        if self.ranks.writes:
+            self.checkpoints.save(self._state())
+            self.clock.restart()
+
+    def _state(self) -> State:
+        training = self.training
+        return {
+            "format": FORMAT,
+            "kind": training.kind,
+            "config": training.config.to_dict(),
+            "class_names": list(training.class_names),
+            "data": training.data,
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": {"learning_rate": learning_rate(self.step, self.train), "first_loss": self.sanity.first_loss},
+            "rng": _rng_state(self.ranks.device),
+            "loader": training.loader.state_dict(),
+            "best": list(self.best) if self.best is not None else [],
+            "validation": list(self.validation) if self.validation is not None else [],
+        }
+
+    def _restore(self, state: State) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step = state["step"]
+        self.sanity.first_loss = state["schedule"]["first_loss"]
+        if state["best"]:
+            self.best = (float(state["best"][0]), int(state["best"][1]))
+        if state["validation"]:
+            self.validation = Metrics(*state["validation"])
+        self.training.loader.load_state_dict(state["loader"])
+        torch.set_rng_state(state["rng"]["cpu"])
+        if self.ranks.device.type == "cuda" and "cuda" in state["rng"]:
+            torch.cuda.set_rng_state(state["rng"]["cuda"], self.ranks.device)
+
+    def _check_batch_size(self, batch: BatchT) -> None:
+        sizes = sum_over_ranks(torch.tensor(float(len(batch)), device=self.ranks.device), self.ranks)
+        if sizes.item() != self.train.batch_size:
+            raise RunError(f"the loader gives {sizes.item():.0f} images a step, batch_size is {self.train.batch_size}")
+
+    def _write(self, event: str, values: dict[str, Any]) -> None:
+        if self.journal is not None:
+            self.journal.write(event, self.step, values)
+
+    def _finish(self, reason: str) -> Result:
+        result = Result(
+            step=self.step,
+            finished=self.step >= self.train.steps,
+            stopped_by=reason,
+            loss=self.window.loss,
+            accuracy=self.window.accuracy,
+            validation=self.validation,
+            best=self.best,
+            images_per_s=self.clock.overall(),
+        )
+        if self.ranks.writes:
+            write_json(self.training.run / RESULT, result.to_dict())
+        return result
+
+
+def _due(step: int, every: int, last: int) -> bool:
+    return step == last or (every > 0 and step % every == 0)
+
+
+def _synchronised(wrapped: nn.Module, last_part: bool) -> AbstractContextManager[None]:
+    """Gradients cross the network once a step: with its last part."""
+    if isinstance(wrapped, DistributedDataParallel) and not last_part:
+        waiting: AbstractContextManager[None] = wrapped.no_sync()
+        return waiting
+    return nullcontext()
+
+
+def _mix(seed: int, step: int, rank: int) -> int:
+    """Returns a seed for the dropout of one step of one rank; odd multipliers (of SplitMix64) keep them apart."""
+    return (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + rank * 0x94D049BB133111EB) % (1 << 63)
+
+
+def _rng_state(device: torch.device) -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
