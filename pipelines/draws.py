@@ -88,24 +88,24 @@ def hidden_mask(context_cells: Cells, cells: int) -> NDArray[np.bool_]:
 def block_targets(*, context: int, height: int, width: int) -> Selection:
     """Returns a rule whose targets are one block of height x width cells, its place uniform over the grid.
 
-    The context is the first `context` cells of the order that are outside the block. The targets are in the order of
-    the draw too: a fixed order would tell the model which is which.
+    The context is the first `context` cells of the order that are outside the block; the targets are in row order.
     """
 
     def rule(order: Cells, grid: Grid) -> Cells:
-        row, column = np.divmod(order, grid.side)
-        corner = (row <= grid.side - height) & (column <= grid.side - width)
-        if context + height * width > grid.cells or not corner.any():
+        if context + height * width > grid.cells or max(height, width) > grid.side:
             raise ValueError(
                 f"{context} context cells and a block of {height} x {width} do not fit {grid.side} x {grid.side}"
             )
+        row, column = np.divmod(order, grid.side)
         # The first cell of the order that can be a block's upper left corner is uniform among all that can.
-        first = np.argmax(corner, axis=1)[:, None]
-        top, left = np.take_along_axis(row, first, 1), np.take_along_axis(column, first, 1)
+        corner = np.argmax((row <= grid.side - height) & (column <= grid.side - width), axis=1)[:, None]
+        top, left = np.take_along_axis(row, corner, 1), np.take_along_axis(column, corner, 1)
         inside = (row >= top) & (row < top + height) & (column >= left) & (column < left + width)
-        target_last = np.argsort(inside, axis=1, kind="stable")
-        cells = np.take_along_axis(order, target_last, 1)
-        return np.concatenate((cells[:, :context], cells[:, grid.cells - height * width :]), axis=1)
+        outside_first = np.argsort(inside, axis=1, kind="stable")
+        cells = np.take_along_axis(order, outside_first, 1)
+        # Row order: in the order of the draw the corner would most often come first and so be known.
+        targets = np.sort(cells[:, grid.cells - height * width :], axis=1)
+        return np.concatenate((cells[:, :context], targets), axis=1)
 
     return rule
 
