@@ -30,6 +30,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from selfie_model.atomic import write_bytes
 from selfie_model.classifier import Classifier
 from selfie_model.config import Config
 
@@ -177,20 +178,6 @@ def export_onnx(classifier: Classifier, path: Path, *, metadata: Mapping[str, st
         onnx.helper.set_model_props(model, {**dict(metadata), "selfie_format": "onnx"})
         onnx.checker.check_model(model)
         write_bytes(path, model.SerializeToString())
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file that is either the old or the new one, whole, whatever happens."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from selfie_model.atomic import write_text
+
 Arm = Literal["scratch", "selfie"]
 Stage = Literal["pretrain", "tune", "final"]
 DONE = "done.json"
@@ -152,17 +154,6 @@ def read_done(folder: Path) -> dict[str, Any] | None:
 def write_done(folder: Path, record: dict[str, Any]) -> None:
     """Marks a cell as finished: atomically, after everything else of it."""
     write_text(folder / DONE, json.dumps(record, indent=2, sort_keys=True) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file that is either the old or the new one, whole, whatever happens."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def best_rate(rates: Sequence[float], accuracies: Sequence[float]) -> float:
