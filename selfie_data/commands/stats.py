@@ -1,0 +1,49 @@
+"""`selfie-data stats`: the channel statistics and the sizes of the stored images."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from selfie_data.dataset import Dataset, open_dataset
+
+_PERCENTILES = (0, 25, 50, 75, 100)
+
+
+@click.command("stats")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+def command(out: Path, as_json: bool) -> None:
+    """Shows the channel means and deviations (0..255) of the dataset OUT, and the sizes of its images.
+
+    The statistics are exact sums over every stored pixel, taken when the dataset was built.
+    """
+    statistics = measure(open_dataset(out))
+    if as_json:
+        click.echo(json.dumps(statistics, indent=1))
+        return
+    click.echo(f"{'':<14}{'red':>10}{'green':>10}{'blue':>10}")
+    for name in ("mean", "std"):
+        click.echo(f"{name:<14}" + "".join(f"{value:>10.3f}" for value in statistics[name]))
+    click.echo(f"\n{'':<14}" + "".join(f"{title:>10}" for title in ("least", "25 %", "median", "75 %", "most")))
+    for name in ("height", "width", "bytes"):
+        click.echo(f"{name:<14}" + "".join(f"{value:>10,}" for value in statistics[name]))
+
+
+def measure(dataset: Dataset) -> dict[str, Any]:
+    """Returns mean and std [3] in 0..255, and the percentiles 0, 25, 50, 75, 100 of height, width and bytes an image."""
+    table = dataset.table
+    return {
+        "mean": list(dataset.manifest.mean),
+        "std": list(dataset.manifest.std),
+        "height": _percentiles(table.height),
+        "width": _percentiles(table.width),
+        "bytes": _percentiles(table.length),
+    }
+
+
+def _percentiles(values: NDArray[np.int32] | NDArray[np.int64]) -> list[int]:
+    return [int(value) for value in np.percentile(values, _PERCENTILES, method="nearest")]

@@ -1,0 +1,39 @@
+"""`selfie-data verify`: is every byte of a dataset as it was written?"""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+from tqdm import tqdm
+
+from selfie_data.manifest import Manifest
+from selfie_data.verify import verify_dataset
+
+
+@click.command("verify")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--decode", is_flag=True, help="Decode every image too and compare its size with the table.")
+@click.option(
+    "--threads",
+    default=lambda: len(os.sched_getaffinity(0)),
+    show_default="all cores",
+    type=click.IntRange(1),
+    help="Shards checked at a time.",
+)
+def command(out: Path, decode: bool, threads: int) -> None:
+    """Checks the dataset OUT: every hash, index, count, class histogram, table row, and the splits.
+
+    Prints what is wrong, a line each, and exits 1; prints one line and exits 0 if the dataset is sound.
+    """
+    manifest = Manifest.load(out)
+    with tqdm(total=manifest.samples, unit="sample", desc="verify", disable=not sys.stderr.isatty()) as bar:
+        problems = verify_dataset(out, decode=decode, threads=threads, progress=bar.update)
+    for problem in problems:
+        click.echo(problem, err=True)
+    if problems:
+        plural = "problem" if len(problems) == 1 else "problems"
+        click.echo(f"{out}: damaged, {len(problems)} {plural}; restore the files named, or build again", err=True)
+        raise SystemExit(1)
+    decoded = ", every image decoded" if decode else ""
+    click.echo(f"{out}: sound, {manifest.samples:,} samples in {len(manifest.shards)} shards{decoded}")
