@@ -1,0 +1,27 @@
+"""`selfie-data export-store`: decoded pixels for readers that hold them in memory."""
+
+from pathlib import Path
+
+import click
+from tqdm import tqdm
+
+from selfie_data.dataset import open_dataset
+from selfie_data.store import export_store
+
+
+@click.command("export-store")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--workers", type=click.IntRange(1), help="Decoding threads; default: one a core.")
+def command(out: Path, store: Path, workers: int | None) -> None:
+    """Decodes the dataset OUT into the zarr group STORE: uint8 [N, H, W, 3] in order of sample id, and labels.
+
+    JPEG and PNG sets are stored as evaluation sees them: shorter side resized, centre crop at the dataset's image size.
+    Interrupted, it starts again; nothing is at STORE until it is whole.
+    """
+    dataset = open_dataset(out)
+    with tqdm(total=len(dataset), unit="image", unit_scale=True, disable=None) as bar:
+        written = export_store(dataset, store, workers=workers, progress=bar.update)
+    size = len(dataset) * dataset.image_size**2 * 3
+    state = "written" if written else "is there already"
+    click.echo(f"{store}: {state}, {len(dataset):,} images, {size / 1e6:,.1f} MB in memory")
