@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from selfie_model.atomic import write_text
+from selfie_model.config import Config
 
 Arm = Literal["scratch", "selfie"]
 Stage = Literal["pretrain", "tune", "final"]
@@ -111,6 +112,43 @@ class Grid:
             return []
         before = [self.pretraining_of(cell.seed)] if cell.arm == "selfie" else []
         return before + (self.tuning(cell.arm, cell.percent) if cell.stage == "final" else [])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """A study to run.
+
+    Attributes:
+        out: its folder, shared by all machines that work on it.
+        config: the preset with all overrides, budget not yet applied.
+        grid: its cells.
+        budget: factor on the steps of both trainings.
+        notes: sentences to print under the table (which test set, …).
+    """
+
+    out: Path
+    config: Config
+    grid: Grid
+    budget: float = 1.0
+    notes: tuple[str, ...] = ()
+
+    def folder(self, cell: Cell) -> Path:
+        return self.out / cell.name
+
+
+def apply_budget(config: Config, budget: float) -> Config:
+    """Scales the steps of both trainings by `budget`; the warm-up is kept, but to a tenth of the steps at most.
+
+    Raises:
+        ValueError: budget is not positive.
+    """
+    if not budget > 0:
+        raise ValueError(f"the budget is a positive factor on the steps, got {budget}")
+    sections = {}
+    for name, train in (("pretrain", config.pretrain), ("finetune", config.finetune)):
+        steps = max(1, round(train.steps * budget))
+        sections[name] = {"steps": steps, "warmup_steps": min(train.warmup_steps, max(1, steps // 10))}
+    return config.override(**sections)
 
 
 @contextmanager

@@ -1,0 +1,263 @@
+"""A whole study on lists of random images: which cells run, what is reused, what is refused, what is said."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from selfie_model import ImageBatch, PatchBatch, presets
+from selfie_model.batch import BatchLoader
+from selfie_model.config import Config
+from selfie_model.distributed import Ranks
+from selfie_model.errors import DivergedError, RunError
+from selfie_model.interrupt import StopRequest
+from selfie_model.reproduce import run_study
+from selfie_model.study import Grid, Study, apply_budget, claim
+from selfie_model.study_results import collect, write_results
+
+CONFIG = presets.tiny().override(
+    model={"width": 2, "attention_hidden": 8, "attention_heads": 2},
+    pretrain={"steps": 3, "batch_size": 8},
+    finetune={"steps": 4, "batch_size": 16, "learning_rate": 0.01},
+)
+
+
+class Batches:
+    """A list of batches in a loader's coat."""
+
+    normalisation = ((1 / 128,) * 3, (-1.0,) * 3)
+
+    def __init__(self, make: Any, length: int) -> None:
+        self.make, self.length, self.epoch, self.step = make, length, 0, 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[Any]:
+        while self.step < self.length:
+            self.step += 1
+            yield self.make(self.epoch * self.length + self.step)
+        self.step = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch, self.step = epoch, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch": self.epoch, "step": self.step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.epoch, self.step = state["epoch"], state["step"]
+
+
+class FakeData:
+    """Random images; remembers what was asked of it."""
+
+    class_names = ("a", "b", "c")
+
+    def __init__(self, fingerprint: str = "f") -> None:
+        self.identity = {"fingerprint": fingerprint}
+        self.asked: list[str] = []
+
+    @contextmanager
+    def patches(self, config: Config) -> Iterator[BatchLoader[PatchBatch]]:
+        self.asked.append("patches")
+        count = config.pretrain.batch_size
+        yield Batches(lambda seed: patch_batch(count, seed), 2)
+
+    def labelled_count(self, percent: float, seed: int, *, tuning: bool) -> int:
+        return round(percent * (9 if tuning else 10) / 10)
+
+    @contextmanager
+    def labelled(self, config: Config, percent: float, seed: int, *, tuning: bool) -> Iterator[BatchLoader[ImageBatch]]:
+        self.asked.append(
+            f"labelled {percent:g} {seed} {'tune' if tuning else 'final'} {config.finetune.learning_rate:g}"
+        )
+        count = config.finetune.batch_size
+        yield Batches(lambda step: image_batch(count, step), 2)
+
+    @contextmanager
+    def validation(self, config: Config) -> Iterator[BatchLoader[ImageBatch]]:
+        yield Batches(lambda step: image_batch(10, step), 1)
+
+    @contextmanager
+    def test(self, config: Config) -> Iterator[BatchLoader[ImageBatch]]:
+        self.asked.append("test")
+        yield Batches(lambda step: image_batch(10, 100 + step), 2)
+
+
+def image_batch(count: int, seed: int) -> ImageBatch:
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randint(0, 256, (count, 32, 32, 3), dtype=torch.uint8, generator=generator)
+    return ImageBatch(
+        image=image, label=torch.randint(0, 3, (count,), generator=generator), sample_id=torch.arange(count)
+    )
+
+
+def patch_batch(count: int, seed: int) -> PatchBatch:
+    generator = torch.Generator().manual_seed(seed)
+    position = torch.stack([torch.randperm(16, generator=generator) for _ in range(count)])
+    return PatchBatch(
+        patches=torch.randint(0, 256, (count, 16, 8, 8, 3), dtype=torch.uint8, generator=generator),
+        position=position,
+        context_count=12,
+        mask=torch.zeros(count, 16, dtype=torch.bool).scatter_(1, position[:, 12:], True),
+        sample_id=torch.arange(count),
+    )
+
+
+def study(out: Path, **grid: Any) -> Study:
+    values: dict[str, Any] = {"percents": (20.0, 100.0), "seeds": (0, 1), "rates": (0.01, 0.02)}
+    return Study(out=out, config=CONFIG, grid=Grid(**{**values, **grid}))
+
+
+def run(what: Study, data: FakeData, stop: StopRequest | None = None) -> tuple[bool, list[str]]:
+    said: list[str] = []
+    finished = run_study(
+        what, data, ranks=Ranks(), stop=StopRequest() if stop is None else stop, say=said.append, poll_s=0.01
+    )
+    return finished, said
+
+
+def test_a_study_runs_every_cell_once_and_is_not_run_again(tmp_path: Path) -> None:
+    data = FakeData()
+    finished, said = run(study(tmp_path), data)
+    assert finished
+    assert len(said) == 2 * 17  # 1 pretraining, 8 tuning, 8 final; a line before and one after
+    assert said[0] == "[1/17] pretrain/seed-0"
+    assert data.asked.count("patches") == 1
+    assert data.asked.count("test") == 8
+    assert "labelled 20 0 tune 0.02" in data.asked
+    assert not list(tmp_path.glob("tune/*/*/run/checkpoints"))
+    rows = collect(study(tmp_path))
+    assert [(row.percent, row.arm, row.seeds, row.labelled) for row in rows] == [
+        (20.0, "scratch", (0, 1), 20),
+        (20.0, "selfie", (0, 1), 20),
+        (100.0, "scratch", (0, 1), 100),
+        (100.0, "selfie", (0, 1), 100),
+    ]
+    assert all(
+        0 <= value <= 1 and value * 20 == pytest.approx(round(value * 20)) for r in rows for value in r.accuracies
+    )
+
+    again = FakeData()
+    assert run(study(tmp_path), again) == (True, [])
+    assert again.asked == []
+
+
+def test_seeds_may_be_added_and_results_are_those_of_one_go(tmp_path: Path) -> None:
+    run(study(tmp_path / "a", percents=(20.0,), seeds=(0,), rates=(0.01,)), FakeData())
+    data = FakeData()
+    run(study(tmp_path / "a", percents=(20.0,), rates=(0.01,)), data)
+    assert data.asked.count("test") == 2
+    run(study(tmp_path / "b", percents=(20.0,), rates=(0.01,)), FakeData())
+    rows = [collect(study(tmp_path / name, percents=(20.0,), rates=(0.01,))) for name in "ab"]
+    assert rows[0] == rows[1]
+
+
+def test_final_cells_use_the_rate_that_won_on_validation(tmp_path: Path) -> None:
+    what = study(tmp_path, percents=(20.0,), seeds=(0,))
+    run(what, FakeData())
+    for arm in ("scratch", "selfie"):
+        records = [
+            json.loads((tmp_path / f"tune/{arm}-20/rate-{rate}/done.json").read_text()) for rate in ("0.01", "0.02")
+        ]
+        best = max(records, key=lambda record: (record["accuracy"], -record["rate"]))
+        assert json.loads((tmp_path / f"final/{arm}-20/seed-0/done.json").read_text())["rate"] == best["rate"]
+
+
+def test_a_stopped_study_goes_on_where_it_was(tmp_path: Path) -> None:
+    class StopAfter(StopRequest):
+        def __init__(self, looks: int) -> None:
+            super().__init__()
+            self.looks = looks
+
+        def __bool__(self) -> bool:
+            self.looks -= 1
+            if self.looks <= 0:
+                self.reason = "test"
+            return bool(self.reason)
+
+    grid: dict[str, Any] = {"percents": (20.0,), "seeds": (0,), "rates": (0.01,)}
+    finished, _ = run(study(tmp_path / "a", **grid), FakeData(), StopAfter(8))
+    assert not finished
+    assert not (tmp_path / "a/final/selfie-20/seed-0/done.json").exists()
+    finished, _ = run(study(tmp_path / "a", **grid), FakeData())
+    assert finished
+    run(study(tmp_path / "b", **grid), FakeData())
+    assert collect(study(tmp_path / "a", **grid)) == collect(study(tmp_path / "b", **grid))
+
+
+def test_a_cell_that_another_process_holds_is_left_to_it(tmp_path: Path) -> None:
+    what = study(tmp_path, percents=(20.0,), seeds=(0,), rates=(0.01,), arms=("scratch",))
+    said: list[str] = []
+
+    class StopWhenIdle(StopRequest):
+        looks = 0
+
+        def __bool__(self) -> bool:
+            self.looks += 1
+            return self.looks > 5
+
+    with claim(tmp_path / "final/scratch-20/seed-0") as mine:
+        assert mine
+        assert not run_study(what, FakeData(), ranks=Ranks(), stop=StopWhenIdle(), say=said.append, poll_s=0.01)
+    assert said == []
+
+
+def test_another_data_set_or_configuration_is_refused(tmp_path: Path) -> None:
+    what = study(tmp_path, percents=(20.0,), seeds=(0,), rates=(0.01,), arms=("scratch",))
+    run(what, FakeData())
+    with pytest.raises(RunError, match=r"holds another study \(fingerprint: f → g\)"):
+        run(what, FakeData("g"))
+    other = Study(out=tmp_path, config=CONFIG.override(finetune={"momentum": 0.5}), grid=what.grid)
+    with pytest.raises(RunError, match=r"finetune\.momentum: 0\.9 → 0\.5"):
+        run(other, FakeData())
+
+
+def test_a_diverged_rate_loses_and_a_diverged_final_cell_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from selfie_model import reproduce
+
+    real = reproduce.finetune
+
+    def diverging(config: Config, *arguments: Any, **options: Any) -> Any:
+        if config.finetune.learning_rate == 0.02:
+            raise DivergedError("the loss is nan")
+        return real(config, *arguments, **options)
+
+    monkeypatch.setattr(reproduce, "finetune", diverging)
+    grid: dict[str, Any] = {"percents": (20.0,), "seeds": (0,), "arms": ("scratch",)}
+    finished, said = run(study(tmp_path / "a", **grid), FakeData())
+    assert finished
+    assert "[2/3] tune/scratch-20/rate-0.02: diverged at peak learning rate 0.02" in said
+    assert collect(study(tmp_path / "a", **grid))[0].rate == 0.01
+    with pytest.raises(DivergedError):
+        run(study(tmp_path / "b", **grid, rates=(0.02,)), FakeData())
+
+
+def test_results_are_written_with_what_they_must_be_read_with(tmp_path: Path) -> None:
+    what = study(tmp_path, percents=(20.0,), rates=(0.01,))
+    run(what, FakeData())
+    text = write_results(what, collect(what))
+    assert (tmp_path / "results.md").read_text() == text
+    assert "3 steps of pretraining and 4 of finetuning; the paper trains 120,000" in text
+    assert "not tuned" in text
+    assert "ddof = 1" in text
+    assert json.loads((tmp_path / "results.json").read_text())["rows"][0]["arm"] == "scratch"
+    assert (tmp_path / "results.svg").read_text().startswith("<svg xmlns")
+
+
+@pytest.mark.parametrize(
+    ("budget", "steps", "warmup"), [(1.0, 120_000, 100), (0.1, 12_000, 100), (0.001, 120, 12), (1e-9, 1, 1)]
+)
+def test_budget_scales_steps_and_bounds_the_warm_up(budget: float, steps: int, warmup: int) -> None:
+    config = apply_budget(presets.cifar10(), budget)
+    assert (config.pretrain.steps, config.finetune.steps) == (steps, steps)
+    assert (config.pretrain.warmup_steps, config.finetune.warmup_steps) == (warmup, warmup)
+    with pytest.raises(ValueError, match="positive factor"):
+        apply_budget(config, 0)
