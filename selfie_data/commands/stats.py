@@ -34,7 +34,7 @@ def command(out: Path, as_json: bool) -> None:
 
 
 def measure(dataset: Dataset) -> dict[str, Any]:
-    """Returns mean and std [3] in 0..255, and the percentiles 0, 25, 50, 75, 100 of height, width and bytes an image."""
+    """Returns mean and std [3] in 0..255; percentiles 0, 25, 50, 75, 100 of height, width and bytes an image."""
     table = dataset.table
     return {
         "mean": list(dataset.manifest.mean),
