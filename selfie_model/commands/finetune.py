@@ -1,0 +1,131 @@
+"""`selfie-model finetune`: labelled shards and a pretraining run (or nothing) in, a classifier out."""
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+
+from selfie_data.dataset import Dataset
+from selfie_model.commands.configuration import configuration_options, resolve_config
+from selfie_model.commands.data import (
+    HELD_OUT,
+    Source,
+    describe,
+    has_split,
+    image_loader,
+    open_shards,
+    source_options,
+)
+from selfie_model.commands.running import run_options, tell
+from selfie_model.config import Config
+
+SCRATCH = "scratch"
+
+
+@click.command("finetune")
+@click.argument("shards", type=click.Path(path_type=Path))
+@click.option(
+    "--from",
+    "source_run",
+    required=True,
+    metavar="RUN|scratch",
+    help="Pretraining run whose P to start from; scratch = the supervised arm, in the same code.",
+)
+@click.option("--labelled", metavar="PERCENT", help="Share of the labels to learn from, e.g. 5%.  [default: all]")
+@configuration_options
+@click.option("--subset", help="Named split or .npy file of ids to learn from, instead of --labelled.")
+@click.option(
+    "--validation/--no-validation",
+    default=None,
+    help="Hold out the split `validation` and keep the best checkpoint on it; the labels then come from the rest "
+    "(train-P), otherwise from everything (all-P).  [default: if SHARDS has splits]",
+)
+@run_options
+@source_options
+def command(
+    shards: Path,
+    source_run: str,
+    labelled: str | None,
+    out: Path,
+    subset: str | None,
+    validation: bool | None,
+    resume: str,
+    time_limit: float,
+    sync_batch_norm: bool,
+    tensorboard: bool,
+    quiet: bool,
+    device: str,
+    backend: str,
+    threads: int,
+    store: Path | None,
+    **configuration: Any,
+) -> None:
+    """Trains a classifier on the labelled images of SHARDS, from a pretraining run or from scratch.
+
+    \b
+    selfie-model finetune SHARDS --from RUN --labelled 5% --out RUN2
+    selfie-model finetune SHARDS --from scratch --preset cifar10 --labelled 5% --out RUN3
+
+    Nothing is chosen on a test set: measure there once, with `selfie-model evaluate`.
+    """
+    from selfie_model.distributed import process_group
+    from selfie_model.finetune import finetune
+    from selfie_model.interrupt import StopRequest
+
+    start = None if source_run == SCRATCH else Path(source_run)
+    config = resolve_config("finetune", base=_config_of(start), **configuration)
+    if sync_batch_norm:
+        config = config.override(runtime={"sync_batch_norm": True})
+    dataset = open_shards(shards, config)
+    if validation is None:
+        validation = has_split(dataset, HELD_OUT)
+    subset = choose_subset(dataset, labelled=labelled, subset=subset, validation=validation)
+    source = Source(device=device, backend=backend, threads=threads, store=store)
+    with process_group(device) as ranks, StopRequest(time_limit_s=60 * time_limit) as stop:
+        with closing(image_loader(dataset, config, source, subset=subset)) as loader:
+            held_out = image_loader(dataset, config, source, subset=HELD_OUT, evaluation=True) if validation else None
+            result = finetune(
+                config,
+                loader,
+                class_names=dataset.class_names,
+                out=out,
+                ranks=ranks,
+                source=start,
+                validation=held_out,
+                resume="auto" if resume == "auto" else "no",
+                stop=stop,
+                data=describe(dataset, subset),
+                tensorboard=tensorboard,
+                quiet=quiet,
+            )
+            if held_out is not None:
+                held_out.close()
+        if ranks.writes:
+            tell(result, out, chance=1 / len(dataset.class_names))
+
+
+def choose_subset(dataset: Dataset, *, labelled: str | None, subset: str | None, validation: bool) -> str | None:
+    """Returns the split to learn from, None for every sample.
+
+    Raises:
+        click.UsageError: both ways of naming it are used, or the chosen samples have no labels.
+    """
+    if labelled is not None and subset is not None:
+        raise click.UsageError("give --labelled or --subset, not both")
+    if subset is None and (labelled is not None or validation):
+        share = (labelled or "100").strip().removesuffix("%").strip()
+        subset = f"{'train' if validation else 'all'}-{share}"
+    labels = dataset.table.label if subset is None else dataset.table.label[dataset.subset(subset)]
+    missing = int((labels < 0).sum())
+    if missing:
+        raise click.UsageError(
+            f"{missing} of {len(labels)} images to learn from have no label: name a labelled split with --labelled"
+        )
+    return subset
+
+
+def _config_of(run: Path | None) -> Config | None:
+    from selfie_model.checkpoint import read_run
+
+    return None if run is None else read_run(run, kind="pretrain")[1]

@@ -1,0 +1,76 @@
+"""`selfie-model pretrain`: shards in, a pretraining run out."""
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+
+from selfie_model.commands.configuration import configuration_options, resolve_config
+from selfie_model.commands.data import HELD_OUT, Source, describe, open_shards, patch_loader, source_options
+from selfie_model.commands.running import run_options, tell
+
+
+@click.command("pretrain")
+@click.argument("shards", type=click.Path(path_type=Path))
+@configuration_options
+@click.option("--subset", help="Named split or .npy file of ids to learn from.  [default: every sample]")
+@click.option(
+    "--validation/--no-validation",
+    default=False,
+    help="Hold out the split `validation`: learn from `train`, keep the best checkpoint.  [default: no]",
+)
+@run_options
+@source_options
+def command(
+    shards: Path,
+    out: Path,
+    subset: str | None,
+    validation: bool,
+    resume: str,
+    time_limit: float,
+    sync_batch_norm: bool,
+    tensorboard: bool,
+    quiet: bool,
+    device: str,
+    backend: str,
+    threads: int,
+    store: Path | None,
+    **configuration: Any,
+) -> None:
+    """Pretrains on the images of SHARDS without their labels.
+
+    \b
+    selfie-model pretrain SHARDS --preset cifar10 --out RUN
+    torchrun --nproc-per-node 8 -m selfie_model.cli pretrain SHARDS --preset imagenet224 --out RUN
+    """
+    from selfie_model.distributed import process_group
+    from selfie_model.interrupt import StopRequest
+    from selfie_model.pretrain import pretrain
+
+    config = resolve_config("pretrain", **configuration)
+    if sync_batch_norm:
+        config = config.override(runtime={"sync_batch_norm": True})
+    dataset = open_shards(shards, config)
+    source = Source(device=device, backend=backend, threads=threads, store=store)
+    if subset is None and validation:
+        subset = "train"
+    with process_group(device) as ranks, StopRequest(time_limit_s=60 * time_limit) as stop:
+        with closing(patch_loader(dataset, config, source, subset=subset)) as loader:
+            held_out = patch_loader(dataset, config, source, subset=HELD_OUT, evaluation=True) if validation else None
+            result = pretrain(
+                config,
+                loader,
+                out=out,
+                ranks=ranks,
+                validation=held_out,
+                resume="auto" if resume == "auto" else "no",
+                stop=stop,
+                data=describe(dataset, subset),
+                tensorboard=tensorboard,
+                quiet=quiet,
+            )
+            if held_out is not None:
+                held_out.close()
+        if ranks.writes:
+            tell(result, out, chance=1 / config.model.target)

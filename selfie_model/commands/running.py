@@ -1,0 +1,51 @@
+"""What the training commands share: how a run goes on, ends early, and says how it went."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from selfie_model.run_folder import Result
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def run_options(function: Command) -> Command:
+    """Adds --out, --resume, --time-limit, --sync-batch-norm, --tensorboard and --quiet."""
+    options = [
+        click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run."),
+        click.option(
+            "--resume",
+            type=click.Choice(["auto", "no"]),
+            default="no",
+            show_default=True,
+            help="auto: go on from the newest checkpoint in --out at the very next step, if there is one.",
+        ),
+        click.option(
+            "--time-limit",
+            type=click.FloatRange(min=0),
+            default=0.0,
+            metavar="MINUTES",
+            help="Save and end cleanly after so long; 0 = no limit.",
+        ),
+        click.option("--sync-batch-norm", is_flag=True, help="Batch-norm statistics over all GPUs."),
+        click.option("--tensorboard", is_flag=True, help="Also write OUT/tensorboard."),
+        click.option("--quiet", is_flag=True, help="Show no progress."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def tell(result: Result, out: Path, *, chance: float) -> None:
+    """Prints how a training ended."""
+    if not result.finished:
+        click.echo(f"stopped by {result.stopped_by} at step {result.step}; --resume auto goes on from there")
+        return
+    line = f"{out}: step {result.step}, training accuracy {result.accuracy:.1%} (chance {chance:.1%})"
+    if result.validation is not None:
+        line += f", validation {result.validation.accuracy:.1%}"
+    if result.best is not None and result.best[1] != result.step:
+        line += f" (best {result.best[0]:.1%} at step {result.best[1]})"
+    click.echo(line)
