@@ -276,12 +276,20 @@ def _check_extent(reader: _Reader, shape: Any, dtype: Any, available: int) -> No
         raise ValueError(f"an array of shape {shape} needs {wanted} bytes and has {available}")
 
 
+def _empty_bytes(reader: _Reader, arguments: tuple[Any, ...]) -> bytes:
+    """`bytes()`: how Python 3 writes b"" before protocol 3. With a number it would allocate."""
+    if arguments:
+        reader.refuse("it builds bytes in an unusual way")
+    return b""
+
+
 def _never(reader: _Reader, _arguments: tuple[Any, ...]) -> NoReturn:
     reader.refuse("it builds an array in an unusual way")
 
 
 _NAMES = {
     ("_codecs", "encode"): _Name(_encode),
+    ("__builtin__", "bytes"): _Name(_empty_bytes),
     ("numpy", "ndarray"): _Name(_never),
     ("numpy", "dtype"): _Name(_dtype),
     ("numpy.core.multiarray", "_reconstruct"): _Name(_empty_array),
@@ -317,7 +325,7 @@ def _legacy_int(reader: _Reader) -> int | bool:
     line = reader.line().removesuffix(b"L")
     if line in (b"00", b"01"):
         return line == b"01"
-    if len(line) > 20:
+    if len(line) > 40:
         raise ValueError("a number is too long")
     return int(line)
 

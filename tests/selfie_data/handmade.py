@@ -1,0 +1,97 @@
+"""Bytes made by hand, opcode by opcode and header by header, for tests of what reads foreign files."""
+
+import io
+import struct
+import tarfile
+import zlib
+from collections.abc import Iterable
+
+import numpy as np
+
+
+def python2_batch(pixels: np.ndarray, labels: list[int], *, labels_key: str = "labels") -> bytes:
+    """A CIFAR batch as Python 2's cPickle wrote it at protocol 2: all strings are byte strings (opcodes U and T)."""
+
+    def short(text: str) -> bytes:
+        return b"U" + bytes([len(text)]) + text.encode("latin-1")
+
+    def integer(value: int) -> bytes:
+        return b"K" + bytes([value]) if value < 256 else b"M" + struct.pack("<H", value)
+
+    rows, columns = pixels.shape
+    data = pixels.tobytes()
+    return b"".join(
+        [
+            b"\x80\x02}q\x01(",
+            short("batch_label") + b"q\x02" + short("training batch 1 of 5") + b"q\x03",
+            short(labels_key) + b"q\x04]q\x05(" + b"".join(integer(label) for label in labels) + b"e",
+            short("data") + b"q\x06",
+            b"cnumpy.core.multiarray\n_reconstruct\nq\x07cnumpy\nndarray\nq\x08K\x00\x85" + short("b") + b"\x87Rq\x09",
+            b"(K\x01" + integer(rows) + integer(columns) + b"\x86q\x0a",
+            b"cnumpy\ndtype\nq\x0b" + short("u1") + b"K\x00K\x01\x87Rq\x0c",
+            b"(K\x03" + short("|") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb",
+            b"\x89T" + struct.pack("<I", len(data)) + data + b"tb",
+            short("filenames") + b"q\x0d]q\x0e(" + b"".join(short(f"{row}.png") for row in range(rows)) + b"e",
+            b"u.",
+        ]
+    )
+
+
+def python2_names(names: Iterable[str], *, key: str = "label_names") -> bytes:
+    """`batches.meta` as Python 2 wrote it."""
+    items = b"".join(b"U" + bytes([len(name)]) + name.encode() for name in names)
+    return b"\x80\x02}q\x01(U" + bytes([len(key)]) + key.encode() + b"q\x02]q\x03(" + items + b"eu."
+
+
+def member(
+    name: str, data: bytes = b"x", *, kind: bytes = tarfile.REGTYPE, link: str = "", size: int | None = None
+) -> bytes:
+    """One tar member, header and padded payload, as USTAR."""
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.size = kind, link, len(data) if size is None else size
+    return info.tobuf(tarfile.USTAR_FORMAT) + data + b"\0" * (-len(data) % 512)
+
+
+def tar(*members: bytes) -> bytes:
+    return b"".join(members) + b"\0" * 1024
+
+
+def tar_of(files: dict[str, bytes], *, tar_format: int = tarfile.USTAR_FORMAT) -> bytes:
+    """A tar by Python's own writer."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tar_format) as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def matlab_synsets(mapping: dict[int, str], *, compress: bool = True) -> bytes:
+    """A MATLAB 5 file with the struct array `synsets` of ILSVRC2012_ID, WNID and words, as `meta.mat` has it."""
+
+    def element(kind: int, data: bytes) -> bytes:
+        if 0 < len(data) <= 4:
+            return struct.pack("<HH", kind, len(data)) + data.ljust(4, b"\0")
+        return struct.pack("<II", kind, len(data)) + data + b"\0" * (-len(data) % 8)
+
+    def matrix(mat_class: int, dimensions: tuple[int, int], name: str, *rest: bytes) -> bytes:
+        head = element(6, struct.pack("<II", mat_class, 0)) + element(5, struct.pack("<ii", *dimensions))
+        return element(14, head + element(1, name.encode()) + b"".join(rest))
+
+    def text(value: str) -> bytes:
+        return matrix(4, (1, len(value)), "", element(4, value.encode("utf-16-le")))
+
+    fields = b"".join(name.encode().ljust(32, b"\0") for name in ("ILSVRC2012_ID", "WNID", "words"))
+    records = [
+        matrix(6, (1, 1), "", element(9 if number % 2 else 2, struct.pack("<d" if number % 2 else "<B", number)))
+        + text(wnid)
+        + text("a word")
+        for number, wnid in mapping.items()
+    ]
+    struct_array = matrix(
+        2, (len(mapping), 1), "synsets", element(5, struct.pack("<i", 32)), element(1, fields), *records
+    )
+    packed = zlib.compress(struct_array)
+    variable = struct.pack("<II", 15, len(packed)) + packed if compress else struct_array
+    return b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<H", 0x0100) + b"IM" + variable
