@@ -62,11 +62,9 @@ def centre(image: Pixels, size: int) -> Pixels:
     """Returns what evaluation sees, uint8 [S, S, 3]: shorter side to S * 8 / 7 antialiased, then the central S x S.
 
     torchvision's rounding; resized along the width first and then the height, since versions of Pillow differ in what
-    they do first. An image of S x S is left alone.
+    they do first.
     """
     height, width = image.shape[:2]
-    if (height, width) == (size, size):
-        return image
     shorter = (16 * size + 7) // 14
     high, wide = shorter * height // min(height, width), shorter * width // min(height, width)
     resized = Image.fromarray(image).resize((wide, height), Image.Resampling.BILINEAR)
@@ -75,13 +73,20 @@ def centre(image: Pixels, size: int) -> Pixels:
     return np.asarray(resized)[top : top + size, left : left + size]
 
 
-def central_view(dataset: Dataset, sample: int, payload: bytes) -> Pixels:
-    """Returns what evaluation sees of a sample, uint8 [S, S, 3]; see `centre`.
+def central_view(dataset: Dataset, sample: int, payload: bytes, *, as_stored: bool) -> Pixels:
+    """Returns what evaluation sees of a sample, uint8 [S, S, 3]: `centre`, or with `as_stored` the image itself.
 
     Raises:
         CorruptSampleError: the bytes are no image of the size that the table says.
     """
-    return centre(decode_payload(dataset, sample, payload), dataset.image_size)
+    image = decode_payload(dataset, sample, payload)
+    return image if as_stored else centre(image, dataset.image_size)
+
+
+def stored_at_size(dataset: Dataset) -> bool:
+    """Says whether every image is stored at S x S, so that nothing is left to resize."""
+    size = dataset.image_size
+    return bool((dataset.table.height == size).all() and (dataset.table.width == size).all())
 
 
 def _corrupt(dataset: Dataset, sample: int, reason: str) -> CorruptSampleError:

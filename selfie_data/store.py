@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from selfie_data.atomic import publish, sync_directory
 from selfie_data.dataset import Dataset
-from selfie_data.decode import Pixels, central_view, read_payloads
+from selfie_data.decode import Pixels, central_view, read_payloads, stored_at_size
 from selfie_data.errors import BuildError, DatasetError
 
 if TYPE_CHECKING:
@@ -110,9 +110,10 @@ def _write(dataset: Dataset, scratch: Path, *, workers: int, progress: Progress 
         "images", shape=(samples, *shape), chunks=(rows, *shape), dtype="uint8", compressors=codec, config=keep_empty
     )
     block = np.empty((rows, *shape), dtype=np.uint8)
+    as_stored = stored_at_size(dataset)
 
     def fill(row: int, sample: int, payload: bytes) -> None:
-        block[row] = central_view(dataset, sample, payload)
+        block[row] = central_view(dataset, sample, payload, as_stored=as_stored)
 
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, samples, rows):
