@@ -9,6 +9,7 @@ records say that instead.
 import io
 import json
 import os
+import random
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -74,7 +75,9 @@ def prepare(material: str, scratch: Path, *, images: Path | None, limit: int | N
     if not (target / "about.json").exists():
         found = _real(material, images) if images else _synthetic(material)
         source = "real images" if images else "synthetic images"
-        _pack(target, list(found)[:limit], 1 if limit else REPEATS[material], source)
+        chosen = list(found)
+        random.Random(0).shuffle(chosen)  # not class by class, as a careful user packs for buffer shuffles
+        _pack(target, chosen[:limit], 1 if limit else REPEATS[material], source)
     return target
 
 

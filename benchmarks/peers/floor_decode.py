@@ -28,18 +28,17 @@ def batches(task: Task) -> Iterator[NDArray[np.generic]]:
     packed = load(task.source)
     rng = np.random.default_rng(task.seed)
     answer = stand_in(task)
-    raw = np.empty((task.batch_size, packed.payload(0).size), np.uint8)
 
-    def work(chosen: list[tuple[int, int]]) -> None:
-        for slot, index in chosen:
-            payload = packed.payload(index)
-            if task.encoded:
-                simplejpeg.decode_jpeg(payload)
-            else:
-                raw[slot] = payload
+    def work(chosen: NDArray[np.int64]) -> None:
+        if task.encoded:
+            for index in chosen.tolist():
+                simplejpeg.decode_jpeg(packed.payload(index))
+        else:
+            packed.data.reshape(len(packed), -1).take(chosen, axis=0)
 
+    parts = task.threads if not task.encoded else -(-task.batch_size // _CHUNK)
     with ThreadPoolExecutor(task.threads) as pool:
         while True:
-            order = list(enumerate(rng.integers(0, len(packed), task.batch_size).tolist()))
-            list(pool.map(work, [order[start : start + _CHUNK] for start in range(0, len(order), _CHUNK)]))
+            order = rng.integers(0, len(packed), task.batch_size)
+            list(pool.map(work, np.array_split(order, parts)))
             yield answer

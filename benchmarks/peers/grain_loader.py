@@ -17,7 +17,7 @@ from benchmarks.peers.cut import make_batch, one_thread
 from benchmarks.work import Task
 
 PACKAGES = ("grain", "array_record", "torch", "numpy", "simplejpeg", "opencv-python-headless")
-SETTINGS = {"workers": "one a core", "group_size": 1, "read": "the data set's own threads, 2 a worker"}
+SETTINGS = {"workers": "one a core", "group_size": 1, "read": "by whole batches, no threads in the workers"}
 
 
 def convert(task: Task) -> None:
@@ -46,8 +46,8 @@ def batches(task: Task) -> Iterator[torch.Tensor]:
         .seed(task.seed)
         .shuffle()
         .repeat()
-        .to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=2 * task.batch_size))
         .batch(task.batch_size, drop_remainder=True, batch_fn=_Batch(task))
+        .to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=2))
         .mp_prefetch(grain.MultiprocessingOptions(num_workers=task.threads, per_worker_buffer_size=2))
     )
     return (torch.from_numpy(batch) for batch in images)

@@ -10,7 +10,7 @@ import torch
 from spdl.pipeline import PipelineBuilder
 
 from benchmarks.material import load
-from benchmarks.peers.cut import make_batch, one_thread
+from benchmarks.peers.cut import fetch, make_batch, one_thread
 from benchmarks.work import Task
 
 PACKAGES = ("spdl", "spdl_core", "torch", "numpy", "simplejpeg", "opencv-python-headless")
@@ -37,7 +37,7 @@ def batches(task: Task) -> Iterator[torch.Tensor]:
     def make(item: tuple[int, list[int]]) -> torch.Tensor:
         number, chosen = item
         rng = np.random.default_rng((task.seed, number))
-        return make_batch([packed.payload(index) for index in chosen], task, rng)
+        return make_batch(fetch(packed, chosen, task), task, rng)
 
     pipeline = (
         PipelineBuilder()

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.material import load
-from benchmarks.peers.cut import make_batch, one_thread
+from benchmarks.peers.cut import fetch, make_batch, one_thread
 from benchmarks.work import Task
 
 PACKAGES = ("torch", "numpy", "pillow", "simplejpeg", "opencv-python-headless")
@@ -30,7 +30,7 @@ class _Images(Dataset[torch.Tensor]):
 
     def __getitems__(self, indices: list[int]) -> torch.Tensor:
         rng = np.random.default_rng((self.task.seed, indices[0], torch.initial_seed()))
-        return make_batch([self.packed.payload(index) for index in indices], self.task, rng)
+        return make_batch(fetch(self.packed, indices, self.task), self.task, rng)
 
 
 class _EndlessBatches:

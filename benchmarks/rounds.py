@@ -1,0 +1,23 @@
+"""Interleaved rounds: every system once a round, in an order that rotates, so that a slow minute slows them all."""
+
+from collections.abc import Callable, Mapping
+
+from tqdm import tqdm
+
+
+def interleaved(measures: Mapping[str, Callable[[], float]], rounds: int, *, title: str) -> dict[str, list[float]]:
+    """Calls every measure once a round.
+
+    Returns:
+        The values by name; index i of every list was measured in round i.
+    """
+    names = list(measures)
+    values: dict[str, list[float]] = {name: [] for name in names}
+    with tqdm(total=rounds * len(names), desc=title, unit="run", leave=False) as bar:
+        for number in range(rounds):
+            turn = number % max(len(names), 1)
+            for name in names[turn:] + names[:turn]:
+                bar.set_postfix_str(name, refresh=False)
+                values[name].append(measures[name]())
+                bar.update()
+    return values
