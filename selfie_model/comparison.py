@@ -184,6 +184,20 @@ def as_json(rows: Sequence[Row], *, notes: Sequence[str] = ()) -> dict[str, Any]
     }
 
 
+def rows_from_json(content: dict[str, Any]) -> list[Row]:
+    """The inverse of `as_json`.
+
+    Raises:
+        KeyError, TypeError: it is not what `as_json` gives.
+    """
+    rows = []
+    for row in content["rows"]:
+        paper = None if row["paper"] is None else Published(**row["paper"])
+        lists = {name: tuple(row[name]) for name in ("seeds", "accuracies")}
+        rows.append(Row(**{**row, **lists, "paper": paper}))
+    return rows
+
+
 def chart(rows: Sequence[Row]) -> str:
     """Returns the table as an SVG element: seeds as dots, mean ± std, the paper's value hollow."""
     percents = sorted({row.percent for row in rows})

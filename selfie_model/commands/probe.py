@@ -1,0 +1,103 @@
+"""`selfie-model probe`: how good are a run's frozen features?"""
+
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from selfie_data.dataset import Dataset
+from selfie_model.commands.data import Source, image_loader, open_shards, source_options
+
+if TYPE_CHECKING:
+    from selfie_model.config import Config
+    from selfie_model.features import Encoder, Features
+
+
+@click.command("probe")
+@click.argument("run", type=click.Path(path_type=Path, exists=True))
+@click.argument("shards", type=click.Path(path_type=Path))
+@click.option(
+    "--test",
+    type=click.Path(path_type=Path),
+    help="Shards to measure on, with the same classes.  [default: the split `validation`, learning from `train-100`]",
+)
+@click.option(
+    "--source",
+    "feature_source",
+    type=click.Choice(["patches", "image", "attention"]),
+    help="patches: mean of P over the grid; image: the trunk on the whole image; attention: A's output at u0.  "
+    "[default: patches of a pretraining run, image of a finetuning run]",
+)
+@click.option("--subset", help="Named split or .npy file of ids to learn from.")
+@click.option("--neighbours", default=20, show_default=True, type=click.IntRange(min=1), help="k that vote.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@source_options
+def command(
+    run: Path,
+    shards: Path,
+    test: Path | None,
+    feature_source: str | None,
+    subset: str | None,
+    neighbours: int,
+    as_json: bool,
+    device: str,
+    backend: str,
+    threads: int,
+    store: Path | None,
+) -> None:
+    """Measures a linear classifier and nearest neighbours on the frozen features of RUN.
+
+    \b
+    selfie-model probe RUN SHARDS --test TEST_SHARDS
+    """
+    from selfie_model.features import Source as FeatureSource
+    from selfie_model.features import load_encoder
+    from selfie_model.probe import linear_probe, nearest_neighbours
+
+    try:
+        encoder, config = load_encoder(run, source=cast(FeatureSource | None, feature_source))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    learned = open_shards(shards, config)
+    source = Source(device=device, backend=backend, threads=threads, store=store)
+    measured = learned if test is None else open_shards(test, config)
+    if measured.class_names != learned.class_names:
+        raise click.UsageError(f"the classes of {test} are not those of {shards}; build it with --class-names-from")
+    train_subset = subset or ("train-100" if test is None else None)
+    train = _features(encoder, learned, config, source, train_subset)
+    tested = _features(encoder, measured, config, source, "validation" if test is None else None)
+    classes = len(learned.class_names)
+    try:
+        linear = linear_probe(train, tested, classes=classes)
+        nearest = nearest_neighbours(train, tested, classes=classes, k=neighbours)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        content = {
+            "source": encoder.source,
+            "linear": linear.accuracy,
+            "strength": linear.strength,
+            "nearest": nearest,
+            "k": neighbours,
+            "chance": 1 / classes,
+            "learned_from": len(train.label),
+            "measured_on": len(tested.label),
+        }
+        click.echo(json.dumps(content))
+        return
+    click.echo(
+        f"features {encoder.source}, {train.vector.shape[1]:,} wide; learned from {len(train.label):,} images, "
+        f"measured on {len(tested.label):,}; chance {1 / classes:.2%}\n"
+        f"linear              {linear.accuracy:.2%}  (L2 {linear.strength:g}, chosen on a tenth of the former)\n"
+        f"{neighbours:>3} neighbours      {nearest:.2%}"
+    )
+
+
+def _features(encoder: "Encoder", dataset: Dataset, config: "Config", source: Source, subset: str | None) -> "Features":
+    from selfie_model.distributed import choose_device
+    from selfie_model.features import extract, gather
+
+    with closing(image_loader(dataset, config, source, subset=subset, evaluation=True)) as loader:
+        return gather(extract(encoder, loader, device=choose_device(source.device)))

@@ -1,0 +1,101 @@
+"""`selfie-model report`: a run in, one HTML page out."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from selfie_model.commands.data import Source, open_shards, patch_loader, source_options
+from selfie_model.commands.study_shards import TEST_IDS
+
+if TYPE_CHECKING:
+    from selfie_model.comparison import Row
+    from selfie_model.puzzles import Puzzle
+
+
+@click.command("report")
+@click.argument("run", type=click.Path(path_type=Path, exists=True))
+@click.option("--out", type=click.Path(path_type=Path), help="Page to write.  [default: RUN/report.html]")
+@click.option("--shards", type=click.Path(path_type=Path), help="Images for puzzles, best ones it did not train on.")
+@click.option("--subset", help="Named split or .npy file of ids to take them from.")
+@click.option("--images", default=512, show_default=True, type=click.IntRange(min=1), help="How many to try.")
+@click.option(
+    "--noise",
+    type=click.Path(path_type=Path, exists=True),
+    help="Pretraining run on noise images, whose curve is drawn beside.",
+)
+@click.option(
+    "--study", type=click.Path(path_type=Path, exists=True), help="Folder of reproduce, whose table is shown."
+)
+@source_options
+def command(
+    run: Path,
+    out: Path | None,
+    shards: Path | None,
+    subset: str | None,
+    images: int,
+    noise: Path | None,
+    study: Path | None,
+    device: str,
+    backend: str,
+    threads: int,
+    store: Path | None,
+) -> None:
+    """Writes one self-contained page about RUN: curves, puzzles, attention, the table, the configuration.
+
+    RUN may be the folder of a study: its pretraining is then the run, its table is shown, and puzzles are of its test
+    images if they were held out of SHARDS.
+
+    \b
+    selfie-model report RUN --shards TEST_SHARDS --noise NOISE_RUN
+    """
+    from selfie_model.report import build_page, read_story, write_page
+
+    folder = run
+    ids: str | Path | None = subset
+    if (run / "results.json").exists():
+        study = study or run
+        held_out = run / TEST_IDS
+        ids = held_out if subset is None and held_out.exists() else subset
+        run = run / "pretrain" / "seed-0" / "run"
+    story = read_story(run)
+    if shards is not None and story.kind != "pretrain":
+        raise click.UsageError("puzzles are drawn for a pretraining run; leave --shards out")
+    source = Source(device=device, backend=backend, threads=threads, store=store)
+    puzzles = [] if shards is None else _puzzles(run, shards, source, subset=ids, images=images)
+    rows, notes = ([], []) if study is None else _study(study)
+    page = build_page(
+        story, noise=None if noise is None else read_story(noise), puzzles=puzzles, rows=rows, notes=notes
+    )
+    target = out or folder / "report.html"
+    write_page(target, page)
+    click.echo(f"{target}: {len(page) / 1e3:,.0f} kB")
+
+
+def _puzzles(run: Path, shards: Path, source: Source, *, subset: str | Path | None, images: int) -> "list[Puzzle]":
+    from selfie_model.pretrain import load_selfie
+    from selfie_model.puzzles import solve
+
+    selfie, config = load_selfie(run)
+    config = config.override(pretrain={"batch_size": min(images, 128)})
+    dataset = open_shards(shards, config)
+    found: list[Puzzle] = []
+    with closing(patch_loader(dataset, config, source, subset=subset, evaluation=True)) as loader:
+        for batch in islice(loader, -(-images // config.pretrain.batch_size)):
+            found.extend(puzzle for puzzle in solve(selfie, batch.to("cpu")) if puzzle.sample_id >= 0)
+    return found[:images]
+
+
+def _study(folder: Path) -> "tuple[list[Row], Sequence[str]]":
+    import json
+
+    from selfie_model.comparison import rows_from_json
+
+    try:
+        content: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        return rows_from_json(content), content["notes"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise click.ClickException(f"{folder} holds no results of reproduce ({error})") from error
