@@ -60,7 +60,7 @@ def choose_backend(name: BackendName, device: torch.device, *, store: Path | str
         try:
             _load(candidate)
         except ValueError as error:
-            _log.warning("%s; a slower way is taken", error)
+            _log.warning("%s; a slower way is taken", str(error))  # not the error: its traceback holds the loader
         else:
             return candidate
     return wanted[-1]

@@ -1,0 +1,151 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines import ImageLoader, PatchLoader
+from pipelines.augment import Augmentation
+from pipelines.plan import BatchPlan, OutputSpec
+from pipelines.store_backend import StoreBackend
+from selfie_data.dataset import open_dataset
+from selfie_data.errors import DatasetError
+from selfie_data.store import export_store
+from selfie_model.batch import PatchBatch
+
+from .conftest import MakeDataset
+
+
+@pytest.fixture(scope="module")
+def raw_store(raw_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("store") / "raw.zarr"
+    export_store(open_dataset(raw_shards), path)
+    return path
+
+
+def assert_same_stream(left: PatchLoader | ImageLoader, right: PatchLoader | ImageLoader) -> None:
+    assert left.state_dict() == right.state_dict()
+    for ours, theirs in zip(left, right, strict=True):
+        names = ("patches", "position", "mask") if isinstance(ours, PatchBatch) else ("image", "label")
+        for name in (*names, "sample_id"):
+            assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
+            assert getattr(ours, name).dtype == getattr(theirs, name).dtype
+        if isinstance(ours, PatchBatch) and ours.image is not None:
+            assert torch.equal(ours.image, theirs.image)
+
+
+@pytest.mark.parametrize("both_flips", [True, False])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"masking": "zero", "whole_image": True},
+        {"whole_image": True, "context": 3, "target": 5},
+        {"patch_size": 4, "dtype": "bfloat16", "masking": "zero"},
+        {"patch_size": 16, "dtype": "float16"},
+        {"dtype": "float32", "whole_image": True},
+        {"augment": "none"},
+        {"augment": Augmentation(flip=True, crop_area=(0.64, 1.0)), "whole_image": True},
+        {"evaluation": True, "global_batch_size": 20},
+        {"rank": 1, "world_size": 3, "shuffle": 1, "subset": range(5, 45)},
+    ],
+    ids=str,
+)
+def test_patches_equal_those_from_the_shards(
+    raw_shards: Path, raw_store: Path, options: dict[str, object], both_flips: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.store_backend._memory_suffices", lambda *_: both_flips)
+    options = {"global_batch_size": 16, "device": "cpu", "seed": 8, **options}
+    with (
+        PatchLoader(raw_shards, store=raw_store, **options) as ours,
+        PatchLoader(raw_shards, backend="reference", **options) as reference,
+    ):
+        assert_same_stream(ours, reference)
+
+
+@pytest.mark.parametrize("both_flips", [True, False])
+@pytest.mark.parametrize("options", [{}, {"evaluation": True}, {"dtype": "float32"}, {"augment": "none"}], ids=str)
+def test_images_equal_those_from_the_shards(
+    raw_shards: Path, raw_store: Path, options: dict[str, object], both_flips: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.store_backend._memory_suffices", lambda *_: both_flips)
+    options = {"global_batch_size": 20, "device": "cpu", "seed": 8, **options}
+    with (
+        ImageLoader(raw_shards, store=raw_store, **options) as ours,
+        ImageLoader(raw_shards, backend="reference", **options) as reference,
+    ):
+        assert_same_stream(ours, reference)
+
+
+def test_photographs_as_evaluation_sees_them(photo_shards: Path, tmp_path: Path) -> None:
+    export_store(open_dataset(photo_shards), tmp_path / "store.zarr")
+    options = {"global_batch_size": 8, "device": "cpu", "evaluation": True}
+    with (
+        ImageLoader(photo_shards, store=tmp_path / "store.zarr", **options) as ours,
+        ImageLoader(photo_shards, backend="reference", **options) as reference,
+    ):
+        assert_same_stream(ours, reference)
+    with (
+        PatchLoader(photo_shards, global_batch_size=8, store=tmp_path / "store.zarr", device="cpu") as loader,
+        pytest.raises(ValueError, match="central views"),
+    ):
+        next(iter(loader))
+
+
+def test_the_store_of_another_dataset_is_refused(raw_store: Path, make_dataset: MakeDataset) -> None:
+    with (
+        PatchLoader(make_dataset(seed=1), global_batch_size=8, store=raw_store, device="cpu") as loader,
+        pytest.raises(DatasetError, match="export the store again"),
+    ):
+        next(iter(loader))
+
+
+def test_a_damaged_store_is_a_typed_error(raw_shards: Path, tmp_path: Path) -> None:
+    export_store(open_dataset(raw_shards), tmp_path / "store.zarr")
+    chunk = next((tmp_path / "store.zarr" / "images" / "c").rglob("0"))
+    while chunk.is_dir():
+        chunk = next(chunk.iterdir())
+    data = bytearray(chunk.read_bytes())
+    data[1000] ^= 1
+    chunk.write_bytes(data)
+    with (
+        PatchLoader(raw_shards, global_batch_size=8, store=tmp_path / "store.zarr", device="cpu") as loader,
+        pytest.raises(DatasetError, match="checksum"),
+    ):
+        next(iter(loader))
+
+
+def test_memory_is_used_again_once_nobody_holds_it_and_never_before(raw_shards: Path, raw_store: Path) -> None:
+    unit = {"scale": np.ones(3, np.float32), "bias": np.zeros(3, np.float32)}
+    spec = OutputSpec(image_size=32, batch_size=4, patch_size=8, patch_count=16, **unit)
+    backend = StoreBackend(open_dataset(raw_shards), spec, store=raw_store, device=torch.device("cpu"), prefetch=1)
+    cells = np.broadcast_to(np.arange(16), (4, 16))
+
+    def patches(first: int) -> torch.Tensor:
+        backend.submit(BatchPlan(epoch=0, step=0, sample_id=np.arange(first, first + 4), cells=cells))
+        result = backend.result().patches
+        assert result is not None
+        return result
+
+    places = set()
+    for start in range(20):
+        places.add(patches(start).data_ptr())  # dropped at once
+    assert len(places) <= 2
+    kept = [patches(start) for start in range(20)]
+    assert len({tensor.data_ptr() for tensor in kept}) == 20
+    views = [tensor[2, 3:5] for tensor in kept]
+    copies = [view.clone() for view in views]
+    del kept
+    for start in range(20):
+        patches(30 - start)
+    assert all(torch.equal(view, copy) for view, copy in zip(views, copies, strict=True))
+    backend.close()
+    backend.close()
+
+
+@pytest.mark.usefixtures("no_leaks")
+def test_nothing_is_left_behind(raw_shards: Path, raw_store: Path) -> None:
+    for _ in range(3):
+        with PatchLoader(raw_shards, global_batch_size=8, store=raw_store, device="cpu") as loader:
+            for _ in loader:
+                break
