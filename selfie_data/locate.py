@@ -1,5 +1,6 @@
 """From the path a user gives to the folder or archive a layout lies in."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,16 @@ def listed(folder: Path) -> list[Path]:
         raise SourceError(f"cannot read {folder}: {error.strerror}") from error
 
 
+def below(folder: Path, suffix: str) -> list[Path]:
+    """Returns the files below a folder whose names end in `suffix`, sorted."""
+
+    def refuse(error: OSError) -> None:
+        raise SourceError(f"cannot read {error.filename}: {error.strerror}") from error
+
+    found = [Path(where) / name for where, _, names in os.walk(folder, onerror=refuse) for name in names]
+    return sorted(path for path in found if path.name.endswith(suffix) and path.is_file())
+
+
 def layout_root(root: Path | str, kind: str, *, wanted: Callable[[str], bool], archives: Callable[[str], bool]) -> Path:
     """Finds a layout's files: `root` itself if it is a file or holds them, else one folder or archive in it.
 
@@ -41,7 +52,7 @@ def layout_root(root: Path | str, kind: str, *, wanted: Callable[[str], bool], a
     inside = listed(path)
     if any(wanted(file.name) for file in inside):
         return path
-    folders = [file for file in inside if file.is_dir() and any(wanted(below.name) for below in listed(file))]
+    folders = [file for file in inside if file.is_dir() and any(wanted(inner.name) for inner in listed(file))]
     candidates = folders or [file for file in inside if file.is_file() and archives(file.name)]
     if not candidates:
         raise SourceError(f"{path} holds neither the files nor an archive of {kind}")

@@ -66,4 +66,7 @@ def printable(name: str) -> str:
     """Returns a name as one line that any terminal and any JSON file can hold."""
     if name.isprintable():
         return name
-    return name.encode("utf-8", "backslashreplace").decode("utf-8").encode("unicode_escape").decode("ascii")
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in name
+    )

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from selfie_data.errors import SourceError
 from selfie_data.labels import label_by_code, label_by_integer, label_by_text
-from selfie_data.locate import existing
-from selfie_data.names import printable
+from selfie_data.locate import below, existing
+from selfie_data.names import is_junk, printable
 from selfie_data.sample import Json, Source
 from selfie_data.sequential import Resolved, SequentialSource, describe, facts_of, fingerprint_of
 from selfie_data.sources import SourceOptions
@@ -90,7 +90,7 @@ def _find(root: Path, split: str) -> list[Path]:
     """Returns the files of a split, sorted. It stands in their names or folders; without it, all files are `train`."""
     if not root.is_dir():
         return [root]
-    files = sorted(path for path in root.rglob("*.parquet") if path.is_file())
+    files = [path for path in below(root, ".parquet") if not is_junk(path.name)]
     if not files:
         raise SourceError(f"{root} holds no .parquet files")
     by_split: dict[str | None, list[Path]] = {}

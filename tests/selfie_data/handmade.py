@@ -49,7 +49,9 @@ def member(
     """One tar member, header and padded payload, as USTAR."""
     info = tarfile.TarInfo(name)
     info.type, info.linkname, info.size = kind, link, len(data) if size is None else size
-    return info.tobuf(tarfile.USTAR_FORMAT) + data + b"\0" * (-len(data) % 512)
+    return (
+        info.tobuf(tarfile.GNU_FORMAT if info.size >> 33 else tarfile.USTAR_FORMAT) + data + b"\0" * (-len(data) % 512)
+    )
 
 
 def tar(*members: bytes) -> bytes:
