@@ -73,7 +73,7 @@ def draw_sheet(entries: Sequence[SheetEntry], *, side: int, title: str, subtitle
     width, height = _entry_size(side, tile, targets)
     columns = min(columns, len(entries))
     rows = -(-len(entries) // columns)
-    head = _MARGIN + 4 * _LINE + 14
+    head = _MARGIN + 4 * _LINE
     sheet = Image.new("RGB", (_MARGIN + columns * (width + _MARGIN), head + rows * (height + _MARGIN)), PAPER)
     pen = ImageDraw.Draw(sheet)
     _draw_head(pen, title, subtitle, room=sheet.width - 2 * _MARGIN)
@@ -181,7 +181,7 @@ def _draw_targets(
         row, column = divmod(number, _DISTRACTORS_A_ROW)
         x, upper = left + column * (tile + _GAP), y + row * (tile + _LINE)
         _draw_target(sheet, pen, picture, (x, upper, x + tile - 1, upper + tile - 1), DISTRACTOR, 2)
-        pen.text((x + tile // 2, upper + tile + 2), str(cell), fill=FAINT, font=_font(12), anchor="mt")
+        pen.text((x + tile // 2, upper + tile + 4), str(cell), fill=FAINT, font=_font(12), anchor="mt")
 
 
 def _draw_target(
