@@ -18,39 +18,18 @@ from selfie_model.interrupt import StopRequest
 from selfie_model.reproduce import run_study
 from selfie_model.study import Grid, Study, apply_budget, claim
 from selfie_model.study_results import collect, write_results
+from tests.selfie_model.memory import MemoryLoader, random_images, small_config
 
-CONFIG = presets.tiny().override(
-    model={"width": 2, "attention_hidden": 8, "attention_heads": 2},
-    pretrain={"steps": 3, "batch_size": 8},
-    finetune={"steps": 4, "batch_size": 16, "learning_rate": 0.01},
-)
+CONFIG = small_config().override(pretrain={"steps": 3}, finetune={"steps": 4, "batch_size": 16, "learning_rate": 0.01})
 
 
-class Batches:
-    """A list of batches in a loader's coat."""
-
-    normalisation = ((1 / 128,) * 3, (-1.0,) * 3)
-
-    def __init__(self, make: Any, length: int) -> None:
-        self.make, self.length, self.epoch, self.step = make, length, 0, 0
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[Any]:
-        while self.step < self.length:
-            self.step += 1
-            yield self.make(self.epoch * self.length + self.step)
-        self.step = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch, self.step = epoch, 0
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"epoch": self.epoch, "step": self.step}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.epoch, self.step = state["epoch"], state["step"]
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Networks of a few thousand weights gain nothing from threads and lose much on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 class FakeData:
@@ -65,8 +44,7 @@ class FakeData:
     @contextmanager
     def patches(self, config: Config) -> Iterator[BatchLoader[PatchBatch]]:
         self.asked.append("patches")
-        count = config.pretrain.batch_size
-        yield Batches(lambda seed: patch_batch(count, seed), 2)
+        yield MemoryLoader(*random_images(20), batch_size=config.pretrain.batch_size, model=config.model)
 
     def labelled_count(self, percent: float, seed: int, *, tuning: bool) -> int:
         return round(percent * (9 if tuning else 10) / 10)
@@ -76,37 +54,17 @@ class FakeData:
         self.asked.append(
             f"labelled {percent:g} {seed} {'tune' if tuning else 'final'} {config.finetune.learning_rate:g}"
         )
-        count = config.finetune.batch_size
-        yield Batches(lambda step: image_batch(count, step), 2)
+        images, labels = random_images(self.labelled_count(percent, seed, tuning=tuning), seed=seed)
+        yield MemoryLoader(images, labels, batch_size=config.finetune.batch_size, model=None, seed=seed)
 
     @contextmanager
     def validation(self, config: Config) -> Iterator[BatchLoader[ImageBatch]]:
-        yield Batches(lambda step: image_batch(10, step), 1)
+        yield MemoryLoader(*random_images(10, seed=50), batch_size=10, model=None, evaluation=True)
 
     @contextmanager
     def test(self, config: Config) -> Iterator[BatchLoader[ImageBatch]]:
         self.asked.append("test")
-        yield Batches(lambda step: image_batch(10, 100 + step), 2)
-
-
-def image_batch(count: int, seed: int) -> ImageBatch:
-    generator = torch.Generator().manual_seed(seed)
-    image = torch.randint(0, 256, (count, 32, 32, 3), dtype=torch.uint8, generator=generator)
-    return ImageBatch(
-        image=image, label=torch.randint(0, 3, (count,), generator=generator), sample_id=torch.arange(count)
-    )
-
-
-def patch_batch(count: int, seed: int) -> PatchBatch:
-    generator = torch.Generator().manual_seed(seed)
-    position = torch.stack([torch.randperm(16, generator=generator) for _ in range(count)])
-    return PatchBatch(
-        patches=torch.randint(0, 256, (count, 16, 8, 8, 3), dtype=torch.uint8, generator=generator),
-        position=position,
-        context_count=12,
-        mask=torch.zeros(count, 16, dtype=torch.bool).scatter_(1, position[:, 12:], True),
-        sample_id=torch.arange(count),
-    )
+        yield MemoryLoader(*random_images(20, seed=51), batch_size=10, model=None, evaluation=True)
 
 
 def study(out: Path, **grid: Any) -> Study:
