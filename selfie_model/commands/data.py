@@ -14,6 +14,7 @@ from selfie_model.config import Config, TrainConfig
 if TYPE_CHECKING:
     from pipelines.augment import Augmentation
     from pipelines.loader import ImageLoader, PatchLoader
+    from pipelines.subset import Ids
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 HELD_OUT = "validation"  # the split that `selfie-data split` holds out
@@ -87,7 +88,7 @@ def has_split(dataset: Dataset, name: str) -> bool:
 
 
 def patch_loader(
-    dataset: Dataset, config: Config, source: Source, *, subset: str | None = None, evaluation: bool = False
+    dataset: Dataset, config: Config, source: Source, *, subset: "Ids" = None, evaluation: bool = False
 ) -> "PatchLoader":
     """Returns this rank's loader of patches: shuffled and augmented, or in order with masks that never change."""
     from pipelines.loader import PatchLoader
@@ -112,7 +113,7 @@ def patch_loader(
 
 
 def image_loader(
-    dataset: Dataset, config: Config, source: Source, *, subset: str | None = None, evaluation: bool = False
+    dataset: Dataset, config: Config, source: Source, *, subset: "Ids" = None, evaluation: bool = False
 ) -> "ImageLoader":
     """Returns this rank's loader of labelled images: shuffled and augmented, or all of them in order."""
     from pipelines.loader import ImageLoader
