@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.draws import flips, padded_crops, random_resized_crops
+from pipelines.compiled_draws import flip_draws
+from pipelines.draws import padded_crops, random_resized_crops
 
 _LARGEST_SMALL_IMAGE = 64
 _PADDING = 4
@@ -99,7 +100,7 @@ def draw_geometry(
         image_size: S.
         fixed_size: every image of the data set is stored at S x S, so that nothing needs resampling.
     """
-    flip = flips(seed, epoch, ids) if augmentation.flip else None
+    flip = flip_draws(seed, epoch, ids) if augmentation.flip else None
     if augmentation.crop_area is not None:
         crop = random_resized_crops(seed, epoch, ids, heights, widths, area=augmentation.crop_area)
         return Geometry(crop, np.full((len(ids), 2), image_size), None, flip)

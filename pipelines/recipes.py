@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines.augment import Augmentation, Geometry, draw_geometry
+from pipelines.compiled_draws import patch_draws
 from pipelines.draws import Selection, hidden_mask, select_cells
 from pipelines.grid import Grid
 from pipelines.plan import BackendOutput, BatchPlan, OutputSpec
@@ -104,16 +105,7 @@ class PatchRecipe:
     def plan(self, epoch: int, step: int, ids: NDArray[np.int64]) -> BatchPlan:
         """Returns the draws of one rank's slice of one step; ids [b] int64, b >= 1."""
         crop, resize, window, flip = self.draw.geometry(epoch, ids)
-        chosen = select_cells(
-            self.draw.seed,
-            self.draw.epoch_of(epoch),
-            ids,
-            self.grid,
-            context=self.context,
-            target=self.target,
-            selection=self.selection,
-        )
-        cells, hole, mask = self._arrange(chosen)
+        cells, hole, mask = self._arrange(*self._choose(epoch, ids))
         return BatchPlan(
             epoch=epoch,
             step=step,
@@ -131,7 +123,7 @@ class PatchRecipe:
         """Returns the batch of `rows` samples, padded where the plan has fewer; None and None: all padding."""
         real = 0 if plan is None else len(plan)
         filler = np.arange(self.context + self.target)[None].repeat(rows - real, axis=0)
-        cells, _, mask = self._arrange(filler)
+        cells, _, mask = self._arrange(filler, hidden_mask(filler[:, : self.context], self.grid.cells))
         ids = np.full(rows - real, -1, np.int64)
         if plan is not None and plan.cells is not None and plan.mask is not None:
             if real == rows:
@@ -154,11 +146,21 @@ class PatchRecipe:
             else None,
         )
 
+    def _choose(self, epoch: int, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Returns (cells of the patches, context first; hidden cells of the grid)."""
+        seed, epoch, total = self.draw.seed, self.draw.epoch_of(epoch), self.grid.cells
+        if self.selection is None:
+            order, mask = patch_draws(seed, epoch, ids, cells=total, context=self.context)
+            return order[:, : self.context + self.target], mask
+        chosen = select_cells(
+            seed, epoch, ids, self.grid, context=self.context, target=self.target, selection=self.selection
+        )
+        return chosen, hidden_mask(chosen[:, : self.context], total)
+
     def _arrange(
-        self, chosen: NDArray[np.int64]
+        self, chosen: NDArray[np.int64], mask: NDArray[np.bool_]
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None, NDArray[np.bool_]]:
-        """Returns (cells in output order, which of them are holes, hidden cells of the grid) of the chosen cells."""
-        mask = hidden_mask(chosen[:, : self.context], self.grid.cells)
+        """Returns (cells in output order, which of them are holes, hidden cells of the grid)."""
         if self.masking == "skip":
             return chosen, None, mask
         targets = chosen[:, self.context :]

@@ -30,6 +30,7 @@ from selfie_data.decode import stored_at_size
 from selfie_data.errors import DatasetError
 from selfie_data.store import load_store
 
+_NORMALISED_AT_ONCE = 16  # 32 px images: 200 KB of float32, which a core's own cache holds
 _CUT_AT_ONCE = 4_096  # images, so that cutting needs little memory besides the two layouts
 _SHARE_OF_MEMORY = 0.5  # of what is free, that a table with both flips may take
 
@@ -64,6 +65,7 @@ class StoreBackend:
         self._table = _cut(images, self._grid.patch_size, both_flips=self.both_flips).to(device)
         row = (spec.patch_count, spec.patch_size or 0, spec.patch_size or 0, 3)
         self._patches = BufferPool(batch_size=spec.batch_size, row=row, dtype="uint8", keep=prefetch + 2)
+        self._floats: dict[int, BufferPool] = {}  # by values an image: patches, whole images
         self._pending: deque[Future[BackendOutput]] = deque()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="selfie-store")
 
@@ -137,11 +139,32 @@ class StoreBackend:
     def _finished(self, pixels: Tensor, blank: NDArray[np.bool_] | None) -> Tensor:
         spec = self._spec
         if spec.dtype != "uint8":
-            scale, bias = (torch.from_numpy(factor).to(self._device) for factor in (spec.scale, spec.bias))
-            pixels = pixels.to(torch.float32).mul_(scale).add_(bias)  # not addcmul: it may round once only
+            pixels = self._normalised(pixels)
         if blank is not None:
             pixels[torch.from_numpy(blank).to(self._device)] = 0
-        return pixels.to(spec.torch_dtype)
+        return pixels
+
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        """Returns uint8 [b, ..., 3] in the spec's dtype; a few images at a time, so that they stay in the cache."""
+        spec, rows = self._spec, pixels.reshape(len(pixels), -1)
+        scale, bias = (
+            torch.from_numpy(np.tile(f, rows.shape[1] // 3)).to(self._device) for f in (spec.scale, spec.bias)
+        )
+        if self._device.type != "cpu":
+            return rows.to(torch.float32).mul_(scale).add_(bias).to(spec.torch_dtype).view(pixels.shape)
+        pool = self._float_pool(rows.shape[1])
+        result = pool.tensor(pool.take(len(rows)))
+        for start in range(0, len(rows), _NORMALISED_AT_ONCE):
+            part = rows[start : start + _NORMALISED_AT_ONCE].to(torch.float32)
+            part.mul_(scale).add_(bias)  # not addcmul: it may round once only
+            result[start : start + len(part)] = part
+        return result.view(pixels.shape)
+
+    def _float_pool(self, values: int) -> BufferPool:
+        if values not in self._floats:
+            size, dtype = self._spec.batch_size, self._spec.dtype
+            self._floats[values] = BufferPool(batch_size=size, row=(values,), dtype=dtype, keep=self._patches.keep)
+        return self._floats[values]
 
     def _resampled(self, plan: BatchPlan) -> BackendOutput:
         """Crops that need resizing take the reference's way, one image at a time."""

@@ -1,0 +1,33 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.compiled_draws import flip_draws, patch_draws
+from pipelines.draws import flips, hidden_mask, patch_order
+
+seeds = st.integers(0, 2**64 - 1)
+epochs = st.integers(0, 2**32 - 1)
+some_ids = st.lists(st.integers(0, 2**62), min_size=1, max_size=20).map(lambda ids: np.array(ids, np.int64))
+
+
+@settings(deadline=None)
+@given(seed=seeds, epoch=epochs, ids=some_ids, cells=st.integers(1, 70))
+def test_patch_draws_equal_their_definition(seed: int, epoch: int, ids: np.ndarray, cells: int) -> None:
+    context = (cells + 1) // 2
+    order, mask = patch_draws(seed, epoch, ids, cells=cells, context=context)
+    assert (order == patch_order(seed, epoch, ids, cells)).all()
+    assert (mask == hidden_mask(order[:, :context], cells)).all()
+
+
+@settings(deadline=None)
+@given(seed=seeds, epoch=epochs, ids=some_ids)
+def test_flip_draws_equal_their_definition(seed: int, epoch: int, ids: np.ndarray) -> None:
+    assert (flip_draws(seed, epoch, ids) == flips(seed, epoch, ids)).all()
+
+
+@pytest.mark.parametrize("cells", [196, 1024])
+def test_large_grids(cells: int) -> None:
+    ids = np.arange(5)
+    order, _ = patch_draws(3, 1, ids, cells=cells, context=1)
+    assert (order == patch_order(3, 1, ids, cells)).all()
