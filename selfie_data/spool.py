@@ -2,9 +2,9 @@
 
     DIRECTORY/spool.json           which source this is, and, at the end, its parts in order
               PART.data            the images' bytes, one after another
-              PART.npz             names, labels, lengths of the part, CRC-32C of each 16 MiB of PART.data
+              PART.rows            CRC-32C of what follows; npz: names, labels, lengths, CRC-32C of each 16 MiB of data
 
-A part (a pickle, a row group, 64 MiB of a stream) is complete when its `.npz` is there; it is written last and
+A part (a pickle, a row group, 64 MiB of a stream) is complete when its `.rows` is there; it is written last and
 atomically. A spool that was cut short goes on: complete parts are checked and kept, the rest is written anew.
 """
 
@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
-from zipfile import BadZipFile
 
 import google_crc32c
 import numpy as np
@@ -31,7 +30,7 @@ from selfie_data.sample import Progress
 _VERSION = 1
 _CHUNK = 16 << 20
 _PART_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
-_FILES = re.compile(r"\.?([A-Za-z0-9_.-]+\.(data|npz)|spool\.json)(\.tmp)?")
+_FILES = re.compile(r"\.?([A-Za-z0-9_.-]+\.(data|rows)|spool\.json)(\.tmp)?")
 
 Chunk = bytes | memoryview | NDArray[np.uint8]
 
@@ -110,7 +109,7 @@ class _Spool:
 
     def fill(self, reader: Reader) -> tuple[Rows, Ranges]:
         listed = self._start()
-        done = {path.stem: rows for path in sorted(self.directory.glob("*.npz")) if (rows := self._load(path))}
+        done = {path.stem: rows for path in sorted(self.directory.glob("*.rows")) if (rows := self._load(path))}
         if listed is None or any(key not in done for key in listed):
             for part in reader.parts(done.keys()):
                 if part.key not in done:
@@ -139,17 +138,19 @@ class _Spool:
 
     def _load(self, path: Path) -> Rows | None:
         """Returns a part that is complete and undamaged."""
+        data = path.with_suffix(".data")
         try:
-            with np.load(path, allow_pickle=False) as saved:
-                labels = saved["codes"] if "codes" in saved else _strings(saved, "texts")
-                rows = Rows(names=_strings(saved, "names"), labels=labels, lengths=saved["lengths"])
-                checksums = saved["crc32c"].tolist()
-            data = path.with_suffix(".data")
-            if data.stat().st_size == int(rows.lengths.sum()) and self._checksums(data) == checksums:
-                return rows
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+            stored = path.read_bytes()
+            size = data.stat().st_size
+        except FileNotFoundError:
             return None
-        return None
+        if len(stored) < 4 or google_crc32c.value(stored[4:]) != int.from_bytes(stored[:4], "big"):
+            return None
+        with np.load(BytesIO(stored[4:]), allow_pickle=False) as saved:
+            labels = saved["codes"] if "codes" in saved else _strings(saved, "texts")
+            rows = Rows(names=_strings(saved, "names"), labels=labels, lengths=saved["lengths"])
+            checksums = saved["crc32c"].tolist()
+        return rows if size == int(rows.lengths.sum()) and self._checksums(data) == checksums else None
 
     def _checksums(self, path: Path) -> list[int]:
         checksums = []
@@ -192,7 +193,8 @@ class _Spool:
         columns |= _table("texts", rows.labels) if isinstance(rows.labels, list) else {"codes": rows.labels}
         saved = BytesIO()
         np.savez(saved, **columns)
-        write_atomic(data.with_suffix(".npz"), saved.getvalue())
+        table = saved.getvalue()
+        write_atomic(data.with_suffix(".rows"), google_crc32c.value(table).to_bytes(4, "big") + table)
         return rows
 
     def _collect(self, keys: list[str], done: dict[str, Rows]) -> tuple[Rows, Ranges]:
