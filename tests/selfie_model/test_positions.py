@@ -1,0 +1,31 @@
+"""Positions: how many vectors there are, and which cell gets which."""
+
+import pytest
+import torch
+
+from selfie_model import presets
+from selfie_model.positions import Positions
+from tests.selfie_model.memory import small_config
+
+
+def test_small_images_have_16_vectors() -> None:
+    positions = Positions(presets.cifar10())
+    assert {name: tuple(value.shape) for name, value in positions.named_parameters()} == {"table": (16, 1024)}
+
+
+def test_large_images_have_7_rows_and_7_columns() -> None:
+    positions = Positions(presets.imagenet224())
+    shapes = {name: tuple(value.shape) for name, value in positions.named_parameters()}
+    assert shapes == {"row": (7, 1024), "column": (7, 1024)}
+
+
+@pytest.mark.parametrize("kind", ["table", "row_column"])
+def test_vectors_follow_row_major_cells(kind: str) -> None:
+    positions = Positions(small_config(positions=kind))
+    cells = torch.tensor([[0, 5, 15], [3, 12, 6]])
+    vectors = positions(cells)
+    assert vectors.shape == (2, 3, 64)
+    for index, cell in enumerate(cells.flatten().tolist()):
+        row, column = divmod(cell, 4)
+        expected = positions.table[cell] if kind == "table" else positions.row[row] + positions.column[column]
+        assert torch.equal(vectors.flatten(0, 1)[index], expected)
