@@ -12,6 +12,7 @@ Drawing only: images, patches and cells come in as arrays (`commands/preview.py`
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -219,6 +220,7 @@ def _fitted(pen: ImageDraw.ImageDraw, text: str, room: int, size: int) -> str:
     return text + "…"
 
 
+@cache
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Pillow's own font: the same on every machine."""
     return ImageFont.load_default(size)
