@@ -1,0 +1,192 @@
+"""`selfie-data build-shards`: images become a dataset."""
+
+import json
+import logging
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from selfie_data.build import build_shards, estimate_build
+from selfie_data.manifest import Manifest
+from selfie_data.options import DEFAULT_SHARD_BYTES, BuildOptions
+from selfie_data.progress import Bar, Lines
+from selfie_data.sample import Source
+from selfie_data.sources import KINDS, SPLITS, open_source
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
+
+
+class Bytes(click.ParamType[int]):
+    """A number of bytes, with a unit if wanted: 268435456, 256MiB, 1GB."""
+
+    name = "BYTES"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        text = str(value).strip().lower().removesuffix("b")
+        digits = text.rstrip("kmgi")
+        try:
+            return int(float(digits) * _UNITS[text[len(digits) :]])
+        except (ValueError, KeyError):
+            self.fail(f"a size is a number with an optional unit, such as 256MiB or 1GB, got {value!r}", param, ctx)
+
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command("build-shards")
+@click.argument("source", type=click.Choice(KINDS))
+@click.argument("out", type=_PATH)
+@click.option("--root", help="Archive or folder to read; for `tar` also a brace list of shards or a URL.")
+@click.option("--split", default="train", show_default=True, type=click.Choice(SPLITS), help="Part of the data set.")
+@click.option("--labels", default="fine", show_default=True, type=click.Choice(["fine", "coarse"]), help="CIFAR-100's.")
+@click.option("--subtree", help="Folder, tar: only what lies below this path, such as cifar10/train.")
+@click.option("--table", type=_PATH, help="Folder: CSV or TSV of path,label that says which images there are.")
+@click.option("--synsets", type=_PATH, help="ImageNet validation: one WNID a line, in the order of the images' names.")
+@click.option("--ground-truth", type=_PATH, help="ImageNet validation: the official file of one ILSVRC2012 id a line.")
+@click.option(
+    "--devkit", type=_PATH, help="ImageNet validation: what maps those ids to WNIDs (folder, archive, meta.mat)."
+)
+@click.option(
+    "--checksum/--no-checksum", default=None, help="Compare official archives with their MD5 [default: up to 1 GiB]."
+)
+@click.option("--classes-from", type=_PATH, metavar="DATASET", help="Use the class list of another dataset.")
+@click.option(
+    "--size", type=click.IntRange(8, 4096), help="Input size of the model, pixels [default: 224 for imagenet, else 32]."
+)
+@click.option(
+    "--encoding",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "keep", "jpeg", "png", "raw"]),
+    help="auto: raw up to 64 px, else keep; keep: JPEGs that need no change as they are; png: lossless.",
+)
+@click.option("--quality", default=90, show_default=True, type=click.IntRange(1, 100), help="Of JPEGs encoded anew.")
+@click.option(
+    "--resize-shorter",
+    type=click.IntRange(0),
+    metavar="PIXELS",
+    help="Shrink larger images to this shorter side; 0: never [default: size * 8 / 7; size for raw].",
+)
+@click.option(
+    "--shard-bytes", type=Bytes(), default=DEFAULT_SHARD_BYTES, show_default="256MiB", help="Size of a shard, about."
+)
+@click.option("--samples-per-shard", type=click.IntRange(1), help="Exact number instead of --shard-bytes.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=lambda: len(os.sched_getaffinity(0)),
+    show_default="all cores",
+    help="Processes.",
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, (1 << 64) - 1), help="Of the shuffle.")
+@click.option("--limit", type=click.IntRange(1), help="Use only so many images, a random part [default: all].")
+@click.option(
+    "--on-error",
+    default="quarantine",
+    show_default=True,
+    type=click.Choice(["quarantine", "fail"]),
+    help="An image that cannot be used is left out and recorded, or ends the build.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be written and how long it takes; write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Progress and result as JSON lines.")
+def command(**given: Any) -> None:
+    """Packs the images of SOURCE into checked, shuffled WebDataset shards in the folder OUT.
+
+    A build that was interrupted goes on when the same command is given again; its bytes depend on the source, the
+    options and the codecs' versions only.
+    """
+    size = given["size"] or (224 if given["source"] == "imagenet" else 32)
+    classes = given["classes_from"]
+    source = open_source(
+        given["source"],
+        given["root"],
+        classes=None if classes is None else Manifest.load(classes).class_names,
+        size=size,
+        **{name: given[name] for name in _SOURCE_OPTIONS},
+    )
+    options = BuildOptions(size=size, **{name: given[name] for name in _BUILD_OPTIONS})
+    if given["dry_run"]:
+        _dry_run(source, options, workers=given["workers"], as_json=given["as_json"])
+        return
+    logging.getLogger("selfie_data").setLevel(logging.INFO)
+    on_terminal = sys.stderr.isatty() and not given["as_json"]
+    progress = (
+        Bar()
+        if on_terminal
+        else Lines(lambda line: click.echo(line, err=not given["as_json"]), as_json=given["as_json"])
+    )
+    try:
+        manifest = build_shards(source, given["out"], options, workers=given["workers"], progress=progress)
+    except KeyboardInterrupt:
+        click.echo(f"stopped; the same command goes on from here ({given['out']})", err=True)
+        raise SystemExit(130) from None
+    finally:
+        progress.close()
+    _summary(manifest, given["out"], as_json=given["as_json"])
+
+
+_SOURCE_OPTIONS = (
+    "split",
+    "labels",
+    "subtree",
+    "table",
+    "synsets",
+    "ground_truth",
+    "devkit",
+    "limit",
+    "seed",
+    "checksum",
+)
+_BUILD_OPTIONS = (
+    "encoding",
+    "quality",
+    "resize_shorter",
+    "shard_bytes",
+    "samples_per_shard",
+    "seed",
+    "limit",
+    "on_error",
+)
+
+
+def _dry_run(source: Source, options: BuildOptions, *, workers: int, as_json: bool) -> None:
+    estimate = estimate_build(source, options)
+    if as_json:
+        click.echo(json.dumps(asdict(estimate)))
+        return
+    click.echo(f"images      {estimate.images:,}, {len(source.class_names)} classes")
+    click.echo(f"shards      {estimate.shards:,} of {estimate.shard_positions:,} images")
+    click.echo(f"bytes       {estimate.shard_bytes:,} in shards, {estimate.spool_bytes:,} spooled meanwhile")
+    click.echo(
+        f"time        about {estimate.seconds / workers:,.0f} s with {workers} workers, reading the source not counted"
+    )
+
+
+def _summary(manifest: Manifest, out: Path, *, as_json: bool) -> None:
+    facts = {
+        "samples": manifest.samples,
+        "shards": len(manifest.shards),
+        "bytes": sum(shard.bytes for shard in manifest.shards),
+        "classes": len(manifest.class_names),
+        "quarantined": len(manifest.quarantined),
+        "fingerprint": manifest.fingerprint,
+    }
+    if as_json:
+        click.echo(json.dumps({"stage": "done", **facts}))
+        return
+    for entry in manifest.quarantined[:10]:
+        click.echo(f"quarantined: {entry.name}: {entry.reason}", err=True)
+    if len(manifest.quarantined) > 10:
+        click.echo(
+            f"quarantined: {len(manifest.quarantined) - 10} more, all listed in {out / 'manifest.json'}", err=True
+        )
+    click.echo(
+        f"{out}: {facts['samples']:,} samples in {facts['shards']} shards, {facts['bytes']:,} bytes, "
+        f"{facts['classes']} classes, {facts['quarantined']} quarantined"
+    )

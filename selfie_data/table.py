@@ -1,0 +1,139 @@
+"""`samples.zarr`: one row per sample id, one zarr v3 array a column, so that a reader knows every byte range at start-up.
+
+Columns are uncompressed chunks of a fixed length with empty chunks written: a chunk is then its little-endian values and
+nothing else. Reading goes through NumPy, which needs neither zarr nor its start-up time; the manifest's hashes, checked on
+the way, catch a missing chunk (which zarr would read as zeros without a word) and a flipped bit.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfie_data.atomic import sync_directory
+from selfie_data.errors import DatasetError
+
+NAME = "samples.zarr"
+CHUNK_LENGTH = 65_536
+DTYPES = {"label": "<i4", "shard": "<i4", "offset": "<i8", "length": "<i8", "height": "<i4", "width": "<i4", "crc32c": "<u4"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SampleTable:
+    """Seven columns [N], read-only; row i belongs to sample id i.
+
+    Attributes:
+        label: int32 class index, -1 = none.
+        shard: int32 position in the manifest's shards.
+        offset: int64 first byte of the image in the shard.
+        length: int64 bytes of the image.
+        height: int32 pixels of the stored image.
+        width: int32 pixels of the stored image.
+        crc32c: uint32 checksum of the image's bytes.
+    """
+
+    label: NDArray[np.int32]
+    shard: NDArray[np.int32]
+    offset: NDArray[np.int64]
+    length: NDArray[np.int64]
+    height: NDArray[np.int32]
+    width: NDArray[np.int32]
+    crc32c: NDArray[np.uint32]
+
+    def __post_init__(self) -> None:
+        for column in fields(self):
+            getattr(self, column.name).setflags(write=False)
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+
+def write_table(table: SampleTable, directory: Path) -> dict[str, str]:
+    """Writes the columns as a new zarr group at `directory` (named `samples.zarr`), durably.
+
+    Returns:
+        path relative to the dataset -> SHA-256, for every file of the group.
+    """
+    import zarr  # half a second of imports that readers never need
+
+    group = zarr.create_group(directory)
+    for name, dtype in DTYPES.items():
+        column = group.create_array(
+            name,
+            shape=(len(table),),
+            chunks=(CHUNK_LENGTH,),
+            dtype=dtype,
+            compressors=None,
+            fill_value=0,
+            config={"write_empty_chunks": True},
+        )
+        column[:] = getattr(table, name)
+    return _seal(directory)
+
+
+def read_table(dataset: Path, *, samples: int, files: Mapping[str, str]) -> SampleTable:
+    """Reads the table of the dataset directory and checks every file of it.
+
+    Args:
+        dataset: the dataset directory.
+        samples: number of rows that the manifest promises.
+        files: the manifest's hashes; relative path -> SHA-256.
+
+    Raises:
+        DatasetError: a file is missing, changed, or not of the promised shape.
+    """
+    read_checked(dataset, f"{NAME}/zarr.json", files)
+    columns = {}
+    for name, dtype in DTYPES.items():
+        metadata = read_checked(dataset, f"{NAME}/{name}/zarr.json", files)
+        _check_metadata(metadata, name=name, samples=samples, path=dataset / NAME)
+        chunks = [
+            np.frombuffer(read_checked(dataset, f"{NAME}/{name}/c/{number}", files), dtype)
+            for number in range(-(-samples // CHUNK_LENGTH))
+        ]
+        columns[name] = np.concatenate(chunks)[:samples]
+    return SampleTable(**columns)
+
+
+def read_checked(dataset: Path, name: str, files: Mapping[str, str]) -> bytes:
+    """Returns the bytes of file `name` of a dataset, after comparing their SHA-256 with the manifest's."""
+    if name not in files:
+        raise DatasetError(f"{dataset / name}: the manifest does not list this file")
+    try:
+        data = (dataset / name).read_bytes()
+    except FileNotFoundError:
+        raise DatasetError(f"{dataset / name}: missing") from None
+    except OSError as error:
+        raise DatasetError(f"{dataset / name}: cannot be read ({error.strerror})") from error
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != files[name]:
+        raise DatasetError(f"{dataset / name}: changed, SHA-256 is {digest[:12]}…, the manifest says {files[name][:12]}…")
+    return data
+
+
+def _check_metadata(metadata: bytes, *, name: str, samples: int, path: Path) -> None:
+    """The hash proves that the file is as written; this proves that it was written as `read_table` assumes."""
+    parts: dict[str, Any] = json.loads(metadata)
+    found = (parts["shape"], parts["data_type"], parts["chunk_grid"]["configuration"]["chunk_shape"], len(parts["codecs"]))
+    expected = ([samples], np.dtype(DTYPES[name]).name, [CHUNK_LENGTH], 1)
+    if found != expected:
+        raise DatasetError(f"{path}: column {name} must be (shape, type, chunks, codecs) {expected}, got {found}")
+
+
+def _seal(directory: Path) -> dict[str, str]:
+    hashes = {}
+    for path in sorted(directory.rglob("*")):
+        if path.is_dir():
+            sync_directory(path)
+            continue
+        with path.open("rb") as file:
+            hashes[f"{NAME}/{path.relative_to(directory).as_posix()}"] = hashlib.file_digest(file, "sha256").hexdigest()
+            os.fsync(file.fileno())
+    sync_directory(directory)
+    return hashes
