@@ -1,6 +1,7 @@
 """Splits: exact counts, stratified, nested, the same bytes again, and damage is noticed."""
 
 import hashlib
+import itertools
 import json
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def test_subsets_are_stratified_nested_and_disjoint(
     assert not (labels[subsets["validation"]] < 0).any() or not any(counts)
     for family in ("train", "all"):
         names = sorted((n for n in subsets if n.startswith(f"{family}-")), key=lambda n: float(n.split("-")[1]))
-        for smaller, larger in zip(names, names[1:], strict=False):
+        for smaller, larger in itertools.pairwise(names):
             assert set(subsets[smaller].tolist()) <= set(subsets[larger].tolist())
         for name in names:
             assert (labels[subsets[name]] >= 0).all()
