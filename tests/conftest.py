@@ -3,7 +3,13 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from selfie_data.build import build_shards
+from selfie_data.options import BuildOptions
+from selfie_data.sources import open_source
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +22,39 @@ def real_data() -> Path:
     if not path.is_dir():
         pytest.fail(f"SELFIE_TEST_DATA names {path}, which is no folder")
     return path
+
+
+@pytest.fixture(scope="session")
+def raw_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """1,000 labelled pictures of 32 px, raw, in four shards; read only."""
+    out = tmp_path_factory.mktemp("raw") / "dataset"
+    source = open_source("synthetic", limit=1000, size=32, seed=1)
+    build_shards(source, out, BuildOptions(size=32, samples_per_shard=300))
+    return out
+
+
+@pytest.fixture(scope="session")
+def jpeg_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """96 labelled JPEGs of many sizes for a model of 224 px, shorter side at most 256, in three shards; read only."""
+    folder = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(5)
+    for number, image in enumerate(open_source("synthetic", limit=96, size=400, seed=2).read(i) for i in range(96)):
+        place = folder / f"class{number % 6}"
+        place.mkdir(exist_ok=True)
+        height, width = rng.integers(160, 400, 2).tolist()
+        Image.fromarray(image.data).resize((width, height)).save(place / f"{number:03d}.jpg", quality=85)
+    out = tmp_path_factory.mktemp("jpeg") / "dataset"
+    build_shards(open_source("folder", folder), out, BuildOptions(size=224, samples_per_shard=40))
+    return out
+
+
+@pytest.fixture(scope="session")
+def unlabelled_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """200 pictures of 32 px without labels, raw, in two shards; read only."""
+    folder = tmp_path_factory.mktemp("flat")
+    source = open_source("synthetic", limit=200, size=32, seed=3)
+    for number in range(200):
+        Image.fromarray(source.read(number).data).save(folder / f"{number:03d}.png")
+    out = tmp_path_factory.mktemp("unlabelled") / "dataset"
+    build_shards(open_source("folder", folder), out, BuildOptions(size=32, samples_per_shard=100))
+    return out
