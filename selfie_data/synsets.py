@@ -62,6 +62,8 @@ def read_mapping(devkit: Path) -> dict[int, str]:
             raise SourceError(
                 f"{label}: id {number} stands for {printable(wnid)[:40]!r}, which is no WNID or a second one"
             )
+    if not mapping:
+        raise SourceError(f"{label} maps no ids to WNIDs")
     return mapping
 
 
