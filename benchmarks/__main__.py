@@ -19,8 +19,12 @@ def shared(function: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--rounds", default=10, show_default=True, help="Interleaved rounds."),
         click.option("--threads", default=len(os.sched_getaffinity(0)), show_default=True, help="Cores to use."),
-        click.option("--scratch", type=click.Path(path_type=Path), help="Prepared data.  [default: in the temp folder]"),
-        click.option("--output", type=click.Path(path_type=Path), help="Records.  [default: benchmarks/results/*.jsonl]"),
+        click.option(
+            "--scratch", type=click.Path(path_type=Path), help="Prepared data.  [default: in the temp folder]"
+        ),
+        click.option(
+            "--output", type=click.Path(path_type=Path), help="Records.  [default: benchmarks/results/*.jsonl]"
+        ),
         click.option("--quick", is_flag=True, help="Ours, the two best peers a row, the floors; few rounds."),
     ):
         function = option(function)
@@ -29,7 +33,7 @@ def shared(function: Callable[..., None]) -> Callable[..., None]:
 
 @click.group()
 def main() -> None:
-    """Benchmarks of Selfie. Real images come from the folder that SELFIE_TEST_DATA names; without it, synthetic ones."""
+    """Benchmarks of Selfie. SELFIE_TEST_DATA names the folder of the real images; without it, synthetic ones."""
 
 
 @main.command("loader")

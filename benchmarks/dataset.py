@@ -1,5 +1,6 @@
 """Our own datasets of the benchmarks' material: shards and, at 32 px, the pixel store. Built once, kept."""
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +16,17 @@ from selfie_data.sample import Source, SourceImage
 
 @dataclass(frozen=True, kw_only=True)
 class PackedSource:
-    """A packed material as a source that `build_shards` can read by index."""
+    """A packed material as a source that `build_shards` can read by index.
+
+    Attributes:
+        folder: of the packed material.
+        pixels: its payloads are pixels, not files.
+        samples: how many images, the material again and again; 0 = as many as it holds.
+    """
 
     folder: Path
     pixels: bool = False
+    samples: int = 0
     kind: str = "benchmark"
     spool_bytes: int = 0
 
@@ -35,7 +43,8 @@ class PackedSource:
     @property
     def fingerprint(self) -> str:
         """Good enough for material that only this benchmark writes."""
-        return f"{self.folder.name}:{len(self.packed)}:{self.packed.data.size}"
+        identity = f"{self.folder.name}:{len(self)}:{self.packed.data.size}"
+        return hashlib.sha256(identity.encode()).hexdigest()
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -45,21 +54,22 @@ class PackedSource:
     @property
     def labels(self) -> NDArray[np.int32]:
         """int32 [N]."""
-        return self.packed.label
+        return np.resize(self.packed.label, len(self))
 
     def __len__(self) -> int:
-        return len(self.packed)
+        return self.samples or len(self.packed)
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "packed"}
 
     def read(self, index: int) -> SourceImage:
         """The stored bytes, or the pixels of a raw image [H, W, 3]."""
+        name, index = f"{index}", index % len(self.packed)
         payload = self.packed.payload(index)
         if self.pixels:
             height, width = int(self.packed.height[index]), int(self.packed.width[index])
-            return SourceImage(name=f"{index}", data=np.array(payload).reshape(height, width, 3))
-        return SourceImage(name=f"{index}.jpg", data=payload.tobytes())
+            return SourceImage(name=name, data=np.array(payload).reshape(height, width, 3))
+        return SourceImage(name=f"{name}.jpg", data=payload.tobytes())
 
     def spool(self, directory: Path, progress: object = None) -> Source:
         """Random access already: nothing to do."""
@@ -69,12 +79,13 @@ class PackedSource:
 
 def shards(task: Task) -> Path:
     """The shards of the task's material; JPEGs are kept byte for byte, pixels raw."""
-    from selfie_data.build import BuildOptions, build_shards
+    from selfie_data.build import build_shards
+    from selfie_data.options import BuildOptions
 
     target = task.converted("selfie")
     if not (target / "manifest.json").exists():
-        encoding = "keep" if task.encoded else "raw"
-        options = BuildOptions(size=task.image_size, encoding=encoding, resize_shorter=0 if task.crops else None)
+        shorter = 0 if task.crops else None
+        options = BuildOptions(size=task.image_size, encoding="keep" if task.encoded else "raw", resize_shorter=shorter)
         source = PackedSource(folder=task.source, pixels=not task.encoded)
         build_shards(source, target, options, workers=task.threads)
     return target
@@ -82,9 +93,10 @@ def shards(task: Task) -> Path:
 
 def store(task: Task) -> Path:
     """The pixel store of the task's shards."""
+    from selfie_data.dataset import open_dataset
     from selfie_data.store import export_store
 
     target = task.converted("store.zarr")
     if not target.exists():
-        export_store(shards(task), target)
+        export_store(open_dataset(shards(task)), target, workers=task.threads)
     return target

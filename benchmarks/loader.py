@@ -66,7 +66,7 @@ def row(task: Task, systems: Sequence[System], rounds: int, windows: Windows) ->
     """Measures one row of the table."""
     children, skipped = start(task, systems)
     try:
-        checks = {name: child.ask(do="check") for name, child in children.items() if name not in FLOORS}
+        checks = {name: observed(child) for name, child in children.items() if name not in FLOORS}
         measures = {name: partial(rate, child, *windows.of(task)) for name, child in children.items()}
         values, failed = survivors(measures, rounds, title=task.case)
     finally:
@@ -74,7 +74,9 @@ def row(task: Task, systems: Sequence[System], rounds: int, windows: Windows) ->
             child.close()
     differing = disagreements(checks)
     measured = [_measured(children[name], task, runs, checks.get(name, {})) for name, runs in values.items()]
-    gone = [record(QUESTION, task.case, name, [], unit="images/s", note=why) for name, why in (skipped | failed).items()]
+    gone = [
+        record(QUESTION, task.case, name, [], unit="images/s", note=why) for name, why in (skipped | failed).items()
+    ]
     notes = [record(QUESTION, task.case, "check", [], unit="", note=line) for line in differing]
     return [*measured, *ratios(task.case, values), *gone, *notes]
 
@@ -89,6 +91,14 @@ def start(task: Task, systems: Sequence[System]) -> tuple[dict[str, Child], dict
         except Unavailable as reason:
             skipped[system.name] = str(reason)
     return children, skipped
+
+
+def observed(child: Child) -> dict[str, Any]:
+    """The check values of the system's first batch."""
+    found = child.ask(do="check")
+    if child.system.other_pixels and child.task.encoded:
+        found["other_pixels"] = child.system.other_pixels
+    return found
 
 
 def rate(child: Child, seconds: float, settle: float) -> float:
@@ -124,7 +134,7 @@ def ratios(case: str, values: Mapping[str, Sequence[float]]) -> list[Record]:
         for other, runs in values.items():
             if other not in OURS:
                 pairs = pair_ratios(values[ours], runs)
-                note = f"{RESIZES[other]} filter" if RESIZES.get(other) else ""
+                note = f"{RESIZES[other]} filter" if RESIZES.get(other) and "32-" not in case else ""
                 found.append(record(QUESTION, case, f"{ours} / {other}", pairs, unit="ratio", note=note))
     return found
 
@@ -143,5 +153,10 @@ def _measured(child: Child, task: Task, runs: Sequence[float], check: Mapping[st
         settings=settings,
         check=check,
         versions=child.ready["versions"],
-        note=f"{child.system.resize} filter" if child.system.resize and task.crops else "",
+        note=_note(child.system, task),
     )
+
+
+def _note(system: System, task: Task) -> str:
+    notes = [f"{system.resize} filter" if system.resize and task.crops else "", system.other_pixels]
+    return "; ".join(note for note in notes if note) if task.encoded else ""

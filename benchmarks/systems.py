@@ -22,6 +22,7 @@ class System:
         rows: what it can do.
         decoder: for systems whose user brings the decoder.
         best: it was among the two best peers of at least one row when last measured (`--quick` keeps these).
+        other_pixels: why JPEGs do not decode to the pixels that every other system gets; empty where they do.
         resize: what a reader of the antialiased rows must know; empty for the triangle filter.
     """
 
@@ -32,6 +33,7 @@ class System:
     decoder: str = "simplejpeg"
     best: bool = False
     resize: str = ""
+    other_pixels: str = ""
 
     def task(self, task: Task) -> Task:
         """The task as this system gets it."""
@@ -42,7 +44,15 @@ SYSTEMS = (
     System(name="selfie", module="selfie", environment="main", rows=LARGE + SMALL),
     System(name="selfie-dali", module="selfie_dali", environment="main", rows=("jpeg256-antialiased", "raw32")),
     System(name="selfie-store", module="selfie_store", environment="main", rows=("store32",)),
-    System(name="ffcv", module="ffcv_loader", environment="bench", rows=LARGE + SMALL, best=True, resize="area"),
+    System(
+        name="ffcv",
+        module="ffcv_loader",
+        environment="bench",
+        rows=LARGE + SMALL,
+        best=True,
+        resize="area",
+        other_pixels="JPEGs encoded again, fast DCT",
+    ),
     System(name="spdl", module="spdl_loader", environment="bench", rows=LARGE + SMALL, best=True),
     System(name="torch", module="torch_dataloader", environment="bench", rows=LARGE + SMALL, best=True),
     System(

@@ -33,6 +33,10 @@ def summary(records: Sequence[Record]) -> str:
             for one in done
         ]
         text = f"{case}\n{layout(('system', 'median', '95 % interval', 'n', 'unit', 'note'), lines)}" if lines else case
-        text += "".join(f"\nskipped {one.system}: {one.note}" for one in chosen if not one.n)
+        text += "".join(f"\n{_absent(one)}" for one in chosen if not one.n)
         parts.append(text)
     return "\n\n".join(parts)
+
+
+def _absent(one: Record) -> str:
+    return f"check: {one.note}" if one.system == "check" else f"skipped {one.system}: {one.note}"

@@ -34,6 +34,7 @@ class Task:
         dtype: of the patches.
         batch_size: images a batch.
         threads: cores a system may use, as threads or as worker processes.
+        rank, ranks: this process's slice of each batch, for the scaling question.
         decoder: `simplejpeg` or `pillow`, for systems that let the user choose.
     """
 
@@ -47,6 +48,8 @@ class Task:
     threads: int
     dtype: Dtype = "float32"
     area: tuple[float, float] = (0.2, 1.0)
+    rank: int = 0
+    ranks: int = 1
     decoder: str = "simplejpeg"
     seed: int = 0
 

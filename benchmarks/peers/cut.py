@@ -55,7 +55,8 @@ def decoded(stored: Sequence[bytes | Pixels] | Pixels, task: Task, rng: np.rando
     if isinstance(stored, np.ndarray):
         return stored.reshape(-1, size, size, 3)
     if not task.encoded:
-        return np.frombuffer(bytearray().join(stored), np.uint8).reshape(-1, size, size, 3)
+        together: Any = bytearray().join(stored)  # type: ignore[arg-type]  # arrays are buffers
+        return np.frombuffer(together, np.uint8).reshape(-1, size, size, 3)
     decode = decoder(task.decoder)
     out = np.empty((len(stored), size, size, 3), np.uint8)
     for slot, payload in zip(out, stored, strict=True):
@@ -72,7 +73,7 @@ def cropped(decode: Callable[[Any], Any], payload: bytes | Pixels, task: Task, r
     if task.decoder == "pillow":
         slot[:] = _pillow_resize(image, window(image.height, image.width, task.area, rng), task.image_size)
     else:
-        top, left, height, width = window(*image.shape[:2], task.area, rng)
+        top, left, height, width = window(image.shape[0], image.shape[1], task.area, rng)
         part = image[top : top + height, left : left + width]
         RESIZE[task.quality](part, slot)
 
@@ -131,7 +132,8 @@ def cut(images: Pixels, order: NDArray[np.int64], patch: int) -> Pixels:
     grid = images.reshape(count, side, patch, side, patch * 3).swapaxes(2, 3)
     flat = np.ascontiguousarray(grid).reshape(count * side * side, patch * patch * 3)
     chosen = order + np.arange(count)[:, None] * side * side
-    return flat.take(chosen.ravel(), axis=0).reshape(count, side * side, patch, patch, 3)
+    cells: Pixels = flat.take(chosen.ravel(), axis=0)
+    return cells.reshape(count, side * side, patch, patch, 3)
 
 
 def finish(patches: Pixels, task: Task) -> torch.Tensor:
@@ -146,5 +148,5 @@ def finish(patches: Pixels, task: Task) -> torch.Tensor:
 
 def rows(patch: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Scale and bias of a whole patch, [p * p * 3] each: x * scale + bias = (x - mean) / std."""
-    mean, std = np.float32(MEAN), np.float32(STD)
+    mean, std = np.array(MEAN, np.float32), np.array(STD, np.float32)
     return np.tile(1 / std, patch * patch).astype(np.float32), np.tile(-mean / std, patch * patch).astype(np.float32)

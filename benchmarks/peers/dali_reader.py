@@ -1,4 +1,4 @@
-"""DALI as its documentation has it: its WebDataset reader, its decoder with random crop, its operators, its torch plugin.
+"""DALI as its documentation has it: its WebDataset reader, its decoder with random crop, its operators, its plugin.
 
 The permutation is the one thing DALI lacks: it comes from an external source, by batch. Patches are frames and
 `sequence_rearrange` samples them. Source: docs.nvidia.com/deeplearning/dali (readers.webdataset, image_random_crop).
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.dlpack import from_dlpack
 
 from benchmarks.material import load
 from benchmarks.work import MEAN, STD, Task
@@ -67,8 +68,8 @@ def batches(task: Task) -> Iterator[torch.Tensor]:
         image = _image(fn, types, stored, task)
         patches = _patches(fn, image, fn.external_source(order, batch=True), task)
         if task.dtype == "float32":
-            mean = np.float32(MEAN).reshape(1, 1, 1, 3)
-            std = np.float32(STD).reshape(1, 1, 1, 3)
+            mean = np.array(MEAN, np.float32).reshape(1, 1, 1, 3)
+            std = np.array(STD, np.float32).reshape(1, 1, 1, 3)
             patches = fn.normalize(patches, mean=mean, stddev=std, dtype=types.FLOAT)
         return patches
 
@@ -76,7 +77,7 @@ def batches(task: Task) -> Iterator[torch.Tensor]:
     pipeline.build()
     while True:
         (patches,) = pipeline.run()
-        yield torch.from_dlpack(patches.as_tensor())
+        yield from_dlpack(patches.as_tensor())
 
 
 def _image(fn: Any, types: Any, stored: Any, task: Task) -> Any:

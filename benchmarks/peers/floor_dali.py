@@ -37,8 +37,8 @@ def run(task: Task, *, cropped: bool) -> Iterator[NDArray[np.generic]]:
     def feed() -> list[list[NDArray[Any]]]:
         chosen = rng.integers(0, len(packed), task.batch_size).tolist()
         boxes = [window(int(packed.height[i]), int(packed.width[i]), task.area, rng) for i in chosen]
-        anchors = [np.int32(box[:2]) for box in boxes]
-        shapes = [np.int32(box[2:]) for box in boxes]
+        anchors = [np.array(box[:2], np.int32) for box in boxes]
+        shapes = [np.array(box[2:], np.int32) for box in boxes]
         return [[np.asarray(packed.payload(index)) for index in chosen], anchors, shapes]
 
     @pipeline_def(  # type: ignore[untyped-decorator]

@@ -3,8 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from benchmarks.dataset import shards
-from benchmarks.work import Task
+from benchmarks.work import MEAN, STD, Task
+from pipelines.normalise import Normalisation
 
 PACKAGES = ("selfie", "numba", "numpy", "torch", "nvidia-dali-cuda130")
 SETTINGS = {"backend": "auto", "prefetch": "default"}
@@ -20,17 +23,25 @@ def batches(task: Task) -> Iterator[Any]:
 
 
 def run(task: Task, **options: Any) -> Iterator[Any]:
-    """Patches of one epoch after another."""
+    """Patches of one epoch after another; the crop's area is that of the loader's own pretraining preset."""
     import torch
 
     from pipelines import PatchLoader
 
     torch.set_num_threads(task.threads)
-    options = {"antialias": task.quality != "linear", "device": "cpu", "threads": task.threads, **options}
-    if task.crops:
-        options["area"] = task.area
+    scale = np.reciprocal(np.array(STD, np.float32))
     loader = PatchLoader(
-        shards(task), global_batch_size=task.batch_size, seed=task.seed, dtype=task.dtype, **options
+        shards(task),
+        global_batch_size=task.batch_size,
+        seed=task.seed,
+        dtype=task.dtype,
+        device="cpu",
+        threads=task.threads,
+        antialias=task.quality != "linear",
+        normalisation=Normalisation(scale=scale, bias=-np.array(MEAN, np.float32) * scale),
+        rank=task.rank,
+        world_size=task.ranks,
+        **options,
     )
     epoch = 0
     while True:

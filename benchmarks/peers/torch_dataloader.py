@@ -4,6 +4,7 @@ Source: pytorch.org/docs/stable/data.html (map-style data sets, `persistent_work
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,7 +59,7 @@ def batches(task: Task) -> Iterator[torch.Tensor]:
     return iter(
         DataLoader(
             images,
-            batch_sampler=_EndlessBatches(task, len(images)),  # type: ignore[arg-type]
+            batch_sampler=_EndlessBatches(task, len(images)),
             num_workers=task.threads,
             prefetch_factor=2,
             persistent_workers=True,
@@ -68,7 +69,7 @@ def batches(task: Task) -> Iterator[torch.Tensor]:
     )
 
 
-def _as_is(batch: torch.Tensor) -> torch.Tensor:
+def _as_is(batch: Any) -> Any:
     return batch
 
 

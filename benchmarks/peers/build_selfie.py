@@ -1,0 +1,33 @@
+"""The same work done by `selfie_data.build`, everything it checks and writes included.
+
+    python -m benchmarks.peers.build_selfie WAY SOURCE OUT LIMIT PROCESSES    prints {"images": n, "seconds": s}
+
+Ways: `resize` (shorter side 256, JPEG quality 90), `keep` (bytes kept, each image decoded once for the check), `raw`
+(32 px JPEGs to pixels). Plan, hashes, table, index, manifest and fsync are in the time, imports are not.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.dataset import PackedSource
+
+SIZES = {"resize": 224, "keep": 224, "raw": 32}
+
+
+def main() -> None:
+    from selfie_data.build import build_shards
+    from selfie_data.options import BuildOptions
+
+    way, source, out = sys.argv[1:4]
+    limit, processes = int(sys.argv[4]), int(sys.argv[5])
+    options = BuildOptions(size=SIZES[way], limit=limit)
+    images = PackedSource(folder=Path(source))
+    start = time.perf_counter()
+    build_shards(images, Path(out), options, workers=processes)
+    print(json.dumps({"images": limit, "seconds": time.perf_counter() - start}))
+
+
+if __name__ == "__main__":
+    main()
