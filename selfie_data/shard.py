@@ -21,7 +21,7 @@ BLOCK = 512
 _RECORD = 20 * BLOCK
 _FLUSH_BYTES = 1 << 22
 _MODE, _ID, _TIME = b"0000444\0", b"0000000\0", b"00000000000\0"
-_TAIL = b"0" + bytes(100) + b"ustar\00000" + bytes(64) + _ID + _ID + bytes(155 + 12)
+_TAIL = b"0" + bytes(100) + b"ustar\00000" + bytes(64 + 16 + 155 + 12)  # no user, group, device, prefix
 _FIXED_SUM = sum(_MODE + _ID + _ID + _TIME + b" " * 8 + _TAIL)
 
 
