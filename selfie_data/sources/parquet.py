@@ -10,6 +10,7 @@ order would decode it once for each, so the images' bytes are spooled. Needs pya
 import json
 import re
 from collections.abc import Container, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -52,11 +53,14 @@ class Columns(NamedTuple):
 
 def open_images(kind: str, root: Path | str, options: SourceOptions) -> Source:
     """Opens Parquet files; see `selfie_data.sources.open_source`."""
-    parquet = _library()
     paths = _find(existing(root, kind), options.split)
-    columns = [_columns(_open(parquet, path), path, options.labels) for path in paths]
-    for path, other in zip(paths, columns, strict=True):
-        if other != columns[0]:
+    columns: list[Columns] = []
+    image_bytes = 0
+    for path in paths:
+        with _opened(path) as file:
+            columns.append(_columns(file, path, options.labels))
+            image_bytes += _image_bytes(file, columns[0].image)
+        if columns[-1] != columns[0]:
             raise SourceError(f"{path.name} has other columns or class names than {paths[0].name}")
     chosen: dict[str, Json] = {"split": options.split, "label": columns[0].label}
     return SequentialSource(
@@ -64,22 +68,22 @@ def open_images(kind: str, root: Path | str, options: SourceOptions) -> Source:
         description=describe(kind, chosen, paths),
         fingerprint=fingerprint_of(kind, chosen, facts_of(paths), options.classes),
         layout=_Parquet(paths=tuple(paths), columns=columns[0], classes=options.classes),
-        spool_bytes=sum(_image_bytes(_open(parquet, path), columns[0].image) for path in paths),
+        spool_bytes=image_bytes,
     )
 
 
-def _library() -> Any:
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Opens a file; what pyarrow raises while it is open becomes one line."""
     try:
-        return import_module("pyarrow.parquet")
+        parquet: Any = import_module("pyarrow.parquet")
     except ImportError as error:
         raise SourceError("the source parquet needs pyarrow: pip install 'selfie[parquet]'") from error
-
-
-def _open(parquet: Any, path: Path) -> Any:
     try:
-        return parquet.ParquetFile(path)
-    except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
-        raise SourceError(f"{path.name} is no Parquet file, or is truncated: {_first_line(error)}") from error
+        with parquet.ParquetFile(path) as file:
+            yield file
+    except (OSError, ValueError, NotImplementedError, OverflowError) as error:  # pyarrow's own errors are ValueErrors
+        raise SourceError(f"{path.name} is no Parquet file, truncated or damaged: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:
@@ -186,33 +190,29 @@ class _Parquet:
     pixels: bool = False
 
     def parts(self, done: Container[str]) -> Iterator[Part]:
-        parquet = _library()
         for number, path in enumerate(self.paths):
-            file = _open(parquet, path)
-            row = 0
-            for group in range(file.metadata.num_row_groups):
-                rows = file.metadata.row_group(group).num_rows
-                keys = [f"{number:05d}-{group:06d}-{piece:06d}" for piece in range(-(-rows // _ROWS_AT_ONCE))]
-                if any(key not in done for key in keys):
-                    yield from self._group(file, path, group, keys, row)
-                row += rows
+            with _opened(path) as file:
+                row = 0
+                for group in range(file.metadata.num_row_groups):
+                    rows = file.metadata.row_group(group).num_rows
+                    keys = [f"{number:05d}-{group:06d}-{piece:06d}" for piece in range(-(-rows // _ROWS_AT_ONCE))]
+                    if any(key not in done for key in keys):
+                        yield from self._group(file, path, group, keys, row)
+                    row += rows
 
     def _group(self, file: Any, path: Path, group: int, keys: list[str], row: int) -> Iterator[Part]:
         wanted = [self.columns.image, *([self.columns.label] if self.columns.label is not None else [])]
-        try:
-            batches = file.iter_batches(batch_size=_ROWS_AT_ONCE, row_groups=[group], columns=wanted, use_threads=False)
-            for key, batch in zip(keys, batches, strict=True):
-                images = _images(batch.column(self.columns.image))
-                yield Part(
-                    key=key,
-                    names=[f"{path.name}/{row + position:08d}" for position in range(len(images))],
-                    labels=self._labels(batch),
-                    lengths=np.fromiter(map(len, images), dtype=np.int64, count=len(images)),
-                    payload=images,
-                )
-                row += len(images)
-        except (OSError, ValueError, NotImplementedError, OverflowError) as error:
-            raise SourceError(f"{path.name} is damaged: {_first_line(error)}") from error
+        batches = file.iter_batches(batch_size=_ROWS_AT_ONCE, row_groups=[group], columns=wanted, use_threads=False)
+        for key, batch in zip(keys, batches, strict=True):
+            images = _images(batch.column(self.columns.image))
+            yield Part(
+                key=key,
+                names=[f"{path.name}/{row + position:08d}" for position in range(len(images))],
+                labels=self._labels(batch),
+                lengths=np.fromiter(map(len, images), dtype=np.int64, count=len(images)),
+                payload=images,
+            )
+            row += len(images)
 
     def _labels(self, batch: Any) -> NDArray[np.int64] | list[str]:
         if self.columns.label is None:

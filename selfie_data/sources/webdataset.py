@@ -10,7 +10,7 @@ from `KEY.cls`. A key may stand once a shard.
 import os
 import re
 from collections.abc import Container, Iterator
-from contextlib import closing
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import islice
@@ -137,34 +137,56 @@ class _RemoteShards:
         refuse_twice([_base(url) for url in self.urls], "the list of shards")
         for number, url in enumerate(self.urls):
             name = _base(url)
-            with closing(_open_remote(url)) as stream:
+            with _remote(url, name) as stream:
                 window = ForwardWindow(checked_stream(stream, name), label=name)
                 yield from parts_of_stream(
                     window, Picker(self.subtree), done, key=f"shard-{number:06d}", prefix=f"{name}/"
                 )
-                _drain(stream, name)
 
     def resolve(self, rows: Rows) -> Resolved:
         label = f"the set of {len(self.urls)} shards"
         return resolve_tree(rows, classes=self.classes, label=label, folders=False, parted=True)
 
 
-def _open_remote(url: str) -> Any:
-    """Opens a URL as a byte stream, through `webdataset` with its secure mode on."""
+@contextmanager
+def _remote(url: str, name: str) -> Iterator[BinaryIO]:
+    """Opens a URL as a byte stream, through `webdataset` with its secure mode on; a transfer that fails is an error."""
     gopen: Any = import_module("webdataset.gopen")
     gopen.utils.enforce_security = True
     if "GOPEN_REWRITE" in os.environ:
         raise SourceError("GOPEN_REWRITE is set in the environment: URLs are read as they are given, unset it")
     try:
-        return gopen.gopen(url, "rb")
+        stream = gopen.gopen(url, "rb")
     except (OSError, ValueError, ImportError) as error:
-        raise SourceError(f"cannot open {_base(url)}: {error}") from error
-
-
-def _drain(stream: BinaryIO, name: str) -> None:
-    """Reads to the end, so that a transfer that failed is noticed."""
+        raise SourceError(f"cannot open {name}: {printable(str(error))[:200]}") from error
+    finished = False
     try:
-        while stream.read(1 << 20):
+        yield stream
+        while stream.read(1 << 20):  # to the end, so that the status of the transfer is known
             pass
+        finished = True
+    except SourceError as error:
+        raise _failed(stream, name) or error from error
     except OSError as error:
-        raise SourceError(f"cannot read {name}: {error}") from error
+        raise SourceError(f"cannot read {name}: the transfer failed") from error
+    finally:
+        if not finished:
+            _close_quietly(stream)
+    if failure := _failed(stream, name):
+        raise failure
+
+
+def _failed(stream: Any, name: str) -> SourceError | None:
+    """Closes a stream; returns what to say if the transfer failed: a shard that looks cut may not have arrived."""
+    try:
+        stream.close()
+    except OSError as error:
+        failure = SourceError(f"cannot read {name}: the transfer failed")
+        failure.__cause__ = error
+        return failure
+    return None
+
+
+def _close_quietly(stream: Any) -> None:
+    with suppress(OSError):
+        stream.close()
