@@ -290,12 +290,13 @@ def test_a_flipped_bit_is_named_at_the_batch_that_holds_it(
 ) -> None:
     shards = make_dataset(samples=30, encoding=encoding)
     shard, offset, key = damage_sample(shards, 17)
-    seen = 0
-    with loader(shards, backend=backend, prefetch=3) as batches:
-        with pytest.raises(CorruptSampleError, match=r"exclude=\[17\]") as error:  # noqa: PT012 - the loop is tested
-            for batch in batches:
-                seen += len(batch)
-    assert seen == 15  # what came before it was handed out
+    seen: list[int] = []
+    with (
+        loader(shards, backend=backend, prefetch=3) as batches,
+        pytest.raises(CorruptSampleError, match=r"exclude=\[17\]") as error,
+    ):
+        seen.extend(len(batch) for batch in batches)
+    assert seen == [5, 5, 5]  # what came before it was handed out
     assert (error.value.shard, error.value.offset, error.value.key) == (shard, offset, key)
     assert batches.state_dict()["step"] == 3
 
