@@ -1,7 +1,7 @@
 """A built dataset, opened: manifest and table checked, shards known to be there, nothing of them read yet.
 
-    dataset = open_dataset("shards")
-    dataset.table.label[7], dataset.shard_path(dataset.table.shard[7]), dataset.subset("train")
+dataset = open_dataset("shards")
+dataset.table.label[7], dataset.shard_path(dataset.table.shard[7]), dataset.subset("train")
 """
 
 import io
@@ -90,7 +90,7 @@ class Dataset:
 
 
 def open_dataset(path: Path | str) -> Dataset:
-    """Opens a dataset directory: reads manifest and table, checks every hash but the shards' own, and the shards' sizes.
+    """Opens a dataset directory; checks every hash but those of the shards, whose sizes it checks.
 
     Raises:
         DatasetError: something is missing, damaged, does not belong, or is of a newer schema.
@@ -109,7 +109,7 @@ def _check_no_other_shards(directory: Path, manifest: Manifest) -> None:
     known = {shard.name for shard in manifest.shards}
     others = sorted(path.name for path in directory.glob("shard-*.tar") if path.name not in known)
     if others:
-        raise DatasetError(f"{directory / others[0]}: a shard that the manifest does not list; remove it or build again")
+        raise DatasetError(f"{directory / others[0]}: a shard that the manifest does not list; remove it")
 
 
 def _check_size(path: Path, expected: int) -> None:

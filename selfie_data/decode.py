@@ -1,104 +1,118 @@
-"""Samples read back on the CPU, slowly and plainly: stored bytes -> stored image -> what evaluation sees of it.
+"""Any image file becomes upright RGB pixels, sizes checked before anything is decoded.
 
-For the pixel store and the contact sheets; trainers read through `pipelines`.
+libjpeg-turbo (simplejpeg) takes JPEGs in gray or three colours; Pillow takes the rest, and the JPEGs that the strict
+decoder refuses (some real photographs carry stray bytes). The two give the same pixels (a test holds it).
 """
 
 import io
-import os
+import re
+import warnings
 
-import google_crc32c
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from selfie_data.dataset import Dataset
-from selfie_data.errors import CorruptSampleError, DatasetError
+from selfie_data.errors import ImageError
+from selfie_data.jpeg_header import JpegHeader, count_scans, parse_jpeg_header
+
+MAX_JPEG_PIXELS = 1 << 26  # 67 Mpx; the largest ImageNet photograph has 61; decoded at a reduced scale
+MAX_PIXELS = 1 << 24  # other formats are decoded whole, at up to 12 bytes a pixel on the way: 200 MB
+MAX_SCANS = 200  # a progressive file has about ten; each costs a pass over the image
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+_ORIENTATION_TAG = 0x0112
 
 Pixels = NDArray[np.uint8]
 
 
-def read_payloads(dataset: Dataset, ids: range | NDArray[np.int64]) -> list[bytes]:
-    """Returns the stored bytes of samples in ascending order of id, checked.
+def decode_image(data: bytes, *, shorter: int | None = None) -> Pixels:
+    """Decodes an image file to uint8 [H, W, 3], upright.
 
-    Each shard is read in one piece from its first to its last sample of `ids`: meant for ids that are close together.
-
-    Raises:
-        CorruptSampleError: bytes are missing or changed.
-    """
-    table, payloads = dataset.table, list[bytes]()
-    wanted = np.asarray(ids)
-    for shard in np.unique(table.shard[wanted]).tolist():
-        samples = wanted[table.shard[wanted] == shard]
-        first, last = int(table.offset[samples].min()), int((table.offset[samples] + table.length[samples]).max())
-        data = _read(dataset, shard, first, last - first)
-        for sample in samples.tolist():
-            offset = int(table.offset[sample]) - first
-            payload = data[offset : offset + int(table.length[sample])]
-            if google_crc32c.value(payload) != int(table.crc32c[sample]):
-                raise _corrupt(dataset, sample, "the checksum does not match")
-            payloads.append(payload)
-    return payloads
-
-
-def decode_payload(dataset: Dataset, sample: int, payload: bytes) -> Pixels:
-    """Returns the stored image, uint8 [H, W, 3].
+    Args:
+        data: the file's bytes; of an animation, the first frame is taken; an alpha channel is dropped.
+        shorter: the caller will shrink to this shorter side: a JPEG may be decoded at a half, a quarter or an eighth
+            of its size (a DCT of fewer coefficients, which is antialiased) as long as that leaves twice as many pixels
+            as asked for, a side. None: full size.
 
     Raises:
-        CorruptSampleError: the bytes are no image of the size that the table says.
+        ImageError: not an image, of a format or mode that is not supported, damaged, or too large.
     """
-    height, width = int(dataset.table.height[sample]), int(dataset.table.width[sample])
-    if dataset.encoding == "raw":
-        return np.frombuffer(payload, np.uint8).reshape(height, width, 3)
+    header = parse_jpeg_header(data)
+    if header is not None and header.components in (1, 3) and header.precision == 8:
+        return decode_jpeg(data, header, shorter=shorter)
+    return _decode_other(data)
+
+
+def decode_jpeg(data: bytes, header: JpegHeader, *, shorter: int | None = None) -> Pixels:
+    """As `decode_image`, for a JPEG of one or three components and 8 bits whose header was read."""
+    pixels_of = header.height * header.width
+    if pixels_of > MAX_JPEG_PIXELS:
+        raise ImageError(f"too large: {header.width} x {header.height} pixels, the limit is {MAX_JPEG_PIXELS}")
+    if (scans := count_scans(data)) > MAX_SCANS:
+        raise ImageError(f"a JPEG of {scans} scans, the limit is {MAX_SCANS}")
+    scale = 1
+    while shorter is not None and scale < 8 and min(header.height, header.width) >= 4 * scale * shorter:
+        scale *= 2
+    if pixels_of > MAX_PIXELS * scale * scale:
+        raise ImageError(f"too large: {header.width} x {header.height} pixels to decode at 1/{scale}")
     try:
-        with Image.open(io.BytesIO(payload), formats=("JPEG", "PNG")) as image:
-            if image.size != (width, height):
-                raise _corrupt(dataset, sample, f"{image.height} x {image.width}, the table says {height} x {width}")
-            return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise _corrupt(dataset, sample, f"cannot be decoded ({error})") from error
+        pixels: Pixels = simplejpeg.decode_jpeg(
+            data,
+            "RGB",
+            fastdct=False,
+            fastupsample=False,
+            min_height=-(-header.height // scale) if scale > 1 else 0,
+            min_width=-(-header.width // scale) if scale > 1 else 0,
+        )
+    except ValueError:
+        return _decode_other(data)
+    return pixels if header.orientation == 1 else _turn(pixels, header.orientation)
 
 
-def centre(image: Pixels, size: int) -> Pixels:
-    """Returns what evaluation sees, uint8 [S, S, 3]: shorter side to S * 8 / 7 antialiased, then the central S x S.
-
-    torchvision's rounding; resized along the width first and then the height, since versions of Pillow differ in what
-    they do first.
-    """
-    height, width = image.shape[:2]
-    shorter = (16 * size + 7) // 14
-    high, wide = shorter * height // min(height, width), shorter * width // min(height, width)
-    resized = Image.fromarray(image).resize((wide, height), Image.Resampling.BILINEAR)
-    resized = resized.resize((wide, high), Image.Resampling.BILINEAR)
-    top, left = round((high - size) / 2), round((wide - size) / 2)
-    return np.asarray(resized)[top : top + size, left : left + size]
+def _turn(pixels: Pixels, orientation: int) -> Pixels:
+    """Undoes EXIF orientations 2 to 8: mirror, then turn."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
 
 
-def central_view(dataset: Dataset, sample: int, payload: bytes, *, as_stored: bool) -> Pixels:
-    """Returns what evaluation sees of a sample, uint8 [S, S, 3]: `centre`, or with `as_stored` the image itself.
-
-    Raises:
-        CorruptSampleError: the bytes are no image of the size that the table says.
-    """
-    image = decode_payload(dataset, sample, payload)
-    return image if as_stored else centre(image, dataset.image_size)
-
-
-def stored_at_size(dataset: Dataset) -> bool:
-    """Says whether every image is stored at S x S, so that nothing is left to resize."""
-    size = dataset.image_size
-    return bool((dataset.table.height == size).all() and (dataset.table.width == size).all())
-
-
-def _corrupt(dataset: Dataset, sample: int, reason: str) -> CorruptSampleError:
-    shard = dataset.manifest.shards[int(dataset.table.shard[sample])].name
-    offset = int(dataset.table.offset[sample])
-    return CorruptSampleError(reason, shard=shard, offset=offset, key=dataset.key(sample))
-
-
-def _read(dataset: Dataset, shard: int, start: int, length: int) -> bytes:
-    path = dataset.shard_path(shard)
+def _decode_other(data: bytes) -> Pixels:
     try:
-        with path.open("rb", buffering=0) as file:
-            return os.pread(file.fileno(), length, start)
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd metadata; sizes are checked below
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise ImageError(f"too large: {image.width} x {image.height} pixels, the limit is {MAX_PIXELS}")
+                image.load()
+                return _to_rgb(image)
+    except (ImageError, MemoryError):
+        raise
+    except Image.UnidentifiedImageError:
+        raise ImageError("not an image of a known format") from None
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"too large: {error}") from None
+    except Exception as error:  # Pillow's plugins raise nearly every exception there is on damaged files
+        raise ImageError(f"cannot be decoded: {_describe(error)}") from error
+
+
+def _to_rgb(image: Image.Image) -> Pixels:
+    if image.getexif().get(_ORIENTATION_TAG, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16-bit gray; Pillow's own conversion would clip it to white
+        gray = (np.clip(np.asarray(image).astype(np.int64), 0, 65_535) >> 8).astype(np.uint8)
+        return np.repeat(gray[:, :, None], 3, axis=2)
+    if image.mode == "F":
+        raise ImageError("pixels are floating-point numbers, whose range is not known")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return np.array(image.convert("RGB"))
+
+
+def _describe(error: Exception) -> str:
+    """One line without memory addresses, which would differ from run to run."""
+    text = re.sub(r"<[^<>]* at 0x[0-9a-f]+>", "the file", " ".join(str(error).split()))
+    return text[:200] or type(error).__name__

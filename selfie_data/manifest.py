@@ -1,7 +1,8 @@
 """`manifest.json`: what a dataset consists of. Written last and atomically; no dataset exists without it.
 
-The file's last entry, `digest`, is the SHA-256 of every byte before it, so that a changed manifest is noticed. Hashes of the
-other files stand in it, so that a changed file is noticed too. Neither time, host, path, user nor worker count is in it.
+The file's last entry, `digest`, is the SHA-256 of every byte before it, so that a changed manifest is noticed. Hashes
+of the other files stand in it, so that a changed file is noticed too. Neither time, host, path, user nor worker count
+is in it.
 """
 
 import hashlib
@@ -159,7 +160,9 @@ def _parse(text: bytes, file: Path) -> Manifest:
         raise DatasetError(f"{file}: unknown schema {schema!r}, this version reads {SCHEMA}")
     digest = hashlib.sha256(text[: text.rfind(_DIGEST_MARK)]).hexdigest()
     if parts.get("digest") != digest or text[text.rfind(_DIGEST_MARK) :] != _DIGEST_MARK + digest.encode() + b'"\n}\n':
-        raise DatasetError(f"{file}: damaged, its digest is {digest[:12]}… but it says {str(parts.get('digest'))[:12]}…")
+        raise DatasetError(
+            f"{file}: damaged, its digest is {digest[:12]}… but it says {str(parts.get('digest'))[:12]}…"
+        )
     try:
         return _from_json(parts)
     except (KeyError, TypeError, ValueError) as error:

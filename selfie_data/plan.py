@@ -1,15 +1,17 @@
-"""Which source image goes to which place of which shard, fixed before anything is encoded.
+"""The plan: which image of the source goes to which place of which shard. Fixed before anything is encoded.
 
-    plan position x  holds source image  P(x),  P = Permutation(N, seed, PLAN)
-    shard s          holds plan positions [s·k, (s+1)·k)
+A keyed bijection takes plan positions to source indices in O(1) memory, so a shuffle of 10^9 images costs nothing; shard
+s holds positions [s·k, (s+1)·k). A shard's bytes therefore depend on no other shard: each is a task of its own that may
+be done anywhere, any number of times.
 
-The plan needs no memory, so it works for any N, and every shard is a task of its own.
+    position   0 1 2 3 | 4 5 6 7 | 8 9        samples_per_shard k = 4
+    source     7 2 9 0 | 4 1 8 3 | 6 5        permutation(position)
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from selfie_data.permutation import Permutation
 from selfie_data.philox import Purpose
@@ -17,37 +19,54 @@ from selfie_data.philox import Purpose
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The plan of a build.
+    """Where everything goes.
 
     Attributes:
-        source_images: N, images the source has.
-        positions: how many plan positions are used, <= N: fewer with a limit, which takes a random part.
-        shard_positions: k, plan positions a shard.
+        size: images in the source.
+        samples: how many of them are used: plan positions [0, samples), a random sample of the source.
+        samples_per_shard: k >= 1.
         seed: 0 <= seed < 2**64.
     """
 
-    source_images: int
-    positions: int
-    shard_positions: int
+    size: int
+    samples: int
+    samples_per_shard: int
     seed: int
+    _permutation: Permutation = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.positions <= self.source_images:
-            raise ValueError(f"a plan needs 1 to {self.source_images} positions, got {self.positions}")
-        if self.shard_positions < 1:
-            raise ValueError(f"a shard needs at least one sample, got {self.shard_positions}")
+        if not 1 <= self.samples <= self.size:
+            raise ValueError(f"a plan takes 1 to {self.size} images, got {self.samples}")
+        if self.samples_per_shard < 1:
+            raise ValueError(f"a shard holds at least one sample, got {self.samples_per_shard}")
+        object.__setattr__(self, "_permutation", Permutation(size=self.size, seed=self.seed, purpose=Purpose.PLAN))
 
     @property
     def shards(self) -> int:
-        """Number of shards; the last may hold fewer positions."""
-        return -(-self.positions // self.shard_positions)
+        """Number of shards."""
+        return -(-self.samples // self.samples_per_shard)
 
-    def shard(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Returns the plan positions of a shard and their source indices, int64 [k] each."""
-        first = number * self.shard_positions
-        positions = np.arange(first, min(first + self.shard_positions, self.positions))
-        return positions, self.source_indices(positions)
+    def positions(self, shard: int) -> range:
+        """Returns the plan positions that shard number `shard` holds."""
+        if not 0 <= shard < self.shards:
+            raise IndexError(f"shards are 0 to {self.shards - 1}, got {shard}")
+        start = shard * self.samples_per_shard
+        return range(start, min(start + self.samples_per_shard, self.samples))
 
-    def source_indices(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    def sources(self, positions: ArrayLike) -> NDArray[np.int64]:
         """Returns the source indices at plan positions."""
-        return Permutation(size=self.source_images, seed=self.seed, purpose=Purpose.PLAN)(positions)
+        return self._permutation(positions)
+
+    def position_of(self, source: ArrayLike) -> NDArray[np.int64]:
+        """Returns the plan positions of source indices; those at `samples` and beyond are not used."""
+        return self._permutation.inverse(source)
+
+
+def key_of(position: int) -> str:
+    """Returns the key of a plan position: twelve digits."""
+    return f"{position:012d}"
+
+
+def shard_name(shard: int) -> str:
+    """Returns the file name of a shard by its number in the plan."""
+    return f"shard-{shard:06d}.tar"

@@ -1,114 +1,112 @@
-"""One shard: a plain USTAR tar of images and labels, and the index beside it.
+"""One shard: a plain USTAR tar, `KEY.jpg|png|raw` and then `KEY.cls` where there is a label.
 
-Written by hand rather than with `tarfile`: every header is the same 512 bytes but for name, size and checksum, which is
-an order of magnitude faster, and nothing of the machine (time, user) can slip in.
+Headers are written by hand: `tarfile` takes twenty times as long a member, and what it writes may change with the
+Python version. The bytes depend on names and contents only: mode 0644, owner 0, time 0.
 
-    KEY.raw | KEY.jpg | KEY.png, then KEY.cls (ASCII integer) where there is a label; KEY = plan position, 12 digits
-    end: zeros up to a multiple of 10,240 bytes, at least two blocks, as tar writes it
-
-The index is DALI's, version 1.2: `v1.2 SAMPLES`, then per sample `EXTENSION OFFSET BYTES NAME` of each member.
+    block 0        header of 000000000007.raw
+    blocks 1-6     3,072 bytes of pixels, padded with zeros to whole blocks
+    block 7        header of 000000000007.cls
+    block 8        "4", padded
+    end            two zero blocks, padded to 10,240 bytes as tar has always done
 """
 
 import hashlib
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from types import TracebackType
+from typing import Self
 
-from selfie_data.atomic import publish, write_atomic
+from selfie_data.atomic import write_all
 
 BLOCK = 512
-_RECORD = 20 * BLOCK
-_FLUSH_BYTES = 1 << 22
-_MODE, _ID, _TIME = b"0000444\0", b"0000000\0", b"00000000000\0"
-_TAIL = b"0" + bytes(100) + b"ustar\00000" + bytes(64 + 16 + 155 + 12)  # no user, group, device, prefix
-_FIXED_SUM = sum(_MODE + _ID + _ID + _TIME + b" " * 8 + _TAIL)
+RECORD = 20 * BLOCK
+_FLUSH_BYTES = 4 << 20
+_BEFORE_SIZE = b"0000644\x00" + 2 * b"0000000\x00"  # mode, owner, group
+_TIME = b"00000000000\x00"
+_AFTER_CHECKSUM = b"0" + bytes(100) + b"ustar\x0000" + bytes(32 + 32 + 8 + 8 + 155 + 12)
+_FIXED_SUM = sum(_BEFORE_SIZE) + sum(_TIME) + sum(_AFTER_CHECKSUM) + 8 * ord(" ")
+_MAX_SIZE = 8**11 - 1  # what eleven octal digits hold: 8 GiB
 
 
-def header(name: bytes, size: int) -> bytes:
-    """Returns the 512-byte USTAR header (POSIX.1-1988) of a regular file of `size` bytes; `name` at most 100 bytes."""
-    stated = b"%011o\0" % size
-    checksum = _FIXED_SUM + sum(name) + sum(stated)
-    return name.ljust(100, b"\0") + _MODE + _ID + _ID + stated + _TIME + b"%06o\0 " % checksum + _TAIL
+def member_header(name: str, size: int) -> bytes:
+    """Returns the 512-byte USTAR header of a regular file.
+
+    Args:
+        name: ASCII, at most 100 characters.
+        size: bytes, below 8 GiB.
+    """
+    encoded = name.encode("ascii")
+    if len(encoded) > 100 or not 0 <= size <= _MAX_SIZE:
+        raise ValueError(f"a member has at most 100 characters and 8 GiB, got {name!r} of {size} bytes")
+    middle = _BEFORE_SIZE + b"%011o\x00" % size + _TIME
+    checksum = _FIXED_SUM + sum(encoded) + sum(middle[24:36])
+    return encoded.ljust(100, b"\x00") + middle + b"%06o\x00 " % checksum + _AFTER_CHECKSUM
 
 
 def padding(size: int) -> int:
-    """Returns how many zero bytes follow a payload of `size` bytes."""
+    """Returns the zero bytes that follow `size` bytes of content."""
     return -size % BLOCK
 
 
-def extent(size: int, label: int) -> int:
-    """Returns the bytes a sample takes in a shard: headers, payload, padding, and the label's member if it has one."""
-    return BLOCK + size + padding(size) + (2 * BLOCK if label >= 0 else 0)
+def stored_bytes(payload: int, label: str | None) -> int:
+    """Returns what a sample takes in a shard, in bytes, for a payload of that many bytes."""
+    total = BLOCK + payload + padding(payload)
+    return total if label is None else total + 2 * BLOCK
 
 
-@dataclass(slots=True)
 class ShardWriter:
-    """Writes the members of one shard to a file and keeps the lines of its index.
+    """Writes a tar from front to back, in pieces of 4 MiB, hashing as it goes.
 
-    Attributes:
-        file: open for writing, at its start.
-        suffix: extension of the images, without a dot.
-        position: bytes so far.
+    with ShardWriter(path) as shard:
+        offset = shard.add("000000000007.raw", payload)
+    shard.sha256, shard.bytes
     """
 
-    file: BinaryIO
-    suffix: str
-    position: int = 0
-    _lines: list[bytes] = field(default_factory=list)
-    _pending: list[bytes] = field(default_factory=list)
-    _pending_bytes: int = 0
-    _digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+    def __init__(self, path: Path) -> None:
+        self.bytes = 0
+        self.sha256 = ""
+        self._hash = hashlib.sha256()
+        self._pieces: list[bytes] = []
+        self._pending = 0
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
 
-    def add(self, key: str, payload: bytes, label: int) -> int:
-        """Appends a sample, label -1 for none; returns the offset of its payload."""
-        name = f"{key}.{self.suffix}".encode()
-        size, offset = len(payload), self.position + BLOCK
-        parts = [header(name, size), payload, bytes(padding(size))]
-        line = b"%s %d %d %s" % (self.suffix.encode(), offset, size, name)
-        if label >= 0:
-            text, label_name = str(label).encode(), f"{key}.cls".encode()
-            parts += [header(label_name, len(text)), text, bytes(padding(len(text)))]
-            line += b" cls %d %d %s" % (offset + size + padding(size) + BLOCK, len(text), label_name)
-        self._lines.append(line)
-        self._write(parts)
+    def add(self, name: str, payload: bytes) -> int:
+        """Appends a member; returns the offset of its content in the shard."""
+        size = len(payload)
+        self._pieces += (member_header(name, size), payload, bytes(-size % BLOCK))
+        offset = self.bytes + BLOCK
+        self._advance(BLOCK + size + (-size % BLOCK))
         return offset
 
-    def finish(self) -> tuple[str, bytes]:
-        """Writes the end of the archive and syncs it; returns its SHA-256 and the bytes of its index."""
-        self._write([bytes(2 * BLOCK + -(self.position + 2 * BLOCK) % _RECORD)])
-        self._flush()
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        return self._digest.hexdigest(), b"\n".join([b"v1.2 %d" % len(self._lines), *self._lines, b""])
+    def __enter__(self) -> Self:
+        return self
 
-    def _write(self, parts: list[bytes]) -> None:
-        size = sum(map(len, parts))
-        self.position += size
-        self._pending += parts
-        self._pending_bytes += size
-        if self._pending_bytes >= _FLUSH_BYTES:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self._finish()
+        finally:
+            os.close(self._descriptor)
+
+    def _advance(self, length: int) -> None:
+        self.bytes += length
+        self._pending += length
+        if self._pending >= _FLUSH_BYTES:
             self._flush()
 
     def _flush(self) -> None:
-        block = b"".join(self._pending)
-        self._digest.update(block)
-        self.file.write(block)
-        self._pending.clear()
-        self._pending_bytes = 0
+        data = b"".join(self._pieces)
+        self._hash.update(data)
+        write_all(self._descriptor, data)
+        self._pieces.clear()
+        self._pending = 0
 
-
-def shard_name(number: int) -> str:
-    """Returns the file name of shard `number`."""
-    return f"shard-{number:06d}.tar"
-
-
-def index_name(shard: str) -> str:
-    """Returns the file name of the index of a shard."""
-    return f"{Path(shard).stem}.idx"
-
-
-def publish_shard(scratch: Path, path: Path, index: bytes) -> None:
-    """Gives a synced scratch file its final name, its index first: a shard that is there has its index."""
-    write_atomic(path.with_suffix(".idx"), index)
-    publish(scratch, path)
+    def _finish(self) -> None:
+        end = 2 * BLOCK + (-(self.bytes + 2 * BLOCK) % RECORD)
+        self._pieces.append(bytes(end))
+        self._advance(end)
+        self._flush()
+        os.fsync(self._descriptor)
+        self.sha256 = self._hash.hexdigest()

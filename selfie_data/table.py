@@ -1,8 +1,8 @@
-"""`samples.zarr`: one row per sample id, one zarr v3 array a column, so that a reader knows every byte range at start-up.
+"""`samples.zarr`: one row per sample id, one zarr v3 array a column: a reader knows every byte range at start-up.
 
-Columns are uncompressed chunks of a fixed length with empty chunks written: a chunk is then its little-endian values and
-nothing else. Reading goes through NumPy, which needs neither zarr nor its start-up time; the manifest's hashes, checked on
-the way, catch a missing chunk (which zarr would read as zeros without a word) and a flipped bit.
+Columns are uncompressed chunks of a fixed length with empty chunks written: a chunk is then its little-endian values
+and nothing else. Reading goes through NumPy, which needs neither zarr nor its start-up time; the manifest's hashes,
+checked on the way, catch a missing chunk (which zarr would read as zeros without a word) and a flipped bit.
 """
 
 import hashlib
@@ -21,7 +21,15 @@ from selfie_data.errors import DatasetError
 
 NAME = "samples.zarr"
 CHUNK_LENGTH = 65_536
-DTYPES = {"label": "<i4", "shard": "<i4", "offset": "<i8", "length": "<i8", "height": "<i4", "width": "<i4", "crc32c": "<u4"}
+DTYPES = {
+    "label": "<i4",
+    "shard": "<i4",
+    "offset": "<i8",
+    "length": "<i8",
+    "height": "<i4",
+    "width": "<i4",
+    "crc32c": "<u4",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -113,14 +121,21 @@ def read_checked(dataset: Path, name: str, files: Mapping[str, str]) -> bytes:
         raise DatasetError(f"{dataset / name}: cannot be read ({error.strerror})") from error
     digest = hashlib.sha256(data).hexdigest()
     if digest != files[name]:
-        raise DatasetError(f"{dataset / name}: changed, SHA-256 is {digest[:12]}…, the manifest says {files[name][:12]}…")
+        raise DatasetError(
+            f"{dataset / name}: changed, SHA-256 is {digest[:12]}…, the manifest says {files[name][:12]}…"
+        )
     return data
 
 
 def _check_metadata(metadata: bytes, *, name: str, samples: int, path: Path) -> None:
     """The hash proves that the file is as written; this proves that it was written as `read_table` assumes."""
     parts: dict[str, Any] = json.loads(metadata)
-    found = (parts["shape"], parts["data_type"], parts["chunk_grid"]["configuration"]["chunk_shape"], len(parts["codecs"]))
+    found = (
+        parts["shape"],
+        parts["data_type"],
+        parts["chunk_grid"]["configuration"]["chunk_shape"],
+        len(parts["codecs"]),
+    )
     expected = ([samples], np.dtype(DTYPES[name]).name, [CHUNK_LENGTH], 1)
     if found != expected:
         raise DatasetError(f"{path}: column {name} must be (shape, type, chunks, codecs) {expected}, got {found}")
