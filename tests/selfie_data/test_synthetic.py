@@ -69,6 +69,14 @@ def test_chunks_do_not_show() -> None:
     np.testing.assert_array_equal(whole[::-7], source.pictures(np.arange(300)[::-7]))
 
 
+def test_a_picture_is_the_same_scene_at_every_size() -> None:
+    """Up to the largest, where 32-bit sums are nearest to their limit."""
+    small, large = (_source(size=size).pictures(np.arange(10)).astype(float) for size in (32, 1024))
+    pooled = large.reshape(10, 32, 32, 32, 32, 3).mean(axis=(2, 4))
+    noise = _source(size=32).pictures(np.arange(10, 20)).astype(float)
+    assert np.abs(pooled - small).mean() < 10 < 40 < np.abs(pooled - noise).mean()
+
+
 def test_splits_and_seeds_share_no_picture() -> None:
     sets = [_source(1500, split=split).pictures(np.arange(1500)) for split in ("train", "val", "test")]
     sets.append(_source(1500, seed=1).pictures(np.arange(1500)))
