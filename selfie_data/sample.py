@@ -65,7 +65,7 @@ class Source(Protocol):
 
     @property
     def spool_bytes(self) -> int:
-        """Bytes `spool` will write, 0 for sources read in place; an estimate for gzip and remote shards."""
+        """Bytes `spool` will write, 0 for sources read in place; an estimate, and 1 for remote shards: not known."""
 
     def __len__(self) -> int: ...
 

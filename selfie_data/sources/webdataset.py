@@ -53,7 +53,7 @@ def open_images(kind: str, root: str, options: SourceOptions) -> Source:
         description={"kind": kind, **{key: value for key, value in chosen.items() if value}, "files": names},
         fingerprint=fingerprint_of(kind, chosen, [(url, 0, 0) for url in shards], options.classes),
         layout=_RemoteShards(urls=tuple(shards), subtree=options.subtree, classes=options.classes),
-        spool_bytes=0,
+        spool_bytes=1,  # not known before all is fetched
     )
 
 

@@ -167,6 +167,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_urls_are_fetched_once(server: str, shards: Path, tmp_path: Path) -> None:
     opened = open_source("tar", f"{server}/s-{{000000..000002}}.tar")
+    assert opened.spool_bytes == 1
     source = opened.spool(tmp_path / "spool")
     check(source)
     assert server not in repr(source.description)
