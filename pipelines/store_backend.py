@@ -26,8 +26,8 @@ from pipelines.grid import Grid, patchify
 from pipelines.plan import BackendOutput, BatchPlan, OutputSpec, Verify
 from pipelines.reference import image_of, render
 from selfie_data.dataset import Dataset
-from selfie_data.decode import stored_at_size
 from selfie_data.errors import DatasetError
+from selfie_data.payloads import stored_at_size
 from selfie_data.store import load_store
 
 _NORMALISED_AT_ONCE = 16  # 32 px images: 200 KB of float32, which a core's own cache holds

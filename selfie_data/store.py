@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from selfie_data.atomic import publish, sync_directory
 from selfie_data.dataset import Dataset
-from selfie_data.decode import Pixels, central_view, read_payloads, stored_at_size
 from selfie_data.errors import BuildError, DatasetError
+from selfie_data.payloads import Pixels, central_view, read_payloads, stored_at_size
 
 if TYPE_CHECKING:
     from zarr.core.array_spec import ArrayConfigParams

@@ -12,8 +12,8 @@ from pipelines.draws import select_cells
 from pipelines.grid import Grid, default_patch_size, default_split, patchify
 from selfie_data.atomic import write_atomic
 from selfie_data.dataset import Dataset, open_dataset
-from selfie_data.decode import central_view, read_payloads, stored_at_size
 from selfie_data.errors import BuildError
+from selfie_data.payloads import central_view, read_payloads, stored_at_size
 from selfie_data.preview import SheetEntry, draw_sheet
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from selfie_data.dataset import open_dataset
-from selfie_data.decode import read_payloads
+from selfie_data.payloads import read_payloads
 from selfie_data.shard import ShardWriter, header, index_name
 
 
