@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO := demo
 
-.PHONY: install demo test lint format types fuzz clean
+.PHONY: install demo test lint format types fuzz bench bench-env clean
 
 install: $(INSTALLED)
 
@@ -37,5 +37,21 @@ format: $(INSTALLED)
 fuzz: $(INSTALLED)
 	$(BIN)/python -m pytest -m fuzz --timeout 3600 --override-ini addopts=
 
+# The peers' own environment. FFCV is compiled: on Debian it needs pkg-config, libopencv-dev and libturbojpeg0-dev; where
+# it does not build, the benchmark says so and goes on without it.
+BENCH_ENV := .bench-env
+PEERS := benchmarks/peers
+bench-env: $(BENCH_ENV)/.installed
+
+$(BENCH_ENV)/.installed: $(PEERS)/requirements.txt $(PEERS)/constraints.txt
+	$(PYTHON) -m venv $(BENCH_ENV)
+	$(BENCH_ENV)/bin/python -m pip install --quiet --constraint $(PEERS)/constraints.txt --requirement $(PEERS)/requirements.txt
+	$(BENCH_ENV)/bin/python -m pip install --quiet --constraint $(PEERS)/constraints.txt --no-deps litdata mosaicml-streaming
+	-$(BENCH_ENV)/bin/python -m pip install --quiet --constraint $(PEERS)/constraints.txt --no-deps --no-build-isolation --no-binary ffcv ffcv
+	touch $@
+
+bench: $(INSTALLED) bench-env
+	$(BIN)/python -m benchmarks loader --peers all --rounds 10
+
 clean:
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(BENCH_ENV) $(DEMO)

@@ -3,11 +3,13 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import click
 
+from benchmarks import build_shards, material, patch_stage, scaling, startup, train_step
 from benchmarks import loader as loader_question
-from benchmarks import material
+from benchmarks.plot import chart
 from benchmarks.record import RESULTS, Record, load, save
 from benchmarks.table import summary
 
@@ -68,12 +70,103 @@ def loader_command(
     finish(records, output, "loader", quick=quick)
 
 
+@main.command("build-shards")
+@shared
+def build_shards_command(rounds: int, threads: int, scratch: Path | None, output: Path | None, quick: bool) -> None:
+    """Images a second from files to shards, beside Pillow or OpenCV with webdataset.ShardWriter."""
+    simple(build_shards, rounds, threads, scratch, output, quick, **({"share": 0.25} if quick else {}))
+
+
+@main.command("patch-stage")
+@shared
+def patch_stage_command(rounds: int, threads: int, scratch: Path | None, output: Path | None, quick: bool) -> None:
+    """Resize, flip, cut and normalise of images in memory, beside a copy of the same bytes."""
+    simple(patch_stage, rounds, threads, scratch, output, quick)
+
+
+@main.command("train-step")
+@shared
+def train_step_command(rounds: int, threads: int, scratch: Path | None, output: Path | None, quick: bool) -> None:
+    """One pretraining step on the loader's batches, beside the same step on a cached batch."""
+    simple(train_step, rounds, threads, scratch, output, quick)
+
+
+@main.command("startup")
+@click.option("--samples", default=startup.SAMPLES, show_default=True, help="Size of the dataset.")
+@shared
+def startup_command(
+    samples: int, rounds: int, threads: int, scratch: Path | None, output: Path | None, quick: bool
+) -> None:
+    """Seconds until the first batch of a large dataset."""
+    simple(startup, rounds, threads, scratch, output, quick, samples=100_000 if quick else samples)
+
+
+@main.command("scaling")
+@shared
+def scaling_command(rounds: int, threads: int, scratch: Path | None, output: Path | None, quick: bool) -> None:
+    """Images a second with more threads, and with more ranks on one machine."""
+    simple(scaling, rounds, threads, scratch, output, quick)
+
+
+@main.command("all")
+@shared
+@click.pass_context
+def all_command(
+    context: click.Context, rounds: int, threads: int, scratch: Path | None, output: Path | None, quick: bool
+) -> None:
+    """Every question, one after the other; `--quick` within ten minutes on two cores."""
+    if output:
+        raise click.UsageError("`all` writes one file a question; leave --output out")
+    options = {"rounds": rounds, "threads": threads, "scratch": scratch, "output": None, "quick": quick}
+    questions = (
+        build_shards_command,
+        patch_stage_command,
+        train_step_command,
+        startup_command,
+        scaling_command,
+        loader_command,
+    )
+    for question in questions:
+        click.echo(f"\n== {question.name}")
+        context.invoke(question, **options)
+
+
+@main.command("plot")
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True))
+def plot_command(files: Sequence[Path]) -> None:
+    """Draws result files as SVG beside them.  [default: all in benchmarks/results]"""
+    for path in files or sorted(RESULTS.glob("*.jsonl")):
+        target = path.with_suffix(".svg")
+        target.write_text(chart(load(path)))
+        click.echo(target.name)
+
+
 @main.command("show")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True))
 def show(files: Sequence[Path]) -> None:
     """Prints the tables of result files.  [default: all in benchmarks/results]"""
     for path in files or sorted(RESULTS.glob("*.jsonl")):
         click.echo(f"== {path.name}\n{summary(load(path))}\n")
+
+
+def simple(
+    question: ModuleType,
+    rounds: int,
+    threads: int,
+    scratch: Path | None,
+    output: Path | None,
+    quick: bool,
+    **extra: object,
+) -> None:
+    """Runs a question that needs nothing but the shared options."""
+    records = question.run(
+        rounds=min(rounds, 3) if quick else rounds,
+        threads=threads,
+        scratch=scratch or material.default_folder(),
+        images=material.images_folder(),
+        **extra,
+    )
+    finish(records, output, question.QUESTION, quick=quick)
 
 
 def finish(records: Sequence[Record], output: Path | None, question: str, *, quick: bool) -> None:

@@ -28,9 +28,10 @@ class Child:
     def __init__(self, system: System, task: Task) -> None:
         self.system = system
         self.task = system.task(task)
+        python = interpreter(system.environment)
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
-            [str(interpreter(system.environment)), "-W", "ignore", "-m", "benchmarks.peers.serve", system.module],
+            [str(python), "-W", "ignore", "-m", "benchmarks.peers.serve", system.module],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

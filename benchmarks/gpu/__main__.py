@@ -75,7 +75,8 @@ def main(
 def report(records: list[Record], dry_run: bool, output: Path | None) -> None:
     """Saves records and tables, and prints the tables."""
     values = medians(records)
-    promises = layout(("target", "promised", "measured", "verdict"), [target.line(values) for target in TARGETS])
+    lines = [target.line({} if dry_run else values) for target in TARGETS]
+    promises = layout(("target", "promised", "measured", "verdict"), lines)
     heading = "DRY RUN on a CPU: these numbers mean nothing, and no figure of a GPU is claimed" if dry_run else _gpu()
     text = f"{heading}\n\n{summary(records)}\n\n{promises}\n"
     target = output or RESULTS / ("gpu.dry-run.jsonl" if dry_run else f"{QUESTION}.jsonl")

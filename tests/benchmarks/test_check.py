@@ -1,0 +1,78 @@
+"""The check tells the same work from other work."""
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from benchmarks import material
+from benchmarks.check import disagreements, observe
+from benchmarks.work import MEAN, STD, Task, rows
+from pipelines.grid import patchify
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
+    folder = tmp_path_factory.mktemp("material")
+    material.prepare("raw32", folder, images=None, limit=24)
+    return replace(rows(folder, threads=1, dtype="uint8")["raw32"], batch_size=16)
+
+
+def patches_of(task: Task) -> NDArray[np.uint8]:
+    """16 stored images, every second one mirrored, their patches in random orders."""
+    packed = material.load(task.source)
+    images = np.array(packed.data).reshape(-1, 32, 32, 3)[:16]
+    images[::2] = images[::2, :, ::-1]
+    order = np.random.default_rng(0).random((16, 16)).argsort(axis=1)
+    return np.take_along_axis(patchify(images, 8), order[:, :, None, None, None], axis=1)
+
+
+def test_patches_of_stored_images_are_found_whatever_their_order_and_mirroring(task: Task) -> None:
+    values = observe(patches_of(task), task)
+    assert values["equal_to_stored"] == 1.0
+    assert values["shape"] == [16, 16, 8, 8, 3]
+    assert values["dtype"] == "uint8"
+
+
+def test_normalised_patches_are_found_too(task: Task) -> None:
+    normalised = ((patches_of(task) - np.array(MEAN, np.float32)) / np.array(STD, np.float32)).astype(np.float32)
+    assert observe(normalised, replace(task, dtype="float32"))["equal_to_stored"] == 1.0
+
+
+def test_one_wrong_pixel_is_noticed(task: Task) -> None:
+    patches = patches_of(task)
+    patches[3, 5, 0, 0, 0] ^= 1
+    values = observe(patches, task)
+    assert values["equal_to_stored"] == 15 / 16
+    assert disagreements({"one": values}) == ["one: 94% of the images equal the stored ones"]
+
+
+def test_a_patch_that_stands_twice_is_noticed(task: Task) -> None:
+    patches = patches_of(task)
+    patches[:, 1] = patches[:, 0]
+    assert observe(patches, task)["equal_to_stored"] < 1.0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"shape": [16, 12, 8, 8, 3]}, r"odd: \[16, 12, 8, 8, 3\]"),
+        ({"dtype": "float32"}, "odd: .* float32"),
+        ({"mean": 60.0}, "odd: mean 60"),
+        ({"low": 100, "high": 120}, "odd: values only from 100 to 120"),
+    ],
+    ids=["shape", "dtype", "mean", "range"],
+)
+def test_other_work_is_told(change: dict[str, Any], message: str) -> None:
+    usual = {"shape": [16, 16, 8, 8, 3], "dtype": "uint8", "mean": 110.0, "spread": 60.0, "low": 0, "high": 255}
+    found = disagreements({"a": usual, "b": usual, "odd": {**usual, **change}})
+    assert len(found) >= 1
+    assert any(re.search(message, line) for line in found)
+
+
+def test_agreement_is_silent() -> None:
+    usual = {"shape": [1], "dtype": "uint8", "mean": 110.0, "spread": 60.0, "low": 0, "high": 255}
+    assert disagreements({"a": usual, "b": {**usual, "mean": 112.0}}) == []
