@@ -11,7 +11,7 @@ import warnings
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from selfie_data.errors import ImageError
 from selfie_data.jpeg_header import JpegHeader, count_scans, parse_jpeg_header
@@ -91,7 +91,7 @@ def _decode_other(data: bytes) -> Pixels:
                 return _to_rgb(image)
     except (ImageError, MemoryError):
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise ImageError("not an image of a known format") from None
     except Image.DecompressionBombError as error:
         raise ImageError(f"too large: {error}") from None

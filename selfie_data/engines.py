@@ -1,61 +1,126 @@
-"""How the tasks of a build are run: in this process, or in several. Results come as they are finished.
+"""Where shards are built: in this process, or in processes of this machine.
 
-Processes are started afresh (`spawn`), so that no lock, thread or descriptor of the caller is inherited.
+An engine takes a job and shard numbers and yields shards as they are finished, in any order. What is built does not
+depend on it. Every process gets the job once and one number at a time; it holds nothing that is not on disk already, so
+ending it at any moment loses at most the shards in work.
 """
 
+import contextlib
+import ctypes
 import multiprocessing
+import os
+import pickle
 import signal
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
-from typing import Any, TypeVar
+import traceback
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import cast
 
-from selfie_data.errors import BuildError
+from selfie_data.errors import BuildError, SelfieDataError
+from selfie_data.task import Done, Job, Report, Tick, build_shard
 
-Result = TypeVar("Result")
-
-_task: Callable[[int], object] | None = None  # of this worker process: sent once, not with every number
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def run_tasks(task: Callable[[int], Result], numbers: Iterable[int], *, workers: int) -> Iterator[Result]:
-    """Yields `task(number)` for every number, in the order they are finished.
+def run_inline(job: Job, shards: Sequence[int], report: Report) -> Iterator[Done]:
+    """Builds in this process."""
+    labels = job.source.labels
+    for number in shards:
+        yield build_shard(job, labels, number, report)
 
-    Args:
-        task: picklable; it must be idempotent.
-        numbers: what to do.
-        workers: processes; 1 runs in this one.
+
+def run_processes(job: Job, shards: Sequence[int], report: Report, *, workers: int) -> Iterator[Done]:
+    """Builds in `workers` processes, started afresh (not forked: threads and locks of the caller stay out of them).
 
     Raises:
-        BuildError: a worker died. Errors of a task come through as they are.
+        BuildError: a process ended by itself, such as for lack of memory.
+        SelfieDataError: what a process raised.
     """
-    if workers == 1:
-        yield from map(task, numbers)
-        return
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(task,))
-    waiting = iter(numbers)
+    payload = pickle.dumps(job)
+    pool: dict[Connection, BaseProcess] = {}
     try:
-        running: set[Future[Result]] = {pool.submit(_run, number) for number in islice(waiting, 2 * workers)}
-        while running:
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            running |= {pool.submit(_run, number) for number in islice(waiting, len(done))}
-            for future in done:
-                yield future.result()
-    except BrokenProcessPool as error:
-        raise BuildError(
-            "a worker died (killed, or out of memory); start again, with fewer --workers if memory is short"
-        ) from error
+        for number in range(workers):
+            ours, theirs = context.Pipe()
+            process: BaseProcess = context.Process(
+                target=_work, args=(theirs, payload), daemon=True, name=f"selfie-build-{number}"
+            )
+            process.start()
+            theirs.close()
+            pool[ours] = process
+        yield from _serve(pool, shards, report)
     finally:
-        pool.shutdown(cancel_futures=True)
+        for connection, process in pool.items():
+            process.kill()
+            connection.close()
+        for process in pool.values():
+            process.join()
 
 
-def _start(task: Callable[[int], object]) -> None:
-    global _task
-    _task = task
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C; a shard in work is finished or redone
+def _serve(pool: dict[Connection, BaseProcess], shards: Sequence[int], report: Report) -> Iterator[Done]:
+    waiting = iter(shards)
+    busy = {connection for connection in pool if _assign(connection, waiting)}
+    while busy:
+        for ready in cast(list[Connection], wait(list(busy))):
+            try:
+                message = ready.recv()
+            except (EOFError, OSError):
+                raise BuildError(_obituary(pool[ready])) from None
+            if isinstance(message, BaseException):
+                raise message
+            if isinstance(message, Tick):
+                report(message)
+                continue
+            if not _assign(ready, waiting):
+                busy.remove(ready)
+            yield message
 
 
-def _run(number: int) -> Any:
-    assert _task is not None
-    return _task(number)
+def _assign(connection: Connection, waiting: Iterator[int]) -> bool:
+    number = next(waiting, None)
+    if number is None:
+        return False
+    with contextlib.suppress(OSError):  # it is dead: found out, with the reason, when its answer is awaited
+        connection.send(number)
+    return True
+
+
+def _obituary(process: BaseProcess) -> str:
+    process.join(5)
+    code = process.exitcode
+    if code is not None and code < 0:
+        reason = f"was killed by {signal.Signals(-code).name}"
+        reason += " (for lack of memory?)" if code == -signal.SIGKILL else ""
+    else:
+        reason = f"ended with exit status {code}"
+    return f"a worker process {reason}; finished shards are kept: give the same command again, or with fewer --workers"
+
+
+def _work(connection: Connection, payload: bytes) -> None:
+    """The life of a worker: receives numbers, sends events; ends when the other side does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    _end_with_parent()
+    try:
+        job: Job = pickle.loads(payload)  # noqa: S301 - written by our own parent
+        labels = job.source.labels
+        while True:
+            number: int = connection.recv()
+            connection.send(build_shard(job, labels, number, connection.send))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+    except SelfieDataError as error:
+        connection.send(error)
+    except Exception:  # a defect of ours: shown with its place, which pickling would lose
+        connection.send(RuntimeError(f"in a worker process:\n{traceback.format_exc()}"))
+
+
+def _end_with_parent() -> None:
+    """Asks Linux to end this process when its parent ends, even by SIGKILL in the middle of a shard."""
+    parent = os.getppid()
+    try:
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    except (OSError, AttributeError):  # not Linux: ends after the shard it is at
+        return
+    if os.getppid() != parent:
+        os._exit(1)

@@ -8,7 +8,7 @@ is in it.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,10 @@ class Manifest:
                 counts[label] = counts.get(label, 0) + count
         return dict(sorted(counts.items(), key=lambda item: int(item[0])))
 
+    def sealed(self) -> "Manifest":
+        """Returns the manifest with its fingerprint set."""
+        return replace(self, fingerprint=self.compute_fingerprint())
+
     def compute_fingerprint(self) -> str:
         """Returns the SHA-256 of what a reader's stream depends on: samples, their order, bytes, labels and classes."""
         parts = {
@@ -112,8 +116,8 @@ class Manifest:
 
     def save(self, path: Path) -> str:
         """Writes the manifest to the file or dataset directory `path` atomically; returns its digest."""
-        body, digest = _serialise(self)
-        write_atomic(_file(path), body)
+        text, digest = _serialise(self)
+        write_atomic(_file(path), text)
         return digest
 
     @classmethod

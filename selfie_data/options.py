@@ -1,73 +1,90 @@
-"""What a user may choose about a build, and what follows from it."""
+"""What a build is asked for, checked once, defaults resolved."""
 
 from dataclasses import dataclass
-from typing import Literal
 
-from selfie_data.encode import RAW_UP_TO, Encoder, Encoding, Stored
+from selfie_data.encode import STORED_AS, Encoder
+from selfie_data.sample import Json
 
-DEFAULT_SHARD_BYTES = 256 << 20
-OnError = Literal["quarantine", "fail"]
+SMALL = 64  # pixels; `auto` stores images up to this size raw: JPEG or PNG gains nothing there
+SHARD_BYTES = 64 << 20  # CIFAR-10 becomes 4 shards, ImageNet at 256 px about 600
+ENCODINGS = ("auto", *STORED_AS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOptions:
-    """Options of a build.
+    """How images are stored and laid out.
 
     Attributes:
-        size: S, the model's input size, pixels, 8..4096.
-        encoding: auto: raw up to 64 px, else keep; keep: JPEG, those that need no change byte for byte; jpeg: every
-            image encoded anew; png; raw: uint8 of S x S.
-        quality: of JPEG, 1..100.
-        resize_shorter: shorter side that larger images are shrunk to, pixels; 0: never; None: S * 8 / 7, and S for raw.
-        shard_bytes: about how large a shard becomes.
-        samples_per_shard: plan positions a shard; None: by `shard_bytes`.
-        seed: of the shuffle, 0 <= seed < 2**64.
-        limit: most images used, a random part of the source; None: all.
-        on_error: what an image that cannot be used does: it is left out and recorded, or it ends the build.
+        size: the model's input size S in pixels.
+        encoding: "auto" (raw up to 64 px, keep above), "keep", "jpeg", "png" or "raw".
+        quality: of JPEGs that are encoded anew, 1 to 100.
+        resize_shorter: shorter side, in pixels, that larger images are shrunk to. None: S for raw, S·8/7 otherwise;
+            0: never shrink.
+        shard_bytes: about how large a shard shall be.
+        samples_per_shard: how many samples a shard holds; None: as many as `shard_bytes` allows.
+        seed: of the plan, 0 <= seed < 2**64.
+        limit: use that many images, a random sample of the source; None: all.
+        on_error: what an unusable image does: "quarantine" (left out, listed in the manifest) or "fail".
     """
 
     size: int
-    encoding: Encoding = "auto"
+    encoding: str = "auto"
     quality: int = 90
     resize_shorter: int | None = None
-    shard_bytes: int = DEFAULT_SHARD_BYTES
+    shard_bytes: int = SHARD_BYTES
     samples_per_shard: int | None = None
     seed: int = 0
     limit: int | None = None
-    on_error: OnError = "quarantine"
+    on_error: str = "quarantine"
 
     def __post_init__(self) -> None:
-        _check(8 <= self.size <= 4096, "size must be 8 to 4096 pixels", self.size)
-        _check(1 <= self.quality <= 100, "quality must be 1 to 100", self.quality)
-        _check(
-            self.resize_shorter is None or self.resize_shorter >= 0, "resize_shorter must be >= 0", self.resize_shorter
-        )
-        _check(self.shard_bytes >= 1 << 10, "shard_bytes must be at least 1024", self.shard_bytes)
-        _check(
-            self.samples_per_shard is None or self.samples_per_shard >= 1,
-            "samples_per_shard must be >= 1",
-            self.samples_per_shard,
-        )
-        _check(0 <= self.seed < 1 << 64, "seed must be in [0, 2**64)", self.seed)
-        _check(self.limit is None or self.limit >= 1, "limit must be >= 1", self.limit)
+        _check_range("size", self.size, 1, 1 << 14)
+        _check_range("quality", self.quality, 1, 100)
+        _check_range("shard_bytes", self.shard_bytes, 1 << 12, 1 << 40)
+        _check_range("seed", self.seed, 0, (1 << 64) - 1)
+        if self.encoding not in ENCODINGS:
+            raise ValueError(f"encoding must be one of {', '.join(ENCODINGS)}, got {self.encoding!r}")
+        if self.on_error not in ("quarantine", "fail"):
+            raise ValueError(f"on_error must be quarantine or fail, got {self.on_error!r}")
+        if self.samples_per_shard is not None:
+            _check_range("samples_per_shard", self.samples_per_shard, 1, 1 << 40)
+        if self.limit is not None:
+            _check_range("limit", self.limit, 1, 1 << 62)
+        if self.shorter:
+            _check_range("resize_shorter", self.shorter, self.size if self.encoder.encoding == "raw" else 1, 1 << 14)
+        elif self.shorter < 0:
+            raise ValueError(f"resize_shorter must be 0 or more, got {self.shorter}")
 
     @property
-    def stored(self) -> Stored:
-        """What members hold."""
-        if self.encoding == "auto":
-            return "raw" if self.size <= RAW_UP_TO else "jpeg"
-        return "jpeg" if self.encoding == "keep" else self.encoding
+    def shorter(self) -> int:
+        """`resize_shorter` with its default."""
+        if self.resize_shorter is not None:
+            return self.resize_shorter
+        return self.size if self._stores == "raw" else self.size * 8 // 7
 
     @property
     def encoder(self) -> Encoder:
-        """What encodes every image."""
-        shorter = self.resize_shorter
-        if shorter is None:
-            shorter = self.size if self.stored == "raw" else round(self.size * 8 / 7)
-        keep = self.encoding in ("auto", "keep") and self.stored == "jpeg"
-        return Encoder(size=self.size, stored=self.stored, keep=keep, quality=self.quality, resize_shorter=shorter)
+        return Encoder(encoding=self._stores, size=self.size, shorter=self.shorter, quality=self.quality)
+
+    @property
+    def _stores(self) -> str:
+        if self.encoding != "auto":
+            return self.encoding
+        return "raw" if self.size <= SMALL else "keep"
+
+    def describe(self) -> dict[str, Json]:
+        """Returns what the stored bytes depend on, seed apart, defaults resolved: what the manifest says."""
+        return {
+            "size": self.size,
+            "encoding": self._stores,
+            "quality": self.quality,
+            "resize_shorter": self.shorter,
+            "shard_bytes": None if self.samples_per_shard else self.shard_bytes,
+            "samples_per_shard": self.samples_per_shard,
+            "limit": self.limit,
+        }
 
 
-def _check(holds: bool, rule: str, value: object) -> None:
-    if not holds:
-        raise ValueError(f"{rule}, got {value}")
+def _check_range(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be in [{low}, {high}], got {value}")

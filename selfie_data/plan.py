@@ -1,8 +1,8 @@
 """The plan: which image of the source goes to which place of which shard. Fixed before anything is encoded.
 
-A keyed bijection takes plan positions to source indices in O(1) memory, so a shuffle of 10^9 images costs nothing; shard
-s holds positions [s·k, (s+1)·k). A shard's bytes therefore depend on no other shard: each is a task of its own that may
-be done anywhere, any number of times.
+A keyed bijection takes plan positions to source indices in O(1) memory, so a shuffle of 10^9 images costs nothing;
+shard s holds positions [s·k, (s+1)·k). A shard's bytes therefore depend on no other shard: each is a task of its own
+that may be done anywhere, any number of times.
 
     position   0 1 2 3 | 4 5 6 7 | 8 9        samples_per_shard k = 4
     source     7 2 9 0 | 4 1 8 3 | 6 5        permutation(position)

@@ -1,64 +1,74 @@
-"""How a build tells what it does: a bar on a terminal, plain lines elsewhere, JSON lines for machines."""
+"""What a build tells while it works: a bar on a terminal, plain lines elsewhere, JSON lines for machines."""
 
 import json
+import sys
 import time
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 from tqdm import tqdm
 
-from selfie_data.task import ShardResult
+from selfie_data.task import Tick
 
-_LINE_EVERY_S = 5.0
+_LINE_S = 5.0
+_JSON_S = 1.0
 
 
-class Progress(Protocol):
-    """What a build reports to."""
+class Reporter(Protocol):
+    """Told what happens. `spool` and `tick` come many times a second and must be quick."""
 
-    def stage(self, name: str, total: int) -> None:
-        """A stage begins: "spool" of `total` bytes (0: nothing to do), or "shards" of `total` images."""
+    def spool(self, done: int, expected: int) -> None:
+        """Bytes spooled so far, and about how many there will be."""
 
-    def spooled(self, done: int, total: int) -> None:
-        """So many bytes of the spool are there; `total` is an estimate."""
+    def start(self, images: int) -> None:
+        """Encoding begins."""
 
-    def shard(self, result: ShardResult) -> None:
-        """A shard is finished."""
+    def tick(self, tick: Tick) -> None:
+        """Work that was done since the last call."""
+
+    def close(self) -> None:
+        """Nothing more will come."""
 
 
 class Silent:
-    """Reports nothing."""
+    """Says nothing."""
 
-    def stage(self, name: str, total: int) -> None: ...
+    def spool(self, done: int, expected: int) -> None: ...
 
-    def spooled(self, done: int, total: int) -> None: ...
+    def start(self, images: int) -> None: ...
 
-    def shard(self, result: ShardResult) -> None: ...
+    def tick(self, tick: Tick) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class Bar:
-    """A bar with rate, time left, bytes and the number of quarantined images."""
+    """A bar with rate and remaining time, bytes written, images quarantined."""
 
-    def __init__(self) -> None:
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
         self._bar: tqdm[Any] | None = None
-        self._bytes = self._quarantined = 0
+        self._spooling = False
+        self._bytes = 0
+        self._quarantined = 0
 
-    def stage(self, name: str, total: int) -> None:
+    def spool(self, done: int, expected: int) -> None:
+        if self._bar is None:
+            self._spooling = True
+            self._bar = tqdm(total=expected, unit="B", unit_scale=True, desc="spool", file=self._stream)
+        self._bar.total = expected
+        self._bar.update(done - self._bar.n)
+
+    def start(self, images: int) -> None:
         self.close()
-        if total:
-            unit, scale = ("B", True) if name == "spool" else ("image", False)
-            self._bar = tqdm(total=total, desc=name, unit=unit, unit_scale=scale, dynamic_ncols=True)
+        self._bar = tqdm(total=images, unit="image", unit_scale=True, desc="build", file=self._stream)
 
-    def spooled(self, done: int, total: int) -> None:
-        if self._bar is not None:
-            self._bar.total = max(total, done)
-            self._bar.update(done - self._bar.n)
-
-    def shard(self, result: ShardResult) -> None:
-        self._bytes += result.record.bytes
-        self._quarantined += len(result.quarantined)
-        if self._bar is not None:
-            self._bar.set_postfix_str(f"{self._bytes / 1e6:,.1f} MB, {self._quarantined} quarantined", refresh=False)
-            self._bar.update(result.record.samples + len(result.quarantined))
+    def tick(self, tick: Tick) -> None:
+        if self._bar is None:
+            return
+        self._bytes += tick.bytes
+        self._quarantined += tick.quarantined
+        self._bar.set_postfix_str(f"{human_bytes(self._bytes)}, {self._quarantined} quarantined", refresh=False)
+        self._bar.update(tick.images)
 
     def close(self) -> None:
         if self._bar is not None:
@@ -66,52 +76,123 @@ class Bar:
             self._bar = None
 
 
-class Lines:
-    """A line every few seconds, as text or as JSON."""
+class _Counts:
+    """Sums ticks up and says when the next report is due."""
 
-    def __init__(self, write: Callable[[str], object], *, as_json: bool = False) -> None:
-        self._write = write
-        self._as_json = as_json
-        self._name, self._total, self._done, self._bytes, self._quarantined = "", 0, 0, 0, 0
-        self._started = self._told = time.monotonic()
+    def __init__(self, interval_s: float) -> None:
+        self.total = 0
+        self.done = Tick(0, 0, 0)
+        self._interval_s = interval_s
+        self._started = self._last = time.monotonic()
 
-    def stage(self, name: str, total: int) -> None:
-        self._name, self._total, self._done = name, total, 0
-        self._started = time.monotonic()
+    def start(self, images: int) -> None:
+        self.total = images
+        self._started = self._last = time.monotonic()
 
-    def spooled(self, done: int, total: int) -> None:
-        self._done, self._total = done, max(done, total)
-        self._tell()
+    def add(self, tick: Tick) -> None:
+        self.done = Tick(*(old + new for old, new in zip(self.done, tick, strict=True)))
 
-    def shard(self, result: ShardResult) -> None:
-        self._bytes += result.record.bytes
-        self._quarantined += len(result.quarantined)
-        self._done += result.record.samples + len(result.quarantined)
-        self._tell()
-
-    def close(self) -> None: ...
-
-    def _tell(self) -> None:
+    def is_due(self) -> bool:
         now = time.monotonic()
-        if now - self._told < _LINE_EVERY_S and self._done < self._total:
-            return
-        self._told = now
-        rate = self._done / max(now - self._started, 1e-9)
-        left = (self._total - self._done) / rate if rate else 0.0
-        facts = {
-            "stage": self._name,
-            "done": self._done,
-            "total": self._total,
-            "per_second": round(rate, 1),
-            "seconds_left": round(left, 1),
-            "bytes": self._bytes,
-            "quarantined": self._quarantined,
-        }
-        if self._as_json:
-            self._write(json.dumps(facts))
-        else:
-            unit = "bytes" if self._name == "spool" else "images"
-            self._write(
-                f"{self._name}: {self._done:,} of {self._total:,} {unit}, {rate:,.0f}/s, {left:,.0f} s left, "
-                f"{self._bytes / 1e6:,.1f} MB written, {self._quarantined} quarantined"
-            )
+        if now - self._last < self._interval_s:
+            return False
+        self._last = now
+        return True
+
+    @property
+    def rate(self) -> float:
+        """Images a second since the start."""
+        return self.done.images / max(time.monotonic() - self._started, 1e-9)
+
+    @property
+    def remaining_s(self) -> float:
+        return (self.total - self.done.images) / max(self.rate, 1e-9)
+
+
+class Lines:
+    """A plain line every five seconds."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._counts = _Counts(_LINE_S)
+
+    def spool(self, done: int, expected: int) -> None:
+        if self._counts.is_due():
+            self._say(f"spool: {human_bytes(done)} of about {human_bytes(expected)}")
+
+    def start(self, images: int) -> None:
+        self._counts.start(images)
+
+    def tick(self, tick: Tick) -> None:
+        self._counts.add(tick)
+        if self._counts.is_due():
+            self._report()
+
+    def close(self) -> None:
+        if self._counts.total:
+            self._report()
+
+    def _report(self) -> None:
+        counts = self._counts
+        images, written, quarantined = counts.done
+        self._say(
+            f"build: {images:,} of {counts.total:,} images, {counts.rate:,.0f}/s, {human_bytes(written)}, "
+            f"{quarantined} quarantined, {counts.remaining_s:.0f} s left"
+        )
+
+    def _say(self, line: str) -> None:
+        self._stream.write(line + "\n")
+        self._stream.flush()
+
+
+class JsonLines:
+    """A JSON object a line, each second: {"event": "build", "images": …, "total": …, "bytes": …, …}."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stdout
+        self._counts = _Counts(_JSON_S)
+
+    def spool(self, done: int, expected: int) -> None:
+        if self._counts.is_due():
+            self.emit({"event": "spool", "bytes": done, "expected_bytes": expected})
+
+    def start(self, images: int) -> None:
+        self._counts.start(images)
+        self.emit({"event": "start", "total": images})
+
+    def tick(self, tick: Tick) -> None:
+        self._counts.add(tick)
+        if self._counts.is_due():
+            self._report()
+
+    def close(self) -> None:
+        if self._counts.total:
+            self._report()
+
+    def emit(self, event: dict[str, Any]) -> None:
+        """Writes one object as a line."""
+        self._stream.write(json.dumps(event) + "\n")
+        self._stream.flush()
+
+    def _report(self) -> None:
+        images, written, quarantined = self._counts.done
+        self.emit(
+            {
+                "event": "build",
+                "images": images,
+                "total": self._counts.total,
+                "bytes": written,
+                "quarantined": quarantined,
+                "images_per_s": round(self._counts.rate, 1),
+                "remaining_s": round(self._counts.remaining_s, 1),
+            }
+        )
+
+
+def human_bytes(count: float) -> str:
+    """Returns a number of bytes for people: 64.0 MiB."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(count) < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"

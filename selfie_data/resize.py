@@ -8,14 +8,11 @@ Pixels = NDArray[np.uint8]
 
 
 def resize_shorter(pixels: Pixels, shorter: int) -> Pixels:
-    """Resizes uint8 [H, W, 3] so that the shorter side is `shorter`; the longer is rounded down, as torchvision does."""
+    """Resizes uint8 [H, W, 3] to a shorter side of `shorter`; the longer is rounded down, as torchvision does."""
     height, width = pixels.shape[:2]
     if min(height, width) == shorter:
         return pixels
-    if height <= width:
-        size = (shorter * width // height, shorter)
-    else:
-        size = (shorter, shorter * height // width)
+    size = (shorter * width // min(height, width), shorter * height // min(height, width))
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
 
 

@@ -48,10 +48,10 @@ def padding(size: int) -> int:
     return -size % BLOCK
 
 
-def stored_bytes(payload: int, label: str | None) -> int:
+def stored_bytes(payload: int, *, labelled: bool) -> int:
     """Returns what a sample takes in a shard, in bytes, for a payload of that many bytes."""
     total = BLOCK + payload + padding(payload)
-    return total if label is None else total + 2 * BLOCK
+    return total + 2 * BLOCK if labelled else total
 
 
 class ShardWriter:

@@ -65,7 +65,8 @@ def add_up(sums: Iterable[PixelSums]) -> PixelSums:
 
 
 def _by_channel(columns: NDArray[np.uint32]) -> NDArray[np.int64]:
-    return columns.reshape(-1, 3).sum(axis=0, dtype=np.int64)
+    sums: NDArray[np.int64] = columns.reshape(-1, 3).sum(axis=0, dtype=np.int64)
+    return sums
 
 
 def _triple(values: NDArray[np.int64]) -> tuple[int, int, int]:

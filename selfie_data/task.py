@@ -1,223 +1,221 @@
-"""One shard's work: read the source images of its plan positions, encode, write, and record what was done.
+"""Building one shard: a task of its own, idempotent, in any process.
 
-    .build/records/shard-000007.json    the shard's record, quarantined inputs, channel sums
-    .build/records/shard-000007.npy     its rows of the sample table
-
-A record is written after its shard, so a record that is there speaks of a whole shard.
+The shard is written under a temporary name, made durable, renamed; then its index; then its record. Whatever was cut
+short is done again; a shard with a record is checked by its hash and left alone.
 """
 
 import hashlib
-import io
-import json
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from selfie_data.atomic import write_atomic
+from selfie_data.atomic import publish, write_atomic
 from selfie_data.dataset import SUFFIX
-from selfie_data.encode import Encoded, Encoder, pixel_sums
+from selfie_data.encode import STORED_AS, Encoder, Stored
 from selfie_data.errors import BuildError, ImageError
-from selfie_data.manifest import Quarantined, ShardRecord
-from selfie_data.plan import Plan
+from selfie_data.index import Member, format_index
+from selfie_data.manifest import Quarantined
+from selfie_data.plan import Plan, key_of, shard_name
+from selfie_data.result import ROW, ShardResult, load_result
 from selfie_data.sample import Source, SourceImage
-from selfie_data.shard import ShardWriter, publish_shard, shard_name
-from selfie_data.table import DTYPES
+from selfie_data.shard import ShardWriter
+from selfie_data.statistics import PixelSums, add_up, sum_pixels
 
-ROW = np.dtype(list(DTYPES.items()))
-_READ_AHEAD = 256  # images asked of a source at once
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShardResult:
-    """What a shard's task found; `sums` are exact channel sums of pixels and their squares, `pixels` their number."""
-
-    record: ShardRecord
-    index_sha256: str
-    quarantined: tuple[Quarantined, ...]
-    sums: tuple[tuple[int, ...], ...]
-    pixels: int
+BUILD = ".build"
+_BATCH = 256  # images read at once from sources that can, and summed at once where all have one size
+_TICK_S = 0.2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShardTask:
-    """Everything a worker needs; the same task gives the same bytes wherever and whenever it runs.
+class Tick(NamedTuple):
+    """What was done since the last tick: images, bytes written, images quarantined."""
 
-    Attributes:
-        out: the dataset directory.
-        work: `.build` inside it.
-        fail: whether the first bad image ends the build, instead of being quarantined.
-    """
+    images: int
+    bytes: int
+    quarantined: int
+
+
+class Done(NamedTuple):
+    """A shard is finished; `reused`: it was there already."""
+
+    shard: int
+    reused: bool
+
+
+Report = Callable[[Tick], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Job:
+    """Everything a process needs to build any shard of a dataset; pickled once a process."""
 
     source: Source
-    labels: NDArray[np.int32]
     plan: Plan
     encoder: Encoder
     out: Path
-    work: Path
-    fail: bool
+    fail_on_error: bool
 
-    def run(self, number: int) -> ShardResult:
-        """Builds shard `number`, or checks it if an earlier build finished it."""
-        if done := self._finished(number):
-            return done
-        name = shard_name(number)
-        scratch = self.work / f"{name}.tmp"
-        try:
-            with scratch.open("wb", buffering=0) as file:
-                writer = ShardWriter(file, SUFFIX[self.encoder.stored])
-                rows, quarantined, sums, pixels = self._write_samples(writer, number)
-                digest, index = writer.finish()
-            if len(rows):
-                publish_shard(scratch, self.out / name, index)
-            else:  # everything in it was quarantined, and an empty shard cannot be read
-                scratch.unlink()
-        except OSError as error:
-            scratch.unlink(missing_ok=True)
-            raise BuildError(
-                f"{self.out / name}: cannot be written ({error.strerror}); make room and start again"
-            ) from error
-        labels = Counter(str(label) for label in rows["label"].tolist())
-        result = ShardResult(
-            record=ShardRecord(
-                name=name,
-                samples=len(rows),
-                bytes=writer.position,
-                sha256=digest,
-                class_counts=dict(sorted(labels.items(), key=lambda item: int(item[0]))),
-            ),
-            index_sha256=hashlib.sha256(index).hexdigest(),
-            quarantined=tuple(quarantined),
-            sums=tuple(tuple(int(value) for value in row) for row in sums),
-            pixels=pixels,
+
+def record_path(out: Path, number: int) -> Path:
+    """Returns where the record of a shard is kept while building."""
+    return out / BUILD / f"shard-{number:06d}.done"
+
+
+def build_shard(job: Job, labels: NDArray[np.int32], number: int, report: Report) -> Done:
+    """Builds shard `number`, or finds it finished.
+
+    Args:
+        job: what to build.
+        labels: the source's labels, int32 [N].
+        number: of the shard in the plan.
+        report: called a few times a second.
+
+    Raises:
+        BuildError: it cannot be written, or an image failed and that is to end the build.
+        SourceError: the source cannot be read.
+    """
+    result = load_result(record_path(job.out, number))
+    if result is not None and _is_intact(job.out, result):
+        written = result.bytes
+        report(Tick(result.samples + len(result.quarantined), written, len(result.quarantined)))
+        return Done(number, True)
+    try:
+        _Task(job, labels, number, report).run().save(record_path(job.out, number))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise BuildError(
+            f"{job.out / shard_name(number)}: cannot be written ({reason}); "
+            "finished shards are kept: mend that and give the same command again"
+        ) from error
+    return Done(number, False)
+
+
+def _is_intact(out: Path, result: ShardResult) -> bool:
+    if result.samples == 0:
+        return True
+    shard = out / shard_name(result.number)
+    try:
+        if shard.stat().st_size != result.bytes:
+            return False
+        return _digest(shard) == result.sha256 and _digest(shard.with_suffix(".idx")) == result.index_sha256
+    except FileNotFoundError:
+        return False
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _Task:
+    def __init__(self, job: Job, labels: NDArray[np.int32], number: int, report: Report) -> None:
+        self.job = job
+        self.labels = labels
+        self.number = number
+        self.report = report
+        self.suffix = SUFFIX[STORED_AS[job.encoder.encoding]]
+        self.quarantined: list[Quarantined] = []
+        self.rows: list[tuple[int, int, int, int, int, int]] = []
+        self.members: list[tuple[Member, ...]] = []
+        self.sums: list[PixelSums] = []
+        self.reported = Tick(0, 0, 0)
+        self.next_tick = time.monotonic() + _TICK_S
+
+    def run(self) -> ShardResult:
+        final = self.job.out / shard_name(self.number)
+        scratch = self.job.out / BUILD / f"{final.name}.tmp"
+        with ShardWriter(scratch) as shard:
+            self._fill(shard)
+        index_sha256 = ""
+        if self.rows:
+            publish(scratch, final)
+            index = format_index(self.members)
+            index_sha256 = hashlib.sha256(index).hexdigest()
+            name = final.with_suffix(".idx")
+            write_atomic(name, index, temporary=self.job.out / BUILD / f"{name.name}.tmp")
+        else:  # an archive without samples is legal tar, but no reader of shards takes it
+            os.unlink(scratch)
+        return ShardResult(
+            number=self.number,
+            bytes=shard.bytes if self.rows else 0,
+            sha256=shard.sha256 if self.rows else "",
+            index_sha256=index_sha256,
+            sums=add_up(self.sums),
+            quarantined=tuple(self.quarantined),
+            rows=np.array(self.rows, dtype=ROW),
         )
-        self._record(result, rows)
-        return result
 
-    def _write_samples(
-        self, writer: ShardWriter, number: int
-    ) -> tuple[NDArray[np.void], list[Quarantined], NDArray[np.int64], int]:
-        positions, indices = self.plan.shard(number)
-        rows = np.empty(len(positions), ROW)
-        quarantined: list[Quarantined] = []
-        sums, pixels, count = np.zeros((2, 3), np.int64), 0, 0
-        raw: list[bytes] = []
-        for position, index, item in self._encoded(positions, indices):
-            key = f"{position:012d}"
-            if isinstance(item, ImageError):
-                if self.fail:
-                    raise item
-                quarantined.append(Quarantined(key=key, name=f"image {index}", reason=str(item)))
-                continue
-            label = int(self.labels[index])
-            offset = writer.add(key, item.payload, label)
-            checksum = google_crc32c.value(item.payload)
-            rows[count] = (label, number, offset, len(item.payload), item.height, item.width, checksum)
-            count += 1
-            pixels += item.height * item.width
-            if item.sums is None:
-                raw.append(item.payload)
-            else:
-                sums += item.sums
-            if len(raw) == _READ_AHEAD:
-                sums += pixel_sums(b"".join(raw))
-                raw.clear()
-        return rows[:count], quarantined, sums + pixel_sums(b"".join(raw)), pixels
-
-    def _encoded(
-        self, positions: NDArray[np.int64], indices: NDArray[np.int64]
-    ) -> Iterator[tuple[int, int, Encoded | ImageError]]:
-        """Yields (plan position, source index, what is stored or why nothing is), in plan order."""
-        for start in range(0, len(indices), _READ_AHEAD):
-            part = slice(start, start + _READ_AHEAD)
-            images = self._read(indices[part].tolist())
-            for position, index, image in zip(positions[part].tolist(), indices[part].tolist(), images, strict=True):
-                yield position, index, image if isinstance(image, ImageError) else self._encode(image)
-
-    def _encode(self, image: SourceImage) -> Encoded | ImageError:
-        try:
-            return self.encoder.encode(image)
-        except ImageError as error:
-            return error
+    def _fill(self, shard: ShardWriter) -> None:
+        positions = self.job.plan.positions(self.number)
+        for start in range(positions.start, positions.stop, _BATCH):
+            batch = np.arange(start, min(start + _BATCH, positions.stop))
+            indices = self.job.plan.sources(batch)
+            pixels: list[NDArray[np.uint8]] = []
+            labels = self.labels[indices].tolist()
+            images = self._read(indices.tolist())
+            for position, label, image in zip(batch.tolist(), labels, images, strict=True):
+                stored = self._encode(position, image)
+                if stored is None:
+                    continue
+                self._add(shard, key_of(position), label, stored)
+                pixels.append(stored.pixels)
+                if self.suffix != "raw":
+                    self.sums.append(sum_pixels(pixels.pop()))
+                    self._tick(shard)
+            if pixels:
+                self.sums.append(sum_pixels(np.stack(pixels)))
+            self.sums = [add_up(self.sums)]
+            self._tick(shard)
+        self.next_tick = 0.0
+        self._tick(shard)
 
     def _read(self, indices: list[int]) -> Iterator[SourceImage | ImageError]:
-        read_many = getattr(self.source, "read_many", None)  # the pictures that are generated come cheaper by the dozen
+        read_many: Callable[[list[int]], list[SourceImage]] | None = getattr(self.job.source, "read_many", None)
         if read_many is not None:
             yield from read_many(indices)
             return
         for index in indices:
             try:
-                yield self.source.read(index)
-            except ImageError as error:
+                yield self.job.source.read(index)
+            except ImageError as error:  # it names the image
                 yield error
 
-    def _record(self, result: ShardResult, rows: NDArray[np.void]) -> None:
-        files = record_files(self.work, result.record.name)
-        write_atomic(files.rows, _npy(rows))
-        write_atomic(files.result, json.dumps(asdict(result)).encode())
-
-    def _finished(self, number: int) -> ShardResult | None:
-        """Returns the record of a finished shard if the shard and its index are still what it says."""
-        result = load_result(self.work, shard_name(number))
-        if result is None:
+    def _encode(self, position: int, image: SourceImage | ImageError) -> Stored | None:
+        try:
+            if isinstance(image, ImageError):
+                raise image
+            return self.job.encoder(image)
+        except ImageError as error:
+            name = "" if isinstance(image, ImageError) else image.name
+            if self.job.fail_on_error:
+                where = f"{name}: " if name else ""
+                raise BuildError(f"{where}{error} (--on-error quarantine goes on without it)") from error
+            self.quarantined.append(Quarantined(key=key_of(position), name=name, reason=str(error)))
             return None
-        path = self.out / result.record.name
-        found = (_sha256(path), _sha256(path.with_suffix(".idx")))
-        whole = found == (result.record.sha256, result.index_sha256) or not result.record.samples
-        return result if whole else None
 
+    def _add(self, shard: ShardWriter, key: str, label: int, stored: Stored) -> None:
+        payload = stored.payload
+        name = f"{key}.{self.suffix}"
+        offset = shard.add(name, payload)
+        members: tuple[Member, ...] = (Member(name=name, offset=offset, length=len(payload)),)
+        if label >= 0:
+            text = b"%d" % label
+            members += (Member(name=f"{key}.cls", offset=shard.add(f"{key}.cls", text), length=len(text)),)
+        self.members.append(members)
+        height, width = stored.pixels.shape[:2]
+        self.rows.append((label, offset, len(payload), height, width, google_crc32c.value(payload)))
 
-@dataclass(frozen=True, slots=True)
-class RecordFiles:
-    """Where the record of a shard lies: `result` (JSON), written last, and `rows` (npy)."""
-
-    result: Path
-    rows: Path
-
-
-def record_files(work: Path, shard: str) -> RecordFiles:
-    """Returns the paths of the record of the shard named `shard`."""
-    stem = work / "records" / Path(shard).stem
-    return RecordFiles(stem.with_suffix(".json"), stem.with_suffix(".npy"))
-
-
-def load_result(work: Path, shard: str) -> ShardResult | None:
-    """Returns a shard's record, None if there is none that can be read: the shard is then built again."""
-    files = record_files(work, shard)
-    try:
-        parts: dict[str, Any] = json.loads(files.result.read_bytes())
-        load_rows(work, shard)
-        return ShardResult(
-            record=ShardRecord(**parts["record"]),
-            index_sha256=parts["index_sha256"],
-            quarantined=tuple(Quarantined(**entry) for entry in parts["quarantined"]),
-            sums=tuple(tuple(row) for row in parts["sums"]),
-            pixels=parts["pixels"],
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def load_rows(work: Path, shard: str) -> NDArray[np.void]:
-    """Returns the rows of the table of a finished shard, a structured array of `ROW`."""
-    rows: NDArray[np.void] = np.load(record_files(work, shard).rows, allow_pickle=False)
-    return rows
-
-
-def _npy(array: NDArray[np.void]) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
-
-
-def _sha256(path: Path) -> str | None:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return None
+    def _tick(self, shard: ShardWriter) -> None:
+        if (now := time.monotonic()) < self.next_tick:
+            return
+        self.next_tick = now + _TICK_S
+        quarantined = len(self.quarantined)
+        done = Tick(len(self.rows) + quarantined, shard.bytes, quarantined)
+        self.report(Tick(*(new - old for new, old in zip(done, self.reported, strict=True))))
+        self.reported = done
