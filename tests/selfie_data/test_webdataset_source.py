@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -58,6 +59,17 @@ def test_a_brace_list_is_read_in_place(shards: Path) -> None:
     assert str(shards) not in repr(source.description)
     check(open_source("tar", "::".join(f"{shards}/s-{number:06d}.tar" for number in range(3))))
     check(open_source("tar", f"file://{shards}/s-{{000000..000002}}.tar"))
+
+
+def test_more_shards_than_files_are_kept_open_read_from_threads(tmp_path: Path) -> None:
+    for number in range(300):
+        (tmp_path / f"s-{number:03d}.tar").write_bytes(tar_of({"a.jpg": f"image {number}".encode()}))
+    source = open_source("tar", f"{tmp_path}/s-{{000..299}}.tar")
+    before = len(os.listdir("/proc/self/fd"))
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda index: source.read(index).data, range(300)))
+    assert found == [f"image {number}".encode() for number in range(300)]
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_one_shard_has_labels_too(shards: Path, tmp_path: Path) -> None:
