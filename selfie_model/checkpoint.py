@@ -11,6 +11,7 @@ A file holds a dict of tensors, numbers, texts, lists and dicts only, so `torch.
 
 import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -82,6 +83,8 @@ def read_checkpoint(path: Path) -> State:
     Raises:
         RunError: not a checkpoint of this program, damaged, or of a newer format.
     """
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise RunError(f"{path} cannot be read as a checkpoint (truncated or not one); delete it to use an older one")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:

@@ -56,7 +56,7 @@ class Result:
             "accuracy": self.accuracy,
             "validation": self.validation._asdict() if self.validation is not None else None,
             "best": {"accuracy": self.best[0], "step": self.best[1]} if self.best is not None else None,
-            "images_per_s": round(self.images_per_s, 1),
+            "images_per_s": self.images_per_s,
         }
 
 

@@ -305,7 +305,7 @@ class _Trainer(Generic[BatchT]):
             accuracy=self.window.accuracy,
             validation=self.validation,
             best=self.best,
-            images_per_s=self.clock.overall(),
+            images_per_s=round(self.clock.overall(), 1),
         )
         if self.ranks.writes:
             write_json(self.training.run / RESULT, result.to_dict())

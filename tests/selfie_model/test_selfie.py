@@ -69,7 +69,7 @@ def _score(v: torch.Tensor, patch: torch.Tensor, logits: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-@pytest.mark.parametrize(("config", "count"), zip(_full_sized(), (32, 4), strict=True), ids=["32 px", "224 px"])
+@pytest.mark.parametrize(("config", "count"), list(zip(_full_sized(), (32, 4), strict=True)), ids=["32 px", "224 px"])
 def test_loss_starts_at_the_logarithm_of_the_number_of_targets(config: Config, count: int, training: bool) -> None:
     torch.manual_seed(0)
     model = Selfie(config).train(training)
