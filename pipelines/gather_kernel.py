@@ -1,0 +1,110 @@
+"""An image in memory becomes patches: mirrored, cut, put in order, normalised and blanked while each byte is moved once.
+
+To the bit what `reference.render` gives. A whole image is the one cell of a grid of one cell.
+
+    image [S, S, 3] -> for each slot n: cell cells[n] -> patches[n] [p, p, 3]
+
+Normalised values come from a table, table[c, x] = what x becomes in channel c, in the bits of the output's type: 768
+entries that stay in the first cache, exact by construction for every type, and as fast as arithmetic.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipelines.compiled import kernel
+from pipelines.normalise import Normalisation, normalise
+from pipelines.plan import OutputSpec
+
+
+def value_table(spec: OutputSpec) -> NDArray[np.generic]:
+    """Returns the table [3, 256] of a spec: float32, or uint16 (the bits of a 16-bit type); empty uint8 for bytes."""
+    if spec.dtype == "uint8":
+        return np.empty((0, 256), np.uint8)
+    every = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
+    values = normalise(every, Normalisation(spec.scale, spec.bias)).T.copy()
+    if spec.dtype == "float32":
+        return values
+    bits: NDArray[np.generic] = torch.from_numpy(values).to(spec.torch_dtype).view(torch.int16).numpy().view(np.uint16)
+    return bits
+
+
+@kernel
+def _move(image: Any, start: int, mirror: bool, pixels: int, table: Any, out: Any, at: int) -> None:
+    """One row of a cell; `start` is its leftmost byte in the image."""
+    if table.size == 0:
+        if mirror:
+            for x in range(pixels):
+                for c in range(3):
+                    out[at + 3 * x + c] = image[start + 3 * (pixels - 1 - x) + c]
+        else:
+            for j in range(3 * pixels):
+                out[at + j] = image[start + j]
+    else:
+        for x in range(pixels):
+            place = start + 3 * (pixels - 1 - x if mirror else x)
+            for c in range(3):
+                out[at + 3 * x + c] = table[c, image[place + c]]
+
+
+@kernel
+def gather(
+    image: Any, start: int, size: int, mirror: bool, patch: int, cells: Any, hole: Any, table: Any, out: Any, at: int
+) -> None:
+    """Writes the patches of one image.
+
+    Args:
+        image: uint8, flat; the image of S x S pixels begins at byte `start`.
+        start: see above.
+        size: S.
+        mirror: whether the image is to be mirrored first.
+        patch: p.
+        cells: [N] int64, cells of the grid in output order.
+        hole: [N] bool, slots to blank; or empty.
+        table: of `value_table`.
+        out: flat, of the table's type; the patches go to `at` on.
+        at: see above.
+    """
+    side = size // patch
+    width = 3 * patch
+    for n in range(cells.size):
+        if hole.size and hole[n]:
+            out[at : at + patch * width] = 0
+            at += patch * width
+            continue
+        row, column = divmod(cells[n], side)
+        if mirror:
+            column = side - 1 - column
+        place = start + (row * patch * size + column * patch) * 3
+        for _ in range(patch):
+            _move(image, place, mirror, patch, table, out, at)
+            place += 3 * size
+            at += width
+
+
+@kernel
+def blank_cells(image: Any, at: int, size: int, patch: int, mask: Any) -> None:
+    """Zeroes the cells of one whole image (flat, from `at` on) where `mask` [G]."""
+    side = size // patch
+    for cell in range(mask.size):
+        if mask[cell]:
+            row, column = divmod(cell, side)
+            place = at + (row * patch * size + column * patch) * 3
+            for _ in range(patch):
+                image[place : place + 3 * patch] = 0
+                place += 3 * size
+
+
+@kernel
+def gather_batch(
+    images: Any, starts: Any, size: int, flip: Any, patch: int, cells: Any, hole: Any, table: Any, out: Any, slot: int
+) -> None:
+    """`gather` for images [b] that lie at `starts` in `images`, into the slots from `slot` on; `flip` may be empty."""
+    each = cells.shape[1] * patch * patch * 3
+    none = np.empty(0, np.bool_)
+    for i in range(starts.size):
+        mirror = flip.size > 0 and flip[i]
+        holes = hole[i] if hole.size else none
+        gather(images, starts[i], size, mirror, patch, cells[i], holes, table, out, (slot + i) * each)
