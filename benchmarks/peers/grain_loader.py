@@ -1,7 +1,7 @@
-"""Grain over ArrayRecord: a shuffled `MapDataset`, batches made whole in worker processes.
+"""Grain over ArrayRecord: a `MapDataset` whose items are shuffled batches, made whole in worker processes.
 
-Source: google-grain.readthedocs.io (ArrayRecord with `group_size:1` for random access, `MapDataset.shuffle.repeat`,
-`mp_prefetch` for Python work that holds the interpreter).
+Source: google-grain.readthedocs.io (ArrayRecord with `group_size:1` for random access, batched reads of a data
+source, `mp_prefetch` for Python work that holds the interpreter).
 """
 
 import os
@@ -17,7 +17,7 @@ from benchmarks.peers.cut import make_batch, one_thread
 from benchmarks.work import Task
 
 PACKAGES = ("grain", "array_record", "torch", "numpy", "simplejpeg", "opencv-python-headless")
-SETTINGS = {"workers": "one a core", "group_size": 1, "read": "by whole batches, no threads in the workers"}
+SETTINGS = {"workers": "one a core", "group_size": 1, "read": "by whole batches, in one call"}
 
 
 def convert(task: Task) -> None:
@@ -40,17 +40,32 @@ def batches(task: Task) -> Iterator[torch.Tensor]:
 
     flags.FLAGS(["benchmark"], known_only=True)  # grain reads absl flags, which a program must parse first
 
-    source = grain.sources.ArrayRecordDataSource(str(task.converted("arrayrecord")))
     images = (
-        grain.MapDataset.source(source)
-        .seed(task.seed)
-        .shuffle()
+        grain.MapDataset.source(_Batches(task))
         .repeat()
-        .batch(task.batch_size, drop_remainder=True, batch_fn=_Batch(task))
+        .map(_Batch(task))
         .to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=2))
         .mp_prefetch(grain.MultiprocessingOptions(num_workers=task.threads, per_worker_buffer_size=2))
     )
     return (torch.from_numpy(batch) for batch in images)
+
+
+class _Batches:
+    """Shuffled batches as items: ArrayRecord reads many records in one call six times as fast as one by one."""
+
+    def __init__(self, task: Task) -> None:
+        import grain
+
+        self.batch = task.batch_size
+        self.records = grain.sources.ArrayRecordDataSource(str(task.converted("arrayrecord")))
+        self.order = np.random.default_rng(task.seed).permutation(len(self.records))
+
+    def __len__(self) -> int:
+        return len(self.order) // self.batch
+
+    def __getitem__(self, index: int) -> Any:
+        first = index % len(self) * self.batch
+        return self.records.__getitems__(self.order[first : first + self.batch].tolist())
 
 
 class _Batch:

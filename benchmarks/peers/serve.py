@@ -40,7 +40,7 @@ def main() -> None:
         batches = system.batches(task)
         first = next(batches)
     except ImportError as error:
-        _answer(answers, {"skip": f"not installed: {error}".splitlines()[0]})
+        _answer(answers, {"skip": f"cannot be imported: {error}".splitlines()[0]})
         return
     ready = {
         "settings": system.SETTINGS,
