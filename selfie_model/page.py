@@ -26,7 +26,7 @@ p{max-width:46rem;margin:.4rem 0 1rem}
 figure{margin:0}
 figcaption{font-size:.88rem;max-width:40rem;margin-top:.3rem}
 svg,img{max-width:100%;height:auto}
-.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(10.5rem,1fr));gap:.8rem;margin:1.6rem 0 0;padding:0}
+.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(12rem,1fr));gap:.8rem;margin:1.6rem 0 0;padding:0}
 .facts div{background:var(--panel);border-radius:.6rem;padding:.75rem 1rem}
 .facts dt{color:var(--soft);font-size:.85rem}
 .facts dd{margin:.1rem 0 0;font-size:1.35rem;font-variant-numeric:tabular-nums;line-height:1.25}

@@ -46,6 +46,12 @@ class Puzzle:
     attention: NDArray[np.float32]
 
     @property
+    def attention_range(self) -> tuple[float, float]:
+        """The least and the most that u0 gives to a cell it sees."""
+        seen = self.attention[self.attention > 0]
+        return (float(seen.min()), float(seen.max())) if len(seen) else (0.0, 0.0)
+
+    @property
     def right(self) -> int:
         """Holes that got their own patch."""
         return sum(hole == cell for hole, cell in zip(self.holes, self.chosen, strict=True))
@@ -120,7 +126,7 @@ def draw(puzzle: Puzzle) -> str:
         ("the image", puzzle.image, ""),
         ("what it sees", seen, holes),
         (f"put back: {puzzle.right} of {len(puzzle.holes)} right", filled, marks),
-        ("attention", puzzle.image, shade),
+        (_attention_caption(puzzle), puzzle.image, shade),
     )
     width, height = 4 * PANEL + 3 * _GAP, PANEL + _CAPTION
     body = "".join(_panel(index, *panel) for index, panel in enumerate(panels))
@@ -177,13 +183,19 @@ def _hole(hole: int, side: int, size: float) -> str:
 def _shade(puzzle: Puzzle, cell: int, size: float) -> str:
     """Darkens a cell the more, the less u0 looks at it; the cell looked at most stays as it is."""
     x, y = cell % puzzle.side * size, cell // puzzle.side * size
-    if cell in puzzle.holes and puzzle.attention[cell] == 0:
+    if puzzle.attention[cell] == 0:
         return _hole(cell, puzzle.side, size)
-    share = float(puzzle.attention[cell] / max(float(puzzle.attention.max()), 1e-9))
+    low, high = puzzle.attention_range
+    share = (float(puzzle.attention[cell]) - low) / max(high - low, 1e-9)
     return (
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{size:.1f}" height="{size:.1f}" fill="#000" '
-        f'fill-opacity="{0.86 * (1 - share):.2f}"><title>{100 * float(puzzle.attention[cell]):.1f} %</title></rect>'
+        f'fill-opacity="{0.8 * (1 - share):.2f}"><title>{100 * float(puzzle.attention[cell]):.1f} %</title></rect>'
     )
+
+
+def _attention_caption(puzzle: Puzzle) -> str:
+    low, high = puzzle.attention_range
+    return f"attention {100 * low:.1f} to {100 * high:.1f} %"
 
 
 def _patch(image: NDArray[np.uint8], cell: int, side: int) -> NDArray[np.uint8]:

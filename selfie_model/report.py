@@ -127,23 +127,21 @@ def _lead(story: Story) -> str:
 
 def _facts(story: Story, puzzles: Sequence[Puzzle]) -> list[tuple[str, str, str]]:
     entries = []
-    for event, word in (("validation", "validation"), ("train", "training, last interval")):
+    for event, word in (("validation", "validation"), ("train", "training")):
         records = [record for record in story.journal if record["event"] == event and "accuracy" in record]
         if records:
             last = records[-1]
-            entries.append(
-                (f"Accuracy, {word}", f"{100 * last['accuracy']:.2f} %", f"chance {100 * story.chance:.2f} %")
-            )
-            entries.append((f"Loss, {word}", f"{last['loss']:.4f}", f"at step {last['step']:,}"))
+            note = f"chance {100 * story.chance:.2f} %; loss {last['loss']:.4f} at step {last['step']:,}"
+            entries.append((f"Accuracy, {word}", f"{100 * last['accuracy']:.2f} %", note))
     if puzzles:
         holes = sum(len(puzzle.holes) for puzzle in puzzles)
         right = sum(puzzle.right for puzzle in puzzles)
-        entries.append(("Patches put back rightly", f"{100 * right / holes:.1f} %", f"{right:,} of {holes:,}, below"))
-    entries.append(("Parameters", f"{story.parameters / 1e6:.2f} M", ""))
+        entries.append(("Patches put back", f"{100 * right / holes:.1f} %", f"{right:,} of {holes:,}, below"))
+    entries.append(("Parameters", f"{story.parameters / 1e6:.2f} M", "weights, without statistics"))
     rates = [record["images_per_s"] for record in story.journal if record.get("images_per_s")]
     if rates:
         middle = sorted(rates)[len(rates) // 2]
-        entries.append(("Speed, median", f"{middle:,.0f}", "images/s"))
+        entries.append(("Speed", f"{middle:,.0f}", "images/s, median of the intervals"))
     return entries
 
 
@@ -194,6 +192,7 @@ def _curve(story: Story, noise: Story | None, value: str, *, reference: tuple[st
 def _pictures(puzzles: Sequence[Puzzle]) -> Markup:
     shown = choose(list(puzzles), right=6, wrong=6)
     clean = sum(puzzle.right == len(puzzle.holes) for puzzle in puzzles)
+    even = 1 / (1 + int((puzzles[0].attention > 0).sum()))
     own = 1 - sum(float(puzzle.attention.sum()) for puzzle in puzzles) / len(puzzles)
     return page.section(
         "Patches put back",
@@ -204,8 +203,9 @@ def _pictures(puzzles: Sequence[Puzzle]) -> Markup:
             "✓ right, ✗ wrong."
         ),
         page.paragraph(
-            "Attention: what u0 looks at in the last block, mean over the heads; the brighter a patch, the more, and "
-            f"the brightest is the one looked at most. u0 gives {100 * own:.0f} % to itself on average, not drawn."
+            "Attention: what u0 looks at in the last block, mean over the heads, from the patch looked at least (dark) "
+            "to the one looked at most (as it is); the caption says how far apart these are, and an even look would be "
+            f"{100 * even:.1f} %. u0 gives {100 * own:.0f} % to itself on average, not drawn."
         ),
         page.grid("puzzles", [draw(puzzle) for puzzle in shown]),
     )

@@ -21,6 +21,7 @@ STYLE = """
 --series-0:#5bb3ee;--series-1:#f29a4b;--series-2:#3fcf9f;--series-3:#d99ac4}}
 """
 _COLOURS = 4
+_LOWEST = HEIGHT - BOTTOM - 4.0  # of a name at the right edge: below stand the ticks
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +94,8 @@ def end_labels(labels: Sequence[tuple[float, str, str]]) -> str:
     placed: list[tuple[float, str, str]] = []
     for height, name, tint in sorted(labels):
         placed.append((max(height, placed[-1][0] + gap) if placed else height, name, tint))
-    overflow = placed[-1][0] - (HEIGHT - BOTTOM + 4) if placed else 0.0
-    limit = HEIGHT - BOTTOM + 4.0
+    overflow = placed[-1][0] - _LOWEST if placed else 0.0
+    limit = _LOWEST
     if overflow > 0:
         for index in reversed(range(len(placed))):
             height, name, tint = placed[index]
