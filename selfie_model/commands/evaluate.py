@@ -70,7 +70,7 @@ def command(
             if dataset.class_names != class_names:
                 raise click.UsageError(
                     f"the run's classes are {_some(class_names)}, those of {shards} are {_some(dataset.class_names)}; "
-                    "build the test shards with --class-names-from TRAINING_SHARDS"
+                    "build the test shards with --classes-from TRAINING_SHARDS"
                 )
             loader = image_loader(dataset, config, source, subset=subset, evaluation=True)
         place(model, ranks.device, config.runtime)

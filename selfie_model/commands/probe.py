@@ -64,7 +64,7 @@ def command(
     source = Source(device=device, backend=backend, threads=threads, store=store)
     measured = learned if test is None else open_shards(test, config)
     if measured.class_names != learned.class_names:
-        raise click.UsageError(f"the classes of {test} are not those of {shards}; build it with --class-names-from")
+        raise click.UsageError(f"the classes of {test} are not those of {shards}; build it with --classes-from")
     train_subset = subset or ("train-100" if test is None else None)
     train = _features(encoder, learned, config, source, train_subset)
     tested = _features(encoder, measured, config, source, "validation" if test is None else None)

@@ -59,7 +59,7 @@ class StudyShards:
             _check_labels(self._test)
             self._train_ids, self._test_ids = everything, np.arange(len(self._test))
             if self._test.class_names != self._shards.class_names:
-                raise DatasetError(f"{test}: its classes are not those of {shards}; build it with --class-names-from")
+                raise DatasetError(f"{test}: its classes are not those of {shards}; build it with --classes-from")
         self._held_out = test is None
 
     @property
