@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 CHUNK_BYTES = 8 << 20  # random access is not what it is for: large chunks read at the speed of the disk
 _CRC_BYTES = 4
+_PIECE_BYTES = 256 << 10  # read, checked and copied while it is in the cache
 
 Progress = Callable[[int], object]
 """Called with the number of images written since the last call."""
@@ -180,16 +181,23 @@ def _read_array(path: Path, shape: tuple[int, ...], dtype: str, workers: int) ->
 
 def _read_chunk(path: Path, part: NDArray[Any], rows: int) -> None:
     """Fills `part` from a chunk file; the last chunk goes on with rows that are not of the array."""
+    target = part.reshape(-1).view(np.uint8)
+    expected, done, checksum = part.nbytes // len(part) * rows, 0, 0
     try:
-        data = path.read_bytes()
+        with path.open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != expected + _CRC_BYTES:
+                raise DatasetError(f"{path}: {size} bytes where {expected + _CRC_BYTES} are expected")
+            while done < expected and (piece := file.read(min(_PIECE_BYTES, expected - done))):
+                checksum = google_crc32c.extend(checksum, piece)
+                kept = np.frombuffer(piece, np.uint8)[: max(0, len(target) - done)]
+                target[done : done + len(kept)] = kept
+                done += len(piece)
+            stored = file.read(_CRC_BYTES)
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror})") from error
-    expected = part.nbytes // len(part) * rows
-    if len(data) != expected + _CRC_BYTES:
-        raise DatasetError(f"{path}: {len(data)} bytes where {expected + _CRC_BYTES} are expected")
-    if google_crc32c.value(data[:expected]).to_bytes(_CRC_BYTES, "little") != data[expected:]:
+    if done != expected or checksum.to_bytes(_CRC_BYTES, "little") != stored:
         raise DatasetError(f"{path}: damaged, its checksum does not match")
-    part.reshape(-1)[:] = np.frombuffer(data, part.dtype, part.size)
 
 
 def _check_space(dataset: Dataset, directory: Path) -> None:
