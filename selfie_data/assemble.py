@@ -13,7 +13,7 @@ from selfie_data.atomic import publish
 from selfie_data.encode import STORED_AS
 from selfie_data.errors import BuildError
 from selfie_data.manifest import Manifest, ShardRecord
-from selfie_data.plan import Plan, shard_name
+from selfie_data.plan import Plan, index_name, shard_name
 from selfie_data.result import ShardResult, load_result
 from selfie_data.statistics import add_up
 from selfie_data.table import SampleTable, write_table
@@ -45,7 +45,7 @@ def assemble(out: Path, plan: Plan, *, identity: Mapping[str, Any], class_names:
             std=sums.std,
             pixels=sums.pixels,
             shards=tuple(_shard_record(result) for result in kept),
-            files=files | {_index_name(result): result.index_sha256 for result in kept},
+            files=files | {index_name(shard_name(result.number)): result.index_sha256 for result in kept},
             quarantined=quarantined,
         ).sealed()
         manifest.save(out)
@@ -59,10 +59,6 @@ def _result(out: Path, number: int) -> ShardResult:
     if result is None:
         raise BuildError(f"{record_path(out, number)}: gone or damaged while building; give the same command again")
     return result
-
-
-def _index_name(result: ShardResult) -> str:
-    return str(Path(shard_name(result.number)).with_suffix(".idx"))
 
 
 def _shard_record(result: ShardResult) -> ShardRecord:

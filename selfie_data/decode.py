@@ -29,7 +29,7 @@ def decode_image(data: bytes, *, shorter: int | None = None) -> Pixels:
     """Decodes an image file to uint8 [H, W, 3], upright.
 
     Args:
-        data: the file's bytes; of an animation, the first frame is taken; an alpha channel is dropped.
+        data: the file's bytes; of an animation, the first frame is taken; transparency is laid on white.
         shorter: the caller will shrink to this shorter side: a JPEG may be decoded at a half, a quarter or an eighth
             of its size (a DCT of fewer coefficients, which is antialiased) as long as that leaves twice as many pixels
             as asked for, a side. None: full size.
@@ -107,8 +107,9 @@ def _to_rgb(image: Image.Image) -> Pixels:
         return np.repeat(gray[:, :, None], 3, axis=2)
     if image.mode == "F":
         raise ImageError("pixels are floating-point numbers, whose range is not known")
-    if image.mode == "P" and "transparency" in image.info:
+    if image.has_transparency_data:  # what transparent pixels hide is anything; people see the page behind them
         image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return np.array(image.convert("RGB"))
 
 

@@ -23,12 +23,12 @@ class Estimate:
     Attributes:
         samples: images that will be used.
         sample_bytes: mean bytes of a sample in a shard, headers included, rounded up.
-        seconds: for all images in one process; as the machine is now.
+        seconds: for all images in one process, as the machine is now; None where no image can be read yet.
     """
 
     samples: int
     sample_bytes: int
-    seconds: float
+    seconds: float | None
 
     @property
     def bytes(self) -> int:
@@ -42,8 +42,15 @@ def count_samples(source: Source, options: BuildOptions) -> int:
 
 
 def estimate_build(source: Source, options: BuildOptions) -> Estimate:
-    """Encodes the first images of the plan. What it says of bytes depends on nothing but source and options."""
+    """Encodes the first images of the plan. What it says of bytes depends on nothing but source and options.
+
+    A source that has to be spooled and is not yet is judged by the size of its spool.
+    """
     samples = count_samples(source, options)
+    if source.spool_bytes and samples:
+        return Estimate(samples=samples, sample_bytes=_unspooled_bytes(source, options), seconds=None)
+    if not samples:
+        return Estimate(samples=0, sample_bytes=0, seconds=0.0)
     permutation = Permutation(size=len(source), seed=options.seed, purpose=Purpose.PLAN)
     indices = permutation(np.arange(min(samples, _SAMPLE)))
     labels = source.labels[indices]
@@ -58,6 +65,12 @@ def estimate_build(source: Source, options: BuildOptions) -> Estimate:
     seconds = (time.perf_counter() - started) * samples / len(indices)
     mean = -(-sum(sizes) // len(sizes)) if sizes else _UNKNOWN
     return Estimate(samples=samples, sample_bytes=mean, seconds=seconds)
+
+
+def _unspooled_bytes(source: Source, options: BuildOptions) -> int:
+    raw = 3 * options.size * options.size
+    payload = raw if options.encoder.encoding == "raw" else -(-source.spool_bytes // len(source))
+    return stored_bytes(payload, labelled=True)
 
 
 def samples_per_shard(options: BuildOptions, sample_bytes: int) -> int:

@@ -50,10 +50,11 @@ def parse_index(data: bytes, *, name: str) -> list[tuple[Member, ...]]:
     try:
         first, *lines = data.decode("ascii").splitlines()
         version, count = first.split()
+        expected = int(count)
         samples = [tuple(_members(line.split())) for line in lines]
     except ValueError as error:
         raise DatasetError(f"{name}: damaged, not an index ({error})") from error
-    if version != _VERSION or int(count) != len(samples):
+    if version != _VERSION or expected != len(samples):
         raise DatasetError(f"{name}: damaged, says {version} {count}, has {len(samples)} samples")
     return samples
 

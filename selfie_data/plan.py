@@ -67,6 +67,11 @@ def key_of(position: int) -> str:
     return f"{position:012d}"
 
 
+def index_name(shard: str) -> str:
+    """Returns the file name of the index of a shard, from the shard's."""
+    return f"{shard.removesuffix('.tar')}.idx"
+
+
 def shard_name(shard: int) -> str:
     """Returns the file name of a shard by its number in the plan."""
     return f"shard-{shard:06d}.tar"

@@ -2,18 +2,17 @@
 
 import json
 import logging
-import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from selfie_data.build import build_shards, estimate_build
+from selfie_data.build import build_shards, default_workers
+from selfie_data.estimate import estimate_build, samples_per_shard
 from selfie_data.manifest import Manifest
-from selfie_data.options import DEFAULT_SHARD_BYTES, BuildOptions
-from selfie_data.progress import Bar, Lines
+from selfie_data.options import ENCODINGS, SHARD_BYTES, BuildOptions
+from selfie_data.progress import Bar, JsonLines, Lines, Reporter
 from selfie_data.sample import Source
 from selfie_data.sources import KINDS, SPLITS, open_source
 
@@ -63,7 +62,7 @@ _PATH = click.Path(path_type=Path)
     "--encoding",
     default="auto",
     show_default=True,
-    type=click.Choice(["auto", "keep", "jpeg", "png", "raw"]),
+    type=click.Choice(ENCODINGS),
     help="auto: raw up to 64 px, else keep; keep: JPEGs that need no change as they are; png: lossless.",
 )
 @click.option("--quality", default=90, show_default=True, type=click.IntRange(1, 100), help="Of JPEGs encoded anew.")
@@ -73,14 +72,12 @@ _PATH = click.Path(path_type=Path)
     metavar="PIXELS",
     help="Shrink larger images to this shorter side; 0: never [default: size * 8 / 7; size for raw].",
 )
-@click.option(
-    "--shard-bytes", type=Bytes(), default=DEFAULT_SHARD_BYTES, show_default="256MiB", help="Size of a shard, about."
-)
+@click.option("--shard-bytes", type=Bytes(), default=SHARD_BYTES, show_default="64MiB", help="Size of a shard, about.")
 @click.option("--samples-per-shard", type=click.IntRange(1), help="Exact number instead of --shard-bytes.")
 @click.option(
     "--workers",
     type=click.IntRange(1),
-    default=lambda: len(os.sched_getaffinity(0)),
+    default=default_workers,
     show_default="all cores",
     help="Processes.",
 )
@@ -115,19 +112,12 @@ def command(**given: Any) -> None:
         _dry_run(source, options, workers=given["workers"], as_json=given["as_json"])
         return
     logging.getLogger("selfie_data").setLevel(logging.INFO)
-    on_terminal = sys.stderr.isatty() and not given["as_json"]
-    progress = (
-        Bar()
-        if on_terminal
-        else Lines(lambda line: click.echo(line, err=not given["as_json"]), as_json=given["as_json"])
-    )
+    reporter = _reporter(as_json=given["as_json"])
     try:
-        manifest = build_shards(source, given["out"], options, workers=given["workers"], progress=progress)
+        manifest = build_shards(source, given["out"], options, workers=given["workers"], progress=reporter)
     except KeyboardInterrupt:
         click.echo(f"stopped; the same command goes on from here ({given['out']})", err=True)
         raise SystemExit(130) from None
-    finally:
-        progress.close()
     _summary(manifest, given["out"], as_json=given["as_json"])
 
 
@@ -155,17 +145,36 @@ _BUILD_OPTIONS = (
 )
 
 
+def _reporter(*, as_json: bool) -> Reporter:
+    if as_json:
+        return JsonLines()
+    return Bar() if sys.stderr.isatty() else Lines()
+
+
 def _dry_run(source: Source, options: BuildOptions, *, workers: int, as_json: bool) -> None:
     estimate = estimate_build(source, options)
+    per_shard = samples_per_shard(options, max(estimate.sample_bytes, 1))
+    shards = -(-estimate.samples // per_shard)
+    seconds = None if estimate.seconds is None else estimate.seconds / max(1, min(workers, shards))
+    facts = {
+        "images": estimate.samples,
+        "classes": len(source.class_names),
+        "shards": shards,
+        "samples_per_shard": per_shard,
+        "bytes": estimate.bytes,
+        "spool_bytes": source.spool_bytes,
+        "seconds": None if seconds is None else round(seconds, 1),
+    }
     if as_json:
-        click.echo(json.dumps(asdict(estimate)))
+        click.echo(json.dumps(facts))
         return
-    click.echo(f"images      {estimate.images:,}, {len(source.class_names)} classes")
-    click.echo(f"shards      {estimate.shards:,} of {estimate.shard_positions:,} images")
-    click.echo(f"bytes       {estimate.shard_bytes:,} in shards, {estimate.spool_bytes:,} spooled meanwhile")
-    click.echo(
-        f"time        about {estimate.seconds / workers:,.0f} s with {workers} workers, reading the source not counted"
-    )
+    click.echo(f"images      {estimate.samples:,}, {len(source.class_names)} classes")
+    click.echo(f"shards      {shards:,} of {per_shard:,} images")
+    click.echo(f"bytes       {estimate.bytes:,} in shards, {source.spool_bytes:,} spooled meanwhile")
+    if seconds is not None:
+        click.echo(f"time        about {seconds:,.0f} s with {workers} workers")
+    else:
+        click.echo("time        not known before the source is spooled")
 
 
 def _summary(manifest: Manifest, out: Path, *, as_json: bool) -> None:
@@ -178,7 +187,7 @@ def _summary(manifest: Manifest, out: Path, *, as_json: bool) -> None:
         "fingerprint": manifest.fingerprint,
     }
     if as_json:
-        click.echo(json.dumps({"stage": "done", **facts}))
+        click.echo(json.dumps({"event": "done", **facts}))
         return
     for entry in manifest.quarantined[:10]:
         click.echo(f"quarantined: {entry.name}: {entry.reason}", err=True)

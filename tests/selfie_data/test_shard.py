@@ -1,5 +1,6 @@
 """Shards as others read them: `tarfile`, `webdataset`, and DALI's reader with our index."""
 
+import hashlib
 import io
 import tarfile
 from pathlib import Path
@@ -9,42 +10,46 @@ import pytest
 
 from selfie_data.dataset import open_dataset
 from selfie_data.payloads import read_payloads
-from selfie_data.shard import ShardWriter, header, index_name
+from selfie_data.plan import index_name
+from selfie_data.shard import ShardWriter, member_header
 
 
 @pytest.mark.parametrize(("name", "size"), [("000000000000.raw", 3072), ("000000000123.jpg", 0), ("x.cls", 8**11 - 1)])
 def test_headers_are_those_of_tarfile(name: str, size: int) -> None:
     info = tarfile.TarInfo(name)
-    info.size, info.mode, info.mtime = size, 0o444, 0
-    assert header(name.encode(), size) == info.tobuf(tarfile.USTAR_FORMAT)
+    info.size, info.mode, info.mtime = size, 0o644, 0
+    assert member_header(name, size) == info.tobuf(tarfile.USTAR_FORMAT)
 
 
-def test_archive_and_index(tmp_path: Path) -> None:
-    path = tmp_path / "one.tar"
-    payloads = {"000000000000": (b"abc", 7), "000000000002": (b"x" * 1000, -1), "000000000003": (b"", 12)}
-    with path.open("wb") as file:
-        writer = ShardWriter(file, "jpg")
-        offsets = [writer.add(key, payload, label) for key, (payload, label) in payloads.items()]
-        _, index = writer.finish()
-    data = path.read_bytes()
-    assert len(data) == writer.position
-    assert len(data) % 10240 == 0
-    with tarfile.open(path) as archive:
-        members = {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
-    assert members == {
-        "000000000000.jpg": b"abc",
-        "000000000000.cls": b"7",
-        "000000000002.jpg": b"x" * 1000,
-        "000000000003.jpg": b"",
-        "000000000003.cls": b"12",
-    }
-    lines = index.decode().splitlines()
-    assert lines[0] == "v1.2 3"
-    for line, offset, (key, (payload, _)) in zip(lines[1:], offsets, payloads.items(), strict=True):
-        fields = line.split()
-        assert fields[:4] == ["jpg", str(offset), str(len(payload)), f"{key}.jpg"]
-        for start, size, name in zip(fields[1::4], fields[2::4], fields[3::4], strict=True):
-            assert data[int(start) : int(start) + int(size)] == members[name]
+def test_names_and_sizes_that_a_header_cannot_hold_are_refused() -> None:
+    for name, size in [("x" * 101, 0), ("x", 8**11)]:
+        with pytest.raises(ValueError, match="at most 100 characters and 8 GiB"):
+            member_header(name, size)
+
+
+def test_an_archive_is_what_tarfile_writes(tmp_path: Path) -> None:
+    members = {"000000000000.jpg": b"abc", "000000000000.cls": b"7", "000000000002.jpg": b"x" * 10_000, "e.cls": b""}
+    with ShardWriter(tmp_path / "ours.tar") as shard:
+        offsets = [shard.add(name, payload) for name, payload in members.items()]
+    with tarfile.open(tmp_path / "theirs.tar", "w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, payload in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(payload)
+            archive.addfile(info, io.BytesIO(payload))
+    data = (tmp_path / "ours.tar").read_bytes()
+    assert data == (tmp_path / "theirs.tar").read_bytes()
+    assert (shard.bytes, shard.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    for offset, payload in zip(offsets, members.values(), strict=True):
+        assert data[offset : offset + len(payload)] == payload
+
+
+def test_a_shard_larger_than_the_buffer_is_written_in_pieces(tmp_path: Path) -> None:
+    path = tmp_path / "large.tar"
+    with ShardWriter(path) as shard:
+        for number in range(3):
+            shard.add(f"{number:012d}.raw", bytes(2 << 20))
+        assert path.stat().st_size > 4 << 20
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == shard.sha256
 
 
 @pytest.mark.filterwarnings(
@@ -88,11 +93,3 @@ def test_dali_reads_the_same_bytes_with_our_index(fixture: str, request: pytest.
         labels.append(int(text) if text else -1)
     assert payloads == read_payloads(dataset, range(len(dataset)))
     assert labels == dataset.table.label.tolist()
-
-
-def test_writer_streams_to_the_file() -> None:
-    file = io.BytesIO()
-    writer = ShardWriter(file, "raw")
-    for number in range(3):
-        writer.add(f"{number:012d}", bytes(2 << 20), 0)
-    assert len(file.getvalue()) > 4 << 20  # before `finish`: a shard larger than memory can be written
