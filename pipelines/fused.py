@@ -1,37 +1,48 @@
-"""The fused backend, the default on a CPU: one compiled pass from stored bytes to patches, in threads.
+"""The fused backend, the default on a CPU: everything after decoding is one compiled pass over each image.
 
-    raw images   read, checked, cut: compiled from end to end
-    JPEG, PNG    read, decoded by libjpeg-turbo (PNG: Pillow), then cropped, resized, mirrored and cut in one pass
+    a few rows of a plan: read, check (compiled) -> [decode JPEG] -> resample, flip, cut, normalise (compiled)
 
-Equal to the reference backend bit for bit, through decoding and resizing too.
+A batch is cut into pieces of a few samples; `threads` workers take them, each works on one image until it is finished,
+so that the image stays in its core's cache and all cores are busy for as long as there is a plan. Everything but a few
+microseconds a piece runs without the interpreter's lock. Output goes into memory that is used again (`buffers.py`).
 """
 
-import math
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from typing import Any, NamedTuple
 
 import numpy as np
 import simplejpeg
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pipelines.buffers import BufferPool
-from pipelines.fused_kernel import Factors, Geometry, Target, decoded_patches, raw_patches
-from pipelines.normalise import Normalisation, normalise
+from pipelines.compiled import announce
+from pipelines.compiled_reader import CompiledReader
+from pipelines.fused_kernel import render_images
+from pipelines.gather_kernel import value_table
 from pipelines.plan import BackendOutput, BatchPlan, OutputSpec, Verify
-from pipelines.read_kernel import OK
-from pipelines.reader import MAX_OPEN_SHARDS, ShardFiles, ShardReader, corrupt_sample
+from pipelines.read_kernel import read_payloads
+from pipelines.reader import Payloads
 from pipelines.reference import decode
+from pipelines.resample_kernel import SLACK, middle_stride
 from selfie_data.dataset import Dataset
 
-_RAW_ROWS, _DECODED_ROWS = 256, 8  # samples a task: enough to pay for itself, few enough for threads to end together
+_RAW_PIECE = 256  # samples: 0.8 MB at 32 px, which a core's second cache holds
+_ENCODED_PIECE = 16  # samples: some milliseconds, so that cores finish a batch together
+
+Bytes = NDArray[np.uint8]
+
+
+class _Work(NamedTuple):
+    pieces: list[Future[None]]
+    patches: NDArray[Any] | None
+    images: NDArray[Any] | None
 
 
 class FusedBackend:
-    """See `plan.Backend`. `threads` workers share the samples of every batch."""
+    """See `plan.Backend`."""
 
     def __init__(
         self,
@@ -40,164 +51,141 @@ class FusedBackend:
         *,
         device: torch.device,
         verify: Verify = "first",
-        threads: int = 1,
-        prefetch: int = 1,
+        threads: int = 2,
+        prefetch: int = 2,
     ) -> None:
         self._dataset = dataset
         self._spec = spec
         self._device = device
-        self._verify: Verify = verify
-        self._factors = _factors(spec)
-        self._files = ShardFiles(dataset)
-        self._reader = ShardReader(dataset, verify=verify)
-        # Beyond this many shards a descriptor may be closed for another's sake while a thread still reads from it.
-        self._many_shards = len(dataset.manifest.shards) > MAX_OPEN_SHARDS
-        self._read_lock = threading.Lock() if self._many_shards else nullcontext()
-        self._checked = np.full(len(dataset), verify == "never")
-        p, size, keep = spec.patch_size or spec.image_size, spec.image_size, prefetch + 2
-        batch = spec.batch_size
-        self._patches = BufferPool(batch_size=batch, row=(spec.patch_count, p, p, 3), dtype=spec.dtype, keep=keep)
-        self._images = BufferPool(batch_size=batch, row=(1, size, size, 3), dtype=spec.dtype, keep=keep)
-        self._pending: deque[tuple[BackendOutput, list[Future[None]]]] = deque()
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="selfie-fused")
-        self._buffers = threading.local()  # of each worker: encoded bytes, decoded pixels
+        self._threads = threads
+        self._reader = CompiledReader(dataset, verify=verify)
+        self._table = value_table(spec)
+        keep, size, p = prefetch + 2, spec.image_size, spec.patch_size or 0  # one is built, one is looked at
+        self._patches = BufferPool(
+            batch_size=spec.batch_size, row=(spec.patch_count, p, p, 3), dtype=spec.dtype, keep=keep
+        )
+        self._images = BufferPool(batch_size=spec.batch_size, row=(size, size, 3), dtype=spec.dtype, keep=keep)
+        self._pending: deque[_Work] = deque()
+        self._scratch = threading.local()
+        self._workers = ThreadPoolExecutor(threads, thread_name_prefix="selfie-fused")
+        announce(read_payloads, render_images)
 
     def submit(self, plan: BatchPlan) -> None:
-        patches = self._patches.take(len(plan))
-        images = self._images.take(len(plan) if self._spec.whole_image else 0)
-        target = _target(plan, self._spec, patches, images)
-        raw = self._dataset.encoding == "raw" and plan.crop is None and plan.resize is None and not self._many_shards
-        work, rows = (self._raw, _RAW_ROWS) if raw else (self._decoded, _DECODED_ROWS)
-        geometry = _geometry(plan, self._dataset)
-        parts = [slice(start, start + rows) for start in range(0, len(plan), rows)]
-        tasks = [
-            self._threads.submit(work, plan.sample_id[part], _part(geometry, part), _target_part(target, part))
-            for part in parts
-        ]
-        output = BackendOutput(
-            patches=None if plan.cells is None else self._patches.tensor(patches),
-            image=self._images.tensor(images)[:, 0] if self._spec.whole_image else None,
-        )
-        self._pending.append((output, tasks))
+        patches = None if plan.cells is None else self._patches.take(len(plan))
+        images = self._images.take(len(plan)) if self._spec.whole_image else None
+        largest = _RAW_PIECE if self._dataset.encoding == "raw" else _ENCODED_PIECE
+        piece = max(1, min(largest, -(-len(plan) // self._threads)))
+        bounds = [(start, min(start + piece, len(plan))) for start in range(0, len(plan), piece)]
+        work = [self._workers.submit(self._piece, plan, *bound, patches, images) for bound in bounds]
+        self._pending.append(_Work(work, patches, images))
 
     def result(self) -> BackendOutput:
-        output, tasks = self._pending.popleft()
-        for task in tasks:
-            task.result()
-        return BackendOutput(patches=self._moved(output.patches), image=self._moved(output.image))
+        work = self._pending.popleft()
+        for piece in work.pieces:
+            piece.result()
+        patches, images = work.patches, work.images
+        return BackendOutput(
+            patches=None if patches is None else self._patches.tensor(patches).to(self._device),
+            image=None if images is None else self._images.tensor(images).to(self._device),
+        )
 
     def close(self) -> None:
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._workers.shutdown(wait=True, cancel_futures=True)
         self._pending.clear()
-        self._files.close()
         self._reader.close()
 
-    def _moved(self, tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor.to(self._device)
+    def _piece(
+        self, plan: BatchPlan, start: int, stop: int, patches: NDArray[Any] | None, images: NDArray[Any] | None
+    ) -> None:
+        """Finishes rows start..stop - 1 of a plan."""
+        ids = plan.sample_id[start:stop]
+        payloads = self._reader.read(ids, getattr(self._scratch, "payloads", None))
+        self._scratch.payloads = payloads.buffer
+        outputs = [_flat(output, self._table) for output in (patches, images)]
+        if self._dataset.encoding == "raw":
+            self._check_raw(ids, payloads)
+            self._render(plan, start, stop, payloads.buffer, payloads.offset, outputs)
+            return
+        for row in range(start, stop):
+            pixels = self._decoded(int(ids[row - start]), payloads[row - start])
+            self._render(plan, row, row + 1, pixels, np.zeros(1, np.int64), outputs)
 
-    def _raw(self, ids: NDArray[np.int64], geometry: Geometry, target: Target) -> None:
-        """Reads and cuts samples that are stored as pixels of one size."""
-        table = self._dataset.table
-        check = np.ones(len(ids), np.bool_) if self._verify == "always" else ~self._checked[ids]
-        status = np.empty(len(ids), np.int64)
-        shards, which = np.unique(table.shard[ids], return_inverse=True)
-        descriptors = np.array([self._files.descriptor(int(shard)) for shard in shards], np.int32)
-        raw_patches(
-            descriptors[which],
-            table.offset[ids],
-            table.crc32c[ids],
-            check,
-            int(table.height[ids[0]]),
-            int(table.width[ids[0]]),
-            geometry,
-            target,
-            self._factors,
-            status,
+    def _render(
+        self,
+        plan: BatchPlan,
+        start: int,
+        stop: int,
+        pixels: Bytes,
+        places: NDArray[np.int64],
+        outputs: list[NDArray[Any]],
+    ) -> None:
+        spec, table, ids = self._spec, self._dataset.table, plan.sample_id[start:stop]
+        rows, count = slice(start, stop), stop - start
+        widths = table.width[ids].astype(np.int64)
+        if plan.crop is None:
+            zeros = np.zeros(count, np.int64)
+            crop = np.stack((zeros, zeros, table.height[ids].astype(np.int64), widths), axis=1)
+        else:
+            crop = np.ascontiguousarray(plan.crop[rows])
+        size = spec.image_size
+        middle = 0 if plan.resize is None else int(crop[:, 2].max()) * middle_stride(size)
+        render_images(
+            pixels,
+            places,
+            widths,
+            crop,
+            _rows(plan.resize, rows, np.empty((0, 2), np.int64)),
+            _rows(plan.window, rows, np.zeros((count, 2), np.int64)),
+            _rows(plan.flip, rows, np.empty(0, np.bool_)),
+            size,
+            spec.antialias,
+            spec.patch_size or size,
+            _rows(plan.cells, rows, np.empty((count, 0), np.int64)),
+            _rows(plan.hole, rows, np.empty((0, 0), np.bool_)),
+            _rows(plan.mask if spec.patch_size else None, rows, np.empty((0, 0), np.bool_)),
+            self._table,
+            *outputs,
+            start,
+            self._memory("middle", middle),
+            self._memory("square", 3 * size * size + SLACK),
         )
-        if (status != OK).any():
-            self._explain(int(ids[status != OK][0]))
-        self._checked[ids] = True
 
-    def _explain(self, sample: int) -> None:
-        """Raises the error of a sample that the compiled reader could not use, found again by the plain reader."""
-        ShardReader(self._dataset, verify="always").read(np.array([sample]))
-        raise corrupt_sample(self._dataset, sample, "damaged when first read, whole when read again; check the storage")
+    def _check_raw(self, ids: NDArray[np.int64], payloads: Payloads) -> None:
+        """Raises CorruptSampleError where the length of a payload is not that of its image."""
+        table = self._dataset.table
+        wrong = payloads.length != 3 * table.height[ids].astype(np.int64) * table.width[ids]
+        for row in np.flatnonzero(wrong)[:1]:
+            decode(self._dataset, int(ids[row]), payloads[row])
 
-    def _decoded(self, ids: NDArray[np.int64], geometry: Geometry, target: Target) -> None:
-        """Reads, decodes and cuts a few samples."""
-        own = self._buffers
-        with self._read_lock:
-            payloads = self._reader.read(ids, getattr(own, "payloads", None))
-        own.payloads = payloads.buffer
-        for row, sample in enumerate(ids.tolist()):
-            image = self._decode(sample, payloads[row])
-            decoded_patches(image, row, self._spec.antialias, geometry, target, self._factors)
+    def _decoded(self, sample: int, payload: Bytes) -> Bytes:
+        """Returns the pixels of a payload, flat, in memory of this thread; see `reference.decode`."""
+        table = self._dataset.table
+        height, width = int(table.height[sample]), int(table.width[sample])
+        pixels = self._memory("pixels", 3 * height * width + SLACK)
+        if self._dataset.encoding == "jpeg":
+            try:
+                image = simplejpeg.decode_jpeg(payload, "RGB", fastdct=False, fastupsample=False, buffer=pixels)
+            except ValueError:  # larger than the table says, or damaged: the reference has the last word
+                pass
+            else:
+                if image.shape == (height, width, 3):
+                    return pixels
+        image = decode(self._dataset, sample, payload)
+        pixels[: image.size] = image.reshape(-1)
+        return pixels
 
-    def _decode(self, sample: int, payload: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Returns the stored image, uint8 [H, W, 3]; valid until this thread decodes the next."""
-        if self._dataset.encoding != "jpeg":
-            return np.ascontiguousarray(decode(self._dataset, sample, payload))
-        shape = (int(self._dataset.table.height[sample]), int(self._dataset.table.width[sample]), 3)
-        size = math.prod(shape)
-        pixels = getattr(self._buffers, "pixels", None)
-        if pixels is None or pixels.size < size:
-            pixels = self._buffers.pixels = np.empty(size + size // 2, np.uint8)
-        try:
-            if (
-                simplejpeg.decode_jpeg_header(payload)[:2] == shape[:2]
-            ):  # before decoding: a header may promise any size
-                return simplejpeg.decode_jpeg(payload, "RGB", buffer=pixels[:size]).reshape(shape)
-        except ValueError:
-            pass  # the reference decoder says what is wrong, or knows better
-        return np.ascontiguousarray(decode(self._dataset, sample, payload))
+    def _memory(self, name: str, size: int) -> Bytes:
+        """Returns at least `size` bytes of this thread's own, used again and again."""
+        memory: Bytes | None = getattr(self._scratch, name, None)
+        if memory is None or memory.size < size:
+            memory = np.empty(size, np.uint8)
+            setattr(self._scratch, name, memory)
+        return memory
 
 
-def _factors(spec: OutputSpec) -> Factors:
-    row = spec.patch_size or spec.image_size
-    every = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)  # each byte in each channel
-    halves = np.zeros((256, 3), np.uint16)
-    if spec.dtype in ("float16", "bfloat16"):
-        floats = torch.from_numpy(normalise(every, Normalisation(spec.scale, spec.bias))[0])
-        halves = floats.to(spec.torch_dtype).view(torch.int16).numpy().view(np.uint16)
-    return Factors(np.tile(spec.scale, row), np.tile(spec.bias, row), np.ascontiguousarray(halves.T))
+def _rows(values: NDArray[Any] | None, rows: slice, missing: NDArray[Any]) -> NDArray[Any]:
+    return missing if values is None else np.ascontiguousarray(values[rows])
 
 
-def _geometry(plan: BatchPlan, dataset: Dataset) -> Geometry:
-    """Returns what a plan says of every sample, and what it leaves out."""
-    crop = plan.crop
-    if crop is None:
-        height, width = (column[plan.sample_id] for column in (dataset.table.height, dataset.table.width))
-        crop = np.stack((np.zeros_like(height), np.zeros_like(height), height, width), axis=1).astype(np.int64)
-    window = np.zeros((len(plan), 2), np.int64) if plan.window is None else plan.window
-    flip = np.zeros(len(plan), np.bool_) if plan.flip is None else plan.flip
-    return Geometry(crop, crop[:, 2:].copy() if plan.resize is None else plan.resize, window, flip)
-
-
-def _target(plan: BatchPlan, spec: OutputSpec, patches: NDArray[np.generic], images: NDArray[np.generic]) -> Target:
-    rows = len(plan)
-    cells = np.zeros((rows, 0), np.int64) if plan.cells is None else plan.cells
-    hole = np.zeros(cells.shape, np.bool_) if plan.hole is None else plan.hole
-    mask = np.zeros((rows, 1), np.bool_) if plan.mask is None else plan.mask
-    side = math.isqrt(mask.shape[1])
-    return Target(
-        spec.image_size,
-        np.ascontiguousarray(cells),
-        np.ascontiguousarray(hole),
-        np.ascontiguousarray(mask).reshape(rows, side, side),
-        _bits(patches).reshape(rows, cells.shape[1], -1) if cells.size else _bits(patches).reshape(rows, 0, 3),
-        _bits(images).reshape(len(images), 1, -1) if len(images) else _bits(images).reshape(0, 1, 3),
-    )
-
-
-def _bits(array: NDArray[np.generic]) -> NDArray[np.generic]:
-    """16-bit floats as integers: compiled code moves their bits only."""
-    return array.view(np.uint16) if array.dtype == np.float16 else array
-
-
-def _part(geometry: Geometry, part: slice) -> Geometry:
-    return Geometry(*(column[part] for column in geometry))
-
-
-def _target_part(target: Target, part: slice) -> Target:
-    arrays = (target.cells, target.hole, target.mask, target.patches)
-    return Target(target.size, *(array[part] for array in arrays), target.images[part])
+def _flat(output: NDArray[Any] | None, table: NDArray[Any]) -> NDArray[Any]:
+    return np.empty(0, table.dtype) if output is None else output.reshape(-1).view(table.dtype)

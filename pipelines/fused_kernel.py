@@ -1,120 +1,79 @@
-"""The compiled passes of the fused backend: what happens to a sample between its stored bytes and its patches."""
+"""Stored images become patches and whole images: what `reference.image_of` and `reference.render` do, compiled.
 
-from typing import Any, NamedTuple
+    pixels in memory -> resampled, or the window cut out, or left where they are -> gathered into the output
+
+Nothing of a batch but its input and its output ever exists as a whole: between the two lie a few rows and one image.
+"""
+
+from typing import Any
 
 import numpy as np
-from numba import njit
-from numpy.typing import NDArray
 
-from pipelines.gather_kernel import blank_cells, gather_patches
-from pipelines.read_kernel import OK, read_payload
-from pipelines.resample_kernel import resize_crop
+from pipelines.compiled import kernel
+from pipelines.gather_kernel import blank_cells, gather
+from pipelines.resample_kernel import resample
 
 
-class Factors(NamedTuple):
-    """How bytes become the output's dtype.
-
-    Attributes:
-        scale: float32 [p * 3], the channels' factors repeated along a row of a patch.
-        bias: float32 [p * 3].
-        table: uint16 [3, 256], the 16-bit float of each byte of each channel, as bits.
-    """
-
-    scale: NDArray[np.float32]
-    bias: NDArray[np.float32]
-    table: NDArray[np.uint16]
+@kernel
+def cut_window(source: Any, start: int, row_bytes: int, crop: Any, window: Any, size: int, result: Any) -> None:
+    """Writes S x S pixels of the crop, from `window` (top, left) on, zeros outside; arguments as in `resample`."""
+    top, left, height, width = crop
+    result[: 3 * size * size] = 0
+    before, after = max(-window[1], 0), min(width - window[1], size)
+    for y in range(max(-window[0], 0), min(height - window[0], size)):
+        place = start + (top + window[0] + y) * row_bytes + 3 * (left + window[1])
+        for j in range(3 * before, 3 * after):
+            result[y * 3 * size + j] = source[place + j]
 
 
-class Geometry(NamedTuple):
-    """Where the pixels of b samples are.
-
-    Attributes:
-        crop: int64 [b, 4] (top, left, height, width) in the stored image.
-        resize: int64 [b, 2] (height, width) of the crop after resampling.
-        window: int64 [b, 2] (top, left) of the S x S pixels that count, in the resampled crop.
-        flip: bool [b].
-    """
-
-    crop: NDArray[np.int64]
-    resize: NDArray[np.int64]
-    window: NDArray[np.int64]
-    flip: NDArray[np.bool_]
-
-
-class Target(NamedTuple):
-    """Where the results of b samples go, and what is chosen.
-
-    Attributes:
-        size: S.
-        cells: int64 [b, N].
-        hole: bool [b, N], patches that stay blank.
-        mask: bool [b, side, side], cells that are blank in the whole image; [b, 1, 1] if none are.
-        patches: [b, N, p * p * 3]; N may be 0.
-        images: [b, 1, S * S * 3], or [0, 1, 0] if whole images are not wanted.
-    """
-
-    size: int
-    cells: NDArray[np.int64]
-    hole: NDArray[np.bool_]
-    mask: NDArray[np.bool_]
-    patches: NDArray[np.generic]
-    images: NDArray[np.generic]
-
-
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _emit(image: Any, window: Any, flip: bool, row: int, target: Any, factors: Any) -> None:
-    """Writes the patches, and the whole image if it is wanted, of sample `row`."""
-    patch = np.empty(target.patches.shape[2], np.uint8)
-    scale, bias, table = factors.scale, factors.bias, factors.table
-    cells, hole = target.cells[row], target.hole[row]
-    gather_patches(image, window, flip, target.size, cells, hole, scale, bias, table, patch, target.patches[row])
-    if len(target.images):
-        every, none = np.zeros(1, np.int64), np.zeros(1, np.bool_)
-        whole = np.empty(target.images.shape[2], np.uint8)
-        gather_patches(image, window, flip, target.size, every, none, scale, bias, table, whole, target.images[row])
-        blank_cells(target.images[row, 0].reshape(target.size, target.size, 3), target.mask[row])
-
-
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def raw_patches(
-    descriptors: Any,
-    offsets: Any,
-    expected: Any,
-    check: Any,
-    height: int,
-    width: int,
-    geometry: Any,
-    target: Any,
-    factors: Any,
-    status: Any,
-) -> None:
-    """Reads b raw images and writes their patches.
+@kernel
+def render_images(
+    pixels: Any, starts: Any, widths: Any, crop: Any, resize: Any, window: Any, flip: Any, size: int, antialias: bool,
+    patch: int, cells: Any, hole: Any, mask: Any, table: Any, patches: Any, images: Any, slot: int,
+    middle: Any, square: Any,
+) -> None:  # fmt: skip
+    """Writes the patches and the whole image of every stored image given.
 
     Args:
-        descriptors: int32 [b], open files.
-        offsets: int64 [b], of the payloads.
-        expected: uint32 [b], their CRC32C.
-        check: bool [b], whether it is compared.
-        height, width: of all stored images.
-        geometry: a `Geometry`; crop and resize are not looked at.
-        target: a `Target`.
-        factors: a `Factors`.
-        status: int64 [b], filled with what became of each sample (`read_kernel`).
+        pixels: uint8, flat; image i [H, widths[i], 3] begins at starts[i], and SLACK bytes follow the last.
+        starts: [b] int64.
+        widths: [b] int64, pixels.
+        crop: [b, 4] int64, as all that follow in `plan.BatchPlan`.
+        resize: [b, 2] int64; or no rows.
+        window: [b, 2] int64.
+        flip: [b] bool; or empty.
+        size: S.
+        antialias: see `resample`.
+        patch: p.
+        cells: [b, N] int64; N = 0 without patches.
+        hole: [b, N] bool; or no rows.
+        mask: [b, G] bool; or no rows.
+        table: of `gather_kernel.value_table`.
+        patches: flat, of the table's type, for all images of the batch.
+        images: ditto; empty where whole images are not wanted.
+        slot: place of the first image in the batch.
+        middle: scratch for `resample`, enough for the highest crop.
+        square: scratch, uint8, flat, 3 * S * S bytes and SLACK.
     """
-    buffer = np.empty(height * width * 3, np.uint8)
-    image = buffer.reshape(height, width, 3)
-    for row in range(len(status)):
-        status[row] = read_payload(descriptors[row], offsets[row], buffer, check[row], expected[row])
-        if status[row] == OK:
-            _emit(image, geometry.window[row], geometry.flip[row], row, target, factors)
-
-
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def decoded_patches(image: Any, row: int, antialias: bool, geometry: Any, target: Any, factors: Any) -> None:
-    """Crops, resizes and cuts one decoded image, uint8 [H, W, 3], contiguous: sample `row` of the batch."""
-    top, left, height, width = geometry.crop[row]
-    new_height, new_width = geometry.resize[row]
-    view = image
-    if (height, width, new_height, new_width) != (image.shape[0], image.shape[1], height, width):
-        view = resize_crop(image, top, left, height, width, new_height, new_width, antialias)
-    _emit(view, geometry.window[row], geometry.flip[row], row, target, factors)
+    no_holes, whole = np.empty(0, np.bool_), np.zeros(1, np.int64)
+    square_bytes, patch_values = 3 * size * size, cells.shape[1] * patch * patch * 3
+    for i in range(starts.size):
+        mirror = flip.size > 0 and flip[i]
+        row_bytes = 3 * widths[i]
+        source, start = pixels, starts[i]
+        if resize.shape[0]:
+            resample(
+                pixels, start, row_bytes, crop[i], resize[i], window[i], mirror, antialias, size, middle, square
+            )  # fmt: skip
+            source, start, mirror = square, 0, False
+        elif widths[i] != size or crop[i, 2] != size or window[i].any():
+            cut_window(pixels, start, row_bytes, crop[i], window[i], size, square)
+            source, start = square, 0
+        if patch_values:
+            holes = hole[i] if hole.shape[0] else no_holes
+            gather(source, start, size, mirror, patch, cells[i], holes, table, patches, (slot + i) * patch_values)
+        if images.size:
+            at = (slot + i) * square_bytes
+            gather(source, start, size, mirror, size, whole, no_holes, table, images, at)
+            if mask.shape[0]:
+                blank_cells(images, at, size, patch, mask[i])

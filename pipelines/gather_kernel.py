@@ -1,4 +1,4 @@
-"""An image in memory becomes patches: mirrored, cut, put in order, normalised and blanked while each byte is moved once.
+"""An image in memory becomes patches: mirrored, cut, ordered, normalised and blanked while each byte is moved once.
 
 To the bit what `reference.render` gives. A whole image is the one cell of a grid of one cell.
 
@@ -15,8 +15,11 @@ import torch
 from numpy.typing import NDArray
 
 from pipelines.compiled import kernel
+from pipelines.copying_kernel import move_pixels
 from pipelines.normalise import Normalisation, normalise
 from pipelines.plan import OutputSpec
+
+_SMALL_PATCH = 8  # of 32 px images
 
 
 def value_table(spec: OutputSpec) -> NDArray[np.generic]:
@@ -29,24 +32,6 @@ def value_table(spec: OutputSpec) -> NDArray[np.generic]:
         return values
     bits: NDArray[np.generic] = torch.from_numpy(values).to(spec.torch_dtype).view(torch.int16).numpy().view(np.uint16)
     return bits
-
-
-@kernel
-def _move(image: Any, start: int, mirror: bool, pixels: int, table: Any, out: Any, at: int) -> None:
-    """One row of a cell; `start` is its leftmost byte in the image."""
-    if table.size == 0:
-        if mirror:
-            for x in range(pixels):
-                for c in range(3):
-                    out[at + 3 * x + c] = image[start + 3 * (pixels - 1 - x) + c]
-        else:
-            for j in range(3 * pixels):
-                out[at + j] = image[start + j]
-    else:
-        for x in range(pixels):
-            place = start + 3 * (pixels - 1 - x if mirror else x)
-            for c in range(3):
-                out[at + 3 * x + c] = table[c, image[place + c]]
 
 
 @kernel
@@ -78,10 +63,16 @@ def gather(
         if mirror:
             column = side - 1 - column
         place = start + (row * patch * size + column * patch) * 3
-        for _ in range(patch):
-            _move(image, place, mirror, patch, table, out, at)
-            place += 3 * size
-            at += width
+        if patch == _SMALL_PATCH:  # a constant number of pixels needs no loop and no call of memcpy
+            for _ in range(patch):
+                move_pixels(image, place, mirror, _SMALL_PATCH, table, out, at)
+                place += 3 * size
+                at += width
+        else:
+            for _ in range(patch):
+                move_pixels(image, place, mirror, patch, table, out, at)
+                place += 3 * size
+                at += width
 
 
 @kernel
@@ -95,16 +86,3 @@ def blank_cells(image: Any, at: int, size: int, patch: int, mask: Any) -> None:
             for _ in range(patch):
                 image[place : place + 3 * patch] = 0
                 place += 3 * size
-
-
-@kernel
-def gather_batch(
-    images: Any, starts: Any, size: int, flip: Any, patch: int, cells: Any, hole: Any, table: Any, out: Any, slot: int
-) -> None:
-    """`gather` for images [b] that lie at `starts` in `images`, into the slots from `slot` on; `flip` may be empty."""
-    each = cells.shape[1] * patch * patch * 3
-    none = np.empty(0, np.bool_)
-    for i in range(starts.size):
-        mirror = flip.size > 0 and flip[i]
-        holes = hole[i] if hole.size else none
-        gather(images, starts[i], size, mirror, patch, cells[i], holes, table, out, (slot + i) * each)

@@ -94,13 +94,14 @@ def _down(middle: Any, start: int, stride: int, weights: Any, first: int, taps: 
 
 @kernel
 def resample(
-    source: Any, row_bytes: int, crop: Any, resize: Any, window: Any, mirror: bool, antialias: bool, size: int,
-    middle: Any, result: Any,
+    source: Any, start: int, row_bytes: int, crop: Any, resize: Any, window: Any, mirror: bool, antialias: bool,
+    size: int, middle: Any, result: Any,
 ) -> None:  # fmt: skip
     """Writes the S x S result of one image.
 
     Args:
-        source: uint8, flat: an RGB image, and SLACK bytes.
+        source: uint8, flat; the RGB image begins at byte `start`, and SLACK bytes follow it.
+        start: see above.
         row_bytes: from one row of `source` to the next.
         crop: [4] top, left, height, width in `source`.
         resize: [2] height, width of the crop when resized.
@@ -123,7 +124,8 @@ def resample(
         needed = first_y[y]
         inside = 0 <= window[0] + y < resize[0]
         for row in range(max(done, needed), needed + taps_y if inside else 0):
-            _across(source, (top + row) * row_bytes + 3 * left, first_x, weights_x, taps_x, middle, row * stride)
+            place = start + (top + row) * row_bytes + 3 * left
+            _across(source, place, first_x, weights_x, taps_x, middle, row * stride)
             done = row + 1
         if inside:
             _down(middle, needed * stride, stride, weights_y, y * taps_y, taps_y, result, y * 3 * size)
