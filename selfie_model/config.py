@@ -174,6 +174,13 @@ class Config:
     finetune: TrainConfig = field(default_factory=TrainConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
+    def __post_init__(self) -> None:
+        if self.pretrain.augmentation == "padded_crop_flip":
+            raise ValueError(
+                "pretrain.augmentation must not be padded_crop_flip: padding tells where a border patch was, and even "
+                "noise is then put back right; use flip or crop_flip"
+            )
+
     def override(self, **sections: dict[str, Any]) -> Self:
         """Returns a copy with single values changed: `config.override(model={"width": 32}, pretrain={"steps": 10})`.
 

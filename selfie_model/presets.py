@@ -58,13 +58,20 @@ def imagenet224() -> Config:
 
 
 def tiny() -> Config:
-    """A model that learns on two CPU cores in minutes, for 32 px images: P an eighth as wide and a third as deep.
+    """A model that learns on a CPU in a minute, for 32 px images: 0.13 M parameters instead of 25.1 M.
 
-    selfie-model pretrain SHARDS --preset tiny --out RUN
+        selfie-model pretrain SHARDS --preset tiny --out RUN
+
+    An eighth as wide and a third as deep as `cifar10`, and with the large stem, which takes an 8 px patch to 2x2 at
+    once: four times faster than the small one, and more is learned in the same time (docs/decisions).
+
+    Hardware: two CPU cores. Time: a minute. Accuracy in pretraining on CIFAR-10: 49 % of the patches put back right,
+    chance is 25 % (one run; 3,072 held-out images).
     """
     return Config(
         preset="tiny",
         model=ModelConfig(
+            stem="large",
             width=8,
             blocks=(1, 1, 1, 1),
             attention_blocks=1,
@@ -72,11 +79,11 @@ def tiny() -> Config:
             attention_hidden=128,
             dropout=0.0,
         ),
-        pretrain=TrainConfig(steps=400, batch_size=256, learning_rate=0.1, warmup_steps=20),
+        pretrain=TrainConfig(steps=1000, batch_size=128, learning_rate=0.4, warmup_steps=50),
         finetune=TrainConfig(
-            steps=300, batch_size=128, learning_rate=0.05, warmup_steps=20, augmentation="padded_crop_flip"
+            steps=500, batch_size=128, learning_rate=0.1, warmup_steps=50, augmentation="padded_crop_flip"
         ),
-        runtime=RuntimeConfig(log_every=20, validate_every=100, checkpoint_every=200),
+        runtime=RuntimeConfig(log_every=50, validate_every=250, checkpoint_every=250),
     )
 
 

@@ -4,6 +4,7 @@ pretrain  40% 160/400 [01:12<01:48] loss 1.352, accuracy 31.2 % (chance 25.0 %),
 """
 
 import sys
+import time
 from typing import TextIO
 
 from tqdm import tqdm
@@ -16,6 +17,8 @@ class Progress:
         self._chance = chance
         self._total = total
         self._name = name
+        self._first = first
+        self._start_s = time.monotonic()
         self._stream: TextIO = sys.stderr
         self._visible = visible
         bar_wanted = visible and self._stream.isatty()
@@ -35,7 +38,7 @@ class Progress:
         if self._is_bar:
             self._bar.set_postfix_str(text, refresh=False)
         else:
-            self.say(f"step {step}/{self._total}: {text}")
+            self.say(f"step {step}/{self._total}: {text}, {self._left(step)} left")
 
     def say(self, message: str) -> None:
         """Shows a line beside the bar."""
@@ -47,3 +50,8 @@ class Progress:
 
     def close(self) -> None:
         self._bar.close()
+
+    def _left(self, step: int) -> str:
+        """The time the remaining steps take at the pace so far, as 01:23 or 1:02:03."""
+        done = max(1, step - self._first)
+        return tqdm.format_interval((time.monotonic() - self._start_s) / done * (self._total - step))

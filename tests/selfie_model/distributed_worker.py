@@ -32,14 +32,8 @@ def train_both(out: Path, ranks: Ranks, cuts: Sequence[float]) -> None:
     patches = MemoryLoader(images, labels, batch_size=8, model=config.model, bounds=bounds)
     pretrain(config, patches, out=out / "pretrain", ranks=ranks, quiet=True)
     whole = MemoryLoader(images, labels, batch_size=8, model=None, bounds=bounds)
-    finetune(
-        config.override(finetune={"accumulate": 2}),
-        whole,
-        class_names=NAMES,
-        out=out / "finetune",
-        ranks=ranks,
-        quiet=True,
-    )
+    config = config.override(finetune={"accumulate": 2})
+    finetune(config, whole, class_names=NAMES, out=out / "finetune", ranks=ranks, quiet=True)
 
 
 class StopOn(StopRequest):
@@ -60,15 +54,12 @@ def main(out: Path) -> None:
         for name, cuts in SCENARIOS.items():
             train_both(out / name, ranks, cuts)
         config = small_config()
-        patches = MemoryLoader(
-            *random_images(40), batch_size=8, model=config.model, bounds=(ranks.rank / 2, ranks.rank / 2 + 0.5)
-        )
+        half = (ranks.rank / 2, ranks.rank / 2 + 0.5)
+        patches = MemoryLoader(*random_images(40), batch_size=8, model=config.model, bounds=half)
         result = pretrain(config, patches, out=out / "stopped", ranks=ranks, stop=StopOn(ranks), quiet=True)
         (out / f"stopped-{ranks.rank}").write_text(str(result.step))
         model, loaded, _ = load_classifier(out / "equal/finetune")
-        part = MemoryLoader(
-            *random_images(23), batch_size=8, model=None, evaluation=True, bounds=(ranks.rank / 2, ranks.rank / 2 + 0.5)
-        )
+        part = MemoryLoader(*random_images(23), batch_size=8, model=None, evaluation=True, bounds=half)
         metrics = evaluate(model, part, ranks=ranks, runtime=loaded.runtime)
         (out / f"metrics-{ranks.rank}").write_text(repr(metrics))
 

@@ -269,7 +269,7 @@ def test_time_limit_saves_and_ends(tmp_path: Path) -> None:
 
 
 def test_the_model_compiles_in_one_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Traced and differentiated by torch.compile without a graph break; code generation is left out, it takes a minute."""
+    """Traced and differentiated without a graph break; generating code is left out, it takes a minute."""
     original = torch.compile
     monkeypatch.setattr(torch, "compile", lambda model, mode: original(model, backend="aot_eager", fullgraph=True))
     config = small_config(dropout=0.0)

@@ -1,0 +1,260 @@
+"""The commands: from shards to runs, the options, the one-line errors."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from selfie_data.dataset import open_dataset
+from selfie_data.splits import SplitOptions, write_splits
+from selfie_model.checkpoint import Checkpoints, read_checkpoint
+from selfie_model.cli import main
+from selfie_model.commands.configuration import resolve_config
+from selfie_model.config import Config
+from selfie_model.journal import read_journal
+
+ROOT = Path(__file__).parents[2]
+QUICK = ["--device", "cpu", "--quiet", "--set", "runtime.validate_every=0"]
+SMALL = ["--preset", "tiny", "--steps", "4", "--batch-size", "32", *QUICK]
+
+
+def invoke(*arguments: object, code: int = 0) -> Result:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == code, f"{result.output}\n{result.exception!r}"
+    return result
+
+
+def error_line(result: Result) -> str:
+    """Returns the message, having checked that there is one line of it and no traceback."""
+    lines = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in result.output
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def shards(raw_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Generated pictures with splits; links, so that the shared dataset stays as it is."""
+    out = tmp_path_factory.mktemp("shards") / "raw"
+    subprocess.run(["cp", "-r", str(raw_dataset), str(out)], check=True)
+    write_splits(open_dataset(out), SplitOptions(labelled=("10", "100")))
+    return out
+
+
+@pytest.fixture(scope="module")
+def pretrained(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "pretrained"
+    invoke("pretrain", shards, "--out", out, *SMALL)
+    return out
+
+
+def test_pretrain_writes_a_run(shards: Path, pretrained: Path) -> None:
+    assert {path.name for path in pretrained.iterdir()} == {
+        "checkpoints",
+        "config.json",
+        "journal.jsonl",
+        "result.json",
+    }
+    config = Config.from_dict(json.loads((pretrained / "config.json").read_text()))
+    assert (config.preset, config.pretrain.steps, config.pretrain.batch_size) == ("tiny", 4, 32)
+    state = read_checkpoint(pretrained / "checkpoints/step-000000004.pt")
+    assert state["data"] == {"fingerprint": open_dataset(shards).fingerprint, "subset": "all", "samples": 1000}
+
+
+def test_pretrain_with_validation_holds_a_split_out(shards: Path, tmp_path: Path) -> None:
+    result = invoke("pretrain", shards, "--out", tmp_path / "run", "--validation", *SMALL)
+    assert "validation" in result.output
+    state = read_checkpoint(tmp_path / "run/checkpoints/best.pt")
+    assert (state["data"]["subset"], state["data"]["samples"]) == ("train", 900)
+    passes = [record for record in read_journal(tmp_path / "run") if record["event"] == "validation"]
+    assert [record["counted"] for record in passes] == [400]  # 100 images, 4 holes each
+
+
+@pytest.mark.parametrize("arm", ["selfie", "scratch"])
+def test_finetune_and_evaluate_both_arms(shards: Path, pretrained: Path, tmp_path: Path, arm: str) -> None:
+    start = ["--from", pretrained] if arm == "selfie" else ["--from", "scratch", "--preset", "tiny"]
+    out = tmp_path / "run"
+    invoke("finetune", shards, *start, "--labelled", "10%", "--out", out, "--steps", "4", "--batch-size", "32", *QUICK)
+    state = read_checkpoint(out / "checkpoints/best.pt")
+    assert (state["data"]["subset"], state["data"]["samples"]) == ("train-10", 90)
+    assert state["class_names"] == list(open_dataset(shards).class_names)
+    result = json.loads(invoke("evaluate", out, shards, "--json", "--device", "cpu").output)
+    assert result["counted"] == 1000
+    assert result["checkpoint"] == "best.pt"
+    assert result["chance"] == 0.1
+
+
+def test_finetune_without_validation_learns_from_everything(shards: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    invoke("finetune", shards, "--from", "scratch", "--labelled", "10", "--no-validation", "--out", out, *SMALL)
+    assert read_checkpoint(out / "checkpoints/step-000000004.pt")["data"]["subset"] == "all-10"
+    assert not (out / "checkpoints/best.pt").exists()
+
+
+def test_finetune_takes_the_model_of_its_source(pretrained: Path, shards: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    options = ["--from", pretrained, "--preset", "cifar10", "--steps", "1", "--batch-size", "16", *QUICK]
+    invoke("finetune", shards, *options, "--out", out)
+    config = Config.from_dict(json.loads((out / "config.json").read_text()))
+    assert config.preset == "cifar10"
+    assert config.model.width == 8
+
+
+def test_evaluate_measures_a_pretraining_run(pretrained: Path, shards: Path) -> None:
+    result = invoke("evaluate", pretrained, shards, "--subset", "validation", "--device", "cpu")
+    assert "chance 25.00%" in result.output
+    assert "400 holes" in result.output
+
+
+def test_values_come_from_preset_file_and_options_in_this_order(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    text = 'preset = "tiny"\n[pretrain]\nsteps = 7\nlearning_rate = 0.3\nseed = 2\n[model]\nblocks = [1, 2, 1, 1]\n'
+    path.write_text(text)
+    config = resolve_config(
+        "pretrain",
+        preset=None,
+        config_file=path,
+        assignments=["pretrain.learning_rate=0.2", "pretrain.seed=3"],
+        steps=None,
+        seed=4,
+    )
+    assert config.model.blocks == (1, 2, 1, 1)
+    train = config.pretrain
+    assert (train.steps, train.learning_rate, train.seed) == (7, 0.2, 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--preset", "tiny", "--set", "model.widht=3"], "no value model.widht"),
+        (["--preset", "tiny", "--set", "width=3"], "--set takes SECTION.NAME=VALUE, got 'width=3'"),
+        (["--preset", "tiny", "--steps", "0"], "steps must be at least 1"),
+        (["--preset", "tiny", "--batch-size", "5000"], "global_batch_size 5000 is more than the 1000 samples"),
+        (["--preset", "imagenet224"], "holds images of 32 px, the model is for 224"),
+        (["--preset", "tiny", "--set", "pretrain.augmentation=padded_crop_flip"], "padding tells where"),
+        (["--preset", "huge"], "'huge' is not one of"),
+        ([], "--preset is needed, one of cifar10, imagenet32, imagenet224, tiny"),
+        (["--preset", "tiny", "--subset", "train-7"], "train-7"),
+    ],
+)
+def test_wrong_options_are_one_line(shards: Path, tmp_path: Path, options: list[str], message: str) -> None:
+    result = CliRunner().invoke(main, ["pretrain", str(shards), "--out", str(tmp_path / "run"), *options, "--quiet"])
+    assert result.exit_code in (1, 2)
+    assert message in error_line(result)
+
+
+def test_a_missing_dataset_is_one_line(tmp_path: Path) -> None:
+    result = invoke("pretrain", tmp_path / "nothing", "--out", tmp_path / "run", *SMALL, code=1)
+    assert "nothing" in error_line(result)
+
+
+def test_a_run_is_not_written_over(shards: Path, pretrained: Path) -> None:
+    result = invoke("pretrain", shards, "--out", pretrained, *SMALL, code=1)
+    assert "go on with --resume auto" in error_line(result)
+
+
+def test_a_wrong_source_is_one_line(shards: Path, tmp_path: Path) -> None:
+    result = invoke("finetune", shards, "--from", tmp_path, "--out", tmp_path / "run", *QUICK, code=1)
+    assert "holds no checkpoint" in error_line(result)
+
+
+def test_labels_are_needed(unlabelled_dataset: Path, tmp_path: Path) -> None:
+    options = ["--from", "scratch", "--preset", "tiny", "--out", tmp_path / "run", "--device", "cpu"]
+    result = invoke("finetune", unlabelled_dataset, *options, code=2)
+    assert re.search(r"(\d+) of \1 images to learn from have no label", error_line(result))
+
+
+def test_a_damaged_checkpoint_is_one_line(pretrained: Path, shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.pt").write_bytes(b"nonsense")
+    result = invoke("evaluate", tmp_path / "bad.pt", shards, "--device", "cpu", code=1)
+    assert "cannot be read as a checkpoint" in error_line(result)
+
+
+def test_classes_must_agree(shards: Path, unlabelled_dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    invoke("finetune", shards, "--from", "scratch", "--labelled", "10", "--out", out, *SMALL)
+    result = invoke("evaluate", out, unlabelled_dataset, "--device", "cpu", code=2)
+    assert "build the test shards with --classes-from" in error_line(result)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_signal_saves_and_resume_ends_in_the_weights_of_an_uninterrupted_run(
+    shards: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """In a process of its own, with the real loaders; stopped somewhere, wherever that is."""
+    options = ["--preset", "tiny", "--steps", "60", "--batch-size", "32", "--device", "cpu"]
+    arguments = [str(shards), *options, "--set", "runtime.log_every=1", "--set", "model.dropout=0.1", "--out"]
+    command = [sys.executable, "-m", "selfie_model.cli", "pretrain", *arguments, str(tmp_path / "parts")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while len(read_journal(tmp_path / "parts")) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    out, error = process.communicate(timeout=120)
+    assert process.returncode == 0, error
+    assert f"stopped by {number.name} at step" in out
+    invoke("pretrain", *arguments, tmp_path / "parts", "--resume", "auto", "--quiet")
+    invoke("pretrain", *arguments, tmp_path / "whole", "--quiet")
+    paths = [Checkpoints(tmp_path / name).newest() for name in ("parts", "whole")]
+    parts, whole = (read_checkpoint(path)["model"] for path in paths if path is not None)
+    for name, tensor in whole.items():
+        assert (tensor == parts[name]).all(), name
+
+
+def test_progress_names_loss_chance_speed_and_waiting(shards: Path, tmp_path: Path) -> None:
+    options = [option for option in SMALL if option != "--quiet"]
+    result = invoke("pretrain", shards, "--out", tmp_path / "run", *options, "--set", "runtime.log_every=2")
+    lines = [line for line in result.stderr.splitlines() if line.startswith("pretrain: step")]
+    assert len(lines) == 2
+    for word in ("loss", "accuracy", "chance 25.0%", "images/s", "waiting for data", "left"):
+        assert word in lines[0]
+
+
+def test_tensorboard_is_written_when_asked(shards: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="the optional package tensorboard is not installed")
+    invoke("pretrain", shards, "--out", tmp_path / "run", *SMALL, "--tensorboard")
+    assert list((tmp_path / "run/tensorboard").glob("events.*"))
+
+
+def test_missing_tensorboard_is_one_line(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    result = invoke("pretrain", shards, "--out", tmp_path / "run", *SMALL, "--tensorboard", code=1)
+    assert "pip install 'selfie[tensorboard]'" in error_line(result)
+
+
+@pytest.mark.parametrize("name", ["pretrain", "finetune", "evaluate"])
+def test_help_says_what_an_option_means(name: str) -> None:
+    text = invoke(name, "--help").output
+    assert "selfie-model" in text
+
+
+def test_help_of_the_group_imports_no_torch() -> None:
+    code = "import sys; from selfie_model.cli import main; main(['--help'], standalone_mode=False); print(*sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert "torch" not in done.stdout.splitlines()[-1].split()
+
+
+def test_option_lists_are_frozen() -> None:
+    """A new option is a promise: add it here on purpose."""
+    source = {"--device", "--backend", "--threads", "--store"}
+    configuration = {"--preset", "--config", "--set", "--steps", "--batch-size", "--learning-rate"}
+    configuration |= {"--accumulate", "--seed"}
+    run = {"--out", "--resume", "--time-limit", "--sync-batch-norm", "--tensorboard", "--quiet"}
+    common = {"--subset", "--validation"} | source | configuration | run
+    expected = {
+        "pretrain": common,
+        "finetune": common | {"--from", "--labelled"},
+        "evaluate": {"--subset", "--checkpoint", "--batch-size", "--json"} | source,
+    }
+    for name, options in expected.items():
+        command = main.get_command(None, name)  # type: ignore[attr-defined, arg-type]
+        assert {parameter.opts[0] for parameter in command.params if parameter.param_type_name == "option"} == options
