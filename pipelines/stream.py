@@ -105,8 +105,8 @@ class EpochStream(Generic[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:
         self._turn = turn = object()
-        (epoch, first), self._next = self._next, (self._next[0] + 1, 0)
-        self._at = (epoch, first)
+        epoch, first = self._at = self._next  # in this order: Ctrl-C in between must not lose an epoch
+        self._next = (epoch + 1, 0)
         return self._batches(epoch, first, turn)
 
     @property
@@ -169,6 +169,7 @@ class EpochStream(Generic[Batch]):
         ahead = iter(range(first, len(self)))
         for step in range(first, len(self)):
             self._check_turn(turn)
+            self._resubmit_if_forked(queue)
             if step == first:
                 self._drop_outstanding()
             while len(queue) < self._parts.prefetch and (planned := next(ahead, None)) is not None:
@@ -196,6 +197,17 @@ class EpochStream(Generic[Batch]):
             self._running.outstanding += 1
         return _Work(plan, stop - start)
 
+    def _resubmit_if_forked(self, queue: deque[_Work]) -> None:
+        """In a child of the process that planned `queue`, asks a backend of its own for the same plans."""
+        if not self._running.outstanding or self._running.process == os.getpid():
+            return
+        self._running.outstanding = 0
+        for work in queue:
+            if work.plan is not None:
+                with _closing_on_error(self._running):
+                    self._backend().submit(work.plan)
+                    self._running.outstanding += 1
+
     def _take(self, work: _Work) -> Batch:
         output = None
         if work.plan is not None:
@@ -216,8 +228,6 @@ class EpochStream(Generic[Batch]):
 
     def _drop_outstanding(self) -> None:
         """Takes what an abandoned iteration left in the backend. Its errors belong to nobody any more."""
-        if self._running.process != os.getpid():
-            return
         try:
             while self._running.outstanding and self._running.backend is not None:
                 self._running.backend.result()
