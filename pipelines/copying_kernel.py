@@ -19,9 +19,9 @@ _VALUES = 256  # of a byte
 def move_pixels(
     _: Any,
     source: Any,
-    start: Any,
-    mirror: Any,
-    pixels: Any,
+    start: Any,  # noqa: ARG001
+    mirror: Any,  # noqa: ARG001
+    pixels: Any,  # noqa: ARG001
     table: Any,
     out: Any,
     at: Any,  # noqa: ARG001

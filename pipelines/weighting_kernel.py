@@ -51,11 +51,11 @@ def _signature(source: Any, weights: Any, out: Any) -> Any:
 def weigh_pixel(
     _: Any,
     source: Any,
-    start: Any,
-    stride: Any,
+    start: Any,  # noqa: ARG001
+    stride: Any,  # noqa: ARG001
     weights: Any,
-    first: Any,
-    taps: Any,
+    first: Any,  # noqa: ARG001
+    taps: Any,  # noqa: ARG001
     out: Any,
     at: Any,  # noqa: ARG001
 ) -> Any:
@@ -67,11 +67,11 @@ def weigh_pixel(
 def weigh_row(
     _: Any,
     source: Any,
-    start: Any,
-    stride: Any,
+    start: Any,  # noqa: ARG001
+    stride: Any,  # noqa: ARG001
     weights: Any,
-    first: Any,
-    taps: Any,
+    first: Any,  # noqa: ARG001
+    taps: Any,  # noqa: ARG001
     out: Any,
     at: Any,  # noqa: ARG001
 ) -> Any:
