@@ -14,8 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from pipelines import ImageLoader, PatchLoader
+from pipelines.backends import choose_backend
 from pipelines.subset import read_exclusions
 from selfie_data.dataset import open_dataset
 from selfie_data.errors import CorruptSampleError, DatasetError, SelfieDataError
@@ -197,6 +199,7 @@ def test_1000_random_corruptions(tmp_path: Path) -> None:
         totals[outcome] += count
     record = {
         "what": "random corruptions of a dataset, before opening or while reading; a silent change fails the run",
+        "backend": choose_backend("auto", torch.device("cpu"), store=None),
         "corruptions": 1000,
         "silent_changes": 0,
         "crashes": 0,
