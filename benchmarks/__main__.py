@@ -1,6 +1,7 @@
 """`python -m benchmarks QUESTION`: one subcommand a question, records to `benchmarks/results/`, a table at the end."""
 
 import os
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -66,6 +67,7 @@ def loader_command(
         scratch=scratch or material.default_folder(),
         images=material.images_folder(),
         windows=windows,
+        keep=lambda records: save(records, target_of(output, "loader", quick=quick)),
     )
     finish(records, output, "loader", quick=quick)
 
@@ -169,14 +171,25 @@ def simple(
     finish(records, output, question.QUESTION, quick=quick)
 
 
+def target_of(output: Path | None, question: str, *, quick: bool) -> Path:
+    """The file that the records go to."""
+    return output or RESULTS / (f"{question}.quick.jsonl" if quick else f"{question}.jsonl")
+
+
 def finish(records: Sequence[Record], output: Path | None, question: str, *, quick: bool) -> None:
     """Saves the records and prints their table; a quick run never replaces the results of a full one."""
-    name = f"{question}.quick.jsonl" if quick else f"{question}.jsonl"
-    target = output or RESULTS / name
+    target = target_of(output, question, quick=quick)
     save(records, target)
     click.echo(summary(records))
     click.echo(f"\n{len(records)} records in {target.name}")
 
 
+def _stop(number: int, frame: object) -> None:
+    """SIGTERM ends the run like Ctrl-C, so that the systems' processes are ended too."""
+    del number, frame
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop)
     main(prog_name="python -m benchmarks")

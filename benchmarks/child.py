@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from benchmarks.work import Task
 
 START_LIMIT_S = 900  # the first start converts the data
 ANSWER_LIMIT_S = 120
+CLOSE_LIMIT_S = 3
 
 
 class Unavailable(Exception):
@@ -63,7 +65,16 @@ class Child:
         return self.ask(do="measure", seconds=seconds, settle=settle)
 
     def close(self) -> None:
-        """Ends the whole process group."""
+        """Ends the whole process group.
+
+        First politely: Python's resource tracker ignores SIGTERM and removes shared memory once its clients are gone.
+        """
+        self._signal(signal.SIGTERM)
+        self._signal(signal.SIGCONT)
+        deadline = time.monotonic() + CLOSE_LIMIT_S
+        while time.monotonic() < deadline and self._alive():
+            self._process.poll()
+            time.sleep(0.02)
         self._signal(signal.SIGKILL)
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._errors):
@@ -75,6 +86,13 @@ class Child:
             os.killpg(self._process.pid, number)
         except ProcessLookupError:
             return
+
+    def _alive(self) -> bool:
+        try:
+            os.killpg(self._process.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
 
     def _send(self, line: str) -> None:
         assert self._process.stdin is not None

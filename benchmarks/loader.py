@@ -50,8 +50,12 @@ def run(
     images: Path | None,
     windows: Windows,
     limit: int | None = None,
+    keep: Callable[[list[Record]], None] | None = None,
 ) -> list[Record]:
-    """Measures the rows `names` with every system that `peers` allows; returns records, ratios and skips included."""
+    """Measures the rows `names` with every system that `peers` allows; returns records, ratios and skips included.
+
+    `keep` gets all records so far after every row: an interruption loses one row.
+    """
     records: list[Record] = []
     for dtype in dtypes:
         table = rows(scratch, threads=threads, dtype=dtype)  # type: ignore[arg-type]
@@ -59,6 +63,8 @@ def run(
             task = table[name]
             material.prepare(task.material, scratch, images=images, limit=limit)
             records += row(task, choose(name, peers), rounds, windows)
+            if keep:
+                keep(records)
     return records
 
 

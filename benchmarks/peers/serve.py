@@ -10,10 +10,12 @@ Start it as `python -m benchmarks.peers.serve MODULE`. Standard output is kept f
 prints goes to standard error.
 """
 
+import ctypes
 import importlib
 import json
 import os
 import resource
+import signal
 import sys
 import time
 import warnings
@@ -25,9 +27,11 @@ from benchmarks.record import versions
 from benchmarks.work import Task
 
 _LEAST_BATCHES = 3
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main() -> None:
+    _end_with_the_parent()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     warnings.simplefilter("ignore")
@@ -52,6 +56,11 @@ def main() -> None:
     _obey(answers, batches, first, task)
     sys.stderr.flush()
     os._exit(0)  # workers of several peers do not end with their owner when asked politely
+
+
+def _end_with_the_parent() -> None:
+    """A parent that is killed cannot end its children, and they may be stopped: Linux does it."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _obey(answers: TextIO, batches: Iterator[Any], first: Any, task: Task) -> None:
