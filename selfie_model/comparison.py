@@ -137,6 +137,8 @@ def differences_of(rows: Sequence[Row]) -> list[Difference]:
 
 def markdown(rows: Sequence[Row], *, notes: Sequence[str] = ()) -> str:
     """Returns the table as Markdown, the differences below it, and `notes` as a list."""
+    if not rows:
+        return "No final cell is finished yet.\n"
     lines = [
         "| labelled | arm | ours, mean ± std (seeds) | each seed | peak learning rate | the paper |",
         "|---|---|---|---|---|---|",

@@ -66,6 +66,10 @@ def test_one_seed_has_no_spread_and_no_paper_is_said() -> None:
     assert "| 7 % (2,500) | supervised from scratch | 50.00 (1) | 50.00 | 0.1 | none |" in text
 
 
+def test_a_table_without_results_says_so() -> None:
+    assert markdown([], notes=["a note"]) == "No final cell is finished yet.\n"
+
+
 def test_json_and_chart_hold_the_same_rows() -> None:
     rows = rows_of([result("scratch", 0, 0.5), result("selfie", 0, 0.6), result("selfie", 0, 0.7, 8)], preset="cifar10")
     plain = json.loads(json.dumps(as_json(rows)))
