@@ -26,7 +26,7 @@ class CompiledReader:
         self.verify: Verify = verify
         self._dataset = dataset
         self._files = ShardFiles(dataset)
-        self._plain = ShardReader(dataset, verify="always" if verify != "never" else "never")
+        self._plain = ShardReader(dataset, verify="always" if verify != "never" else "never", files=self._files)
         self._checked = np.zeros(len(dataset) if verify == "first" else 0, np.bool_)
         shards = len(dataset.manifest.shards)
         self._few = shards <= MAX_OPEN_SHARDS  # more descriptors than may stay open: each read looks its own up
@@ -54,7 +54,6 @@ class CompiledReader:
     def close(self) -> None:
         """Closes the shards. May be called twice; nobody may be reading."""
         self._files.close()
-        self._plain.close()
         self._descriptors[:] = -1
 
     def _open(self, shards: NDArray[np.int32]) -> None:

@@ -24,7 +24,6 @@ from pipelines.reference import decode
 from selfie_data.dataset import Dataset
 from selfie_data.errors import CorruptSampleError, DatasetError
 
-
 Stored = NDArray[np.uint8] | list[NDArray[np.uint8]]
 
 

@@ -111,10 +111,10 @@ class ShardReader:
         verify: `first` checks a payload the first time this reader reads it, `always` each time, `never` not at all.
     """
 
-    def __init__(self, dataset: "Dataset", *, verify: Verify = "first") -> None:
+    def __init__(self, dataset: "Dataset", *, verify: Verify = "first", files: ShardFiles | None = None) -> None:
         self.verify: Verify = verify
         self._dataset = dataset
-        self._files = ShardFiles(dataset)
+        self._files = ShardFiles(dataset) if files is None else files
         self._checked = np.zeros(len(dataset) if verify == "first" else 0, np.bool_)
 
     def read(self, ids: NDArray[np.int64], buffer: NDArray[np.uint8] | None = None) -> Payloads:

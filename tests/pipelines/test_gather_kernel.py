@@ -1,0 +1,89 @@
+"""The compiled gather against patchify and indexing in NumPy."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.fused_kernel import cut_window
+from pipelines.gather_kernel import blank_cells, gather, value_table
+from pipelines.grid import patchify
+from pipelines.normalise import Normalisation, normalise
+from pipelines.plan import Dtype, OutputSpec
+from pipelines.reference import window_of
+from pipelines.resample_kernel import SLACK
+
+SCALE, BIAS = np.array([0.01, 0.017, 0.031], np.float32), np.array([-1.3, 0.25, -2.0], np.float32)
+
+
+def spec(dtype: Dtype) -> OutputSpec:
+    return OutputSpec(image_size=32, batch_size=1, dtype=dtype, scale=SCALE, bias=BIAS)
+
+
+@given(
+    patch=st.integers(1, 12),
+    side=st.integers(1, 6),
+    mirror=st.booleans(),
+    dtype=st.sampled_from(["uint8", "float32", "float16", "bfloat16"]),
+    seed=st.integers(0, 10_000),
+    data=st.data(),
+)
+@settings(max_examples=120, deadline=None)
+def test_any_geometry_equals_numpy(
+    patch: int, side: int, mirror: bool, dtype: Dtype, seed: int, data: st.DataObject
+) -> None:
+    rng, size = np.random.default_rng(seed), patch * side
+    image = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
+    cells = np.array(data.draw(st.lists(st.integers(0, side * side - 1), min_size=1, max_size=20)))
+    hole = rng.random(len(cells)) < 0.3 if seed % 2 else np.empty(0, np.bool_)
+    table = value_table(spec(dtype))
+    guard, values = 5, len(cells) * patch * patch * 3
+    out = np.full(values + 2 * guard, 7, table.dtype)
+    source = np.concatenate((np.zeros(3, np.uint8), image.reshape(-1), np.zeros(SLACK, np.uint8)))
+    gather(source, 3, size, mirror, patch, cells, hole, table, out, guard)
+
+    shown = image[:, ::-1] if mirror else image
+    chosen = patchify(shown[None], patch)[0][cells]
+    expected = torch.from_numpy(chosen.copy())
+    if dtype != "uint8":
+        expected = torch.from_numpy(normalise(chosen, Normalisation(SCALE, BIAS))).to(spec(dtype).torch_dtype)
+    if hole.size:
+        expected[torch.from_numpy(hole)] = 0
+    actual = torch.from_numpy(out[guard : guard + values].copy())
+    assert torch.equal(actual.view(expected.dtype).view(expected.shape), expected)
+    assert (out[:guard] == 7).all()
+    assert (out[-guard:] == 7).all()
+
+
+@pytest.mark.parametrize(("size", "patch"), [(12, 4), (32, 8), (9, 3)])
+def test_blanked_cells_are_the_masks(size: int, patch: int) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(1, 256, (size, size, 3), dtype=np.uint8)
+    mask = rng.random((size // patch) ** 2) < 0.5
+    flat = image.reshape(-1).copy()
+    blank_cells(flat, 0, size, patch, mask)
+    cells = patchify(image[None], patch)
+    cells[0, mask] = 0
+    np.testing.assert_array_equal(patchify(flat.reshape(1, size, size, 3), patch), cells)
+
+
+@given(
+    height=st.integers(1, 20),
+    width=st.integers(1, 20),
+    top=st.integers(-25, 25),
+    left=st.integers(-25, 25),
+    size=st.integers(1, 20),
+)
+@settings(max_examples=150, deadline=None)
+def test_a_window_may_overhang_on_any_side(height: int, width: int, top: int, left: int, size: int) -> None:
+    image = np.random.default_rng(1).integers(1, 256, (height + 3, width + 2, 3), dtype=np.uint8)
+    result = np.full(3 * size * size + SLACK, 9, np.uint8)
+    crop, window = np.array((2, 1, height, width)), np.array((top, left))
+    cut_window(image.reshape(-1), 0, 3 * (width + 2), crop, window, size, result)
+    expected = window_of(image[2 : 2 + height, 1 : 1 + width], top, left, size)
+    np.testing.assert_array_equal(result[: 3 * size * size].reshape(size, size, 3), expected)
+
+
+def test_bytes_need_no_table() -> None:
+    assert value_table(spec("uint8")).size == 0
