@@ -10,10 +10,9 @@ At 200 x 200 -> 224 x 224 a core needs 0.1 ms, Pillow 0.47 ms.
 
 from typing import Any
 
-import numpy as np
-
 from pipelines.compiled import kernel
-from pipelines.weighting_kernel import PRECISION_BITS, ROW_LANES, weigh_pixel, weigh_row
+from selfie_data.taps_kernel import taps_of
+from selfie_data.weighting_kernel import ROW_LANES, weigh_pixel, weigh_row
 
 SLACK = 16  # bytes that must be there, though their value never matters, after the last of `source`, `middle`, `result`
 
@@ -21,42 +20,6 @@ SLACK = 16  # bytes that must be there, though their value never matters, after 
 def middle_stride(size: int) -> int:
     """Returns the bytes from row to row of the image between the passes, for S = `size`."""
     return -(-3 * size // ROW_LANES) * ROW_LANES + SLACK
-
-
-@kernel
-def taps_of(size: int, output: int, start: int, count: int, mirror: bool, antialias: bool) -> Any:
-    """Returns first [count], weights [count, taps] of outputs start..start + count - 1; see `resample.coefficients`.
-
-    Outputs outside [0, output) have only zero weights. All windows of taps lie inside [0, size).
-    """
-    scale = size / output
-    support = max(scale, 1.0) if antialias else 1.0
-    first = np.zeros(count, np.int64)
-    width = np.zeros(count, np.int64)
-    taps = 1
-    for j in range(count):
-        x = start + (count - 1 - j if mirror else j)
-        if 0 <= x < output:
-            centre = (x + 0.5) * scale
-            first[j] = max(int(centre - support + 0.5), 0)
-            width[j] = min(int(centre + support + 0.5), size) - first[j]
-            taps = max(taps, width[j])
-    weights = np.zeros((count, taps), np.int32)
-    triangle = np.empty(taps, np.float64)
-    inverse = 1.0 / support
-    for j in range(count):
-        x = start + (count - 1 - j if mirror else j)
-        centre = (x + 0.5) * scale
-        total = 0.0
-        for t in range(width[j]):
-            triangle[t] = max(1.0 - abs((t + first[j] - centre + 0.5) * inverse), 0.0)
-            total += triangle[t]
-        shift = max(first[j] + taps - size, 0)  # fewer taps than the others: they move in from the edge
-        first[j] -= shift
-        for t in range(width[j]):
-            weight = triangle[t] / total if total != 0.0 else 0.0
-            weights[j, t + shift] = np.int32(0.5 + weight * (1 << PRECISION_BITS))
-    return first, weights
 
 
 @kernel

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from selfie_data.errors import ImageError
 from selfie_data.jpeg_header import JpegHeader, count_scans, parse_jpeg_header
+from selfie_data.resize import Buffer
 
 MAX_JPEG_PIXELS = 1 << 26  # 67 Mpx; the largest ImageNet photograph has 61; decoded at a reduced scale
 MAX_PIXELS = 1 << 24  # other formats are decoded whole, at up to 12 bytes a pixel on the way: 200 MB
@@ -25,7 +26,7 @@ _ORIENTATION_TAG = 0x0112
 Pixels = NDArray[np.uint8]
 
 
-def decode_image(data: bytes, *, shorter: int | None = None) -> Pixels:
+def decode_image(data: bytes, *, shorter: int | None = None, buffer: Buffer | None = None) -> Pixels:
     """Decodes an image file to uint8 [H, W, 3], upright.
 
     Args:
@@ -33,25 +34,29 @@ def decode_image(data: bytes, *, shorter: int | None = None) -> Pixels:
         shorter: the caller will shrink to this shorter side: a JPEG may be decoded at a half, a quarter or an eighth
             of its size (a DCT of fewer coefficients, which is antialiased) as long as that leaves twice as many pixels
             as asked for, a side. None: full size.
+        buffer: if given, the pixels may lie in it, and are good until it is used again.
 
     Raises:
         ImageError: not an image, of a format or mode that is not supported, damaged, or too large.
     """
     header = parse_jpeg_header(data)
     if header is not None and header.components in (1, 3) and header.precision == 8:
-        return decode_jpeg(data, header, shorter=shorter)
+        return decode_jpeg(data, header, shorter=shorter, buffer=buffer)
     return _decode_other(data)
 
 
-def decode_jpeg(data: bytes, header: JpegHeader, *, shorter: int | None = None) -> Pixels:
-    """As `decode_image`, for a JPEG of one or three components and 8 bits whose header was read."""
+def decode_jpeg(data: bytes, header: JpegHeader, *, shorter: int | None = None, buffer: Buffer | None = None) -> Pixels:
+    """As `decode_image`, for a JPEG of one or three components and 8 bits whose header was read.
+
+    With `buffer` the pixels may lie in it, and be good until it is used again.
+    """
     pixels_of = header.height * header.width
     if pixels_of > MAX_JPEG_PIXELS:
         raise ImageError(f"too large: {header.width} x {header.height} pixels, the limit is {MAX_JPEG_PIXELS}")
     if (scans := count_scans(data)) > MAX_SCANS:
         raise ImageError(f"a JPEG of {scans} scans, the limit is {MAX_SCANS}")
     scale = 1
-    while shorter is not None and scale < 8 and min(header.height, header.width) >= 4 * scale * shorter:
+    while shorter and scale < 8 and min(header.height, header.width) >= 4 * scale * shorter:
         scale *= 2
     if pixels_of > MAX_PIXELS * scale * scale:
         raise ImageError(f"too large: {header.width} x {header.height} pixels to decode at 1/{scale}")
@@ -63,6 +68,7 @@ def decode_jpeg(data: bytes, header: JpegHeader, *, shorter: int | None = None) 
             fastupsample=False,
             min_height=-(-header.height // scale) if scale > 1 else 0,
             min_width=-(-header.width // scale) if scale > 1 else 0,
+            buffer=None if buffer is None else buffer.take(3 * pixels_of),
         )
     except ValueError:
         return _decode_other(data)

@@ -19,7 +19,7 @@ from PIL import Image
 from selfie_data.decode import Pixels, decode_image, decode_jpeg
 from selfie_data.errors import BuildError, ImageError
 from selfie_data.jpeg_header import JpegHeader, parse_jpeg_header
-from selfie_data.resize import center_crop, resize_shorter, shrink_shorter
+from selfie_data.resize import DECODED, center_crop, resize_shorter
 from selfie_data.sample import SourceImage
 
 STORED_AS = {"raw": "raw", "keep": "jpeg", "jpeg": "jpeg", "png": "png"}
@@ -31,7 +31,7 @@ class Stored(NamedTuple):
     Attributes:
         payload: the member's bytes.
         pixels: uint8 [H, W, 3] of the stored size: what statistics are taken of. For an image that was encoded anew,
-            the pixels handed to the encoder.
+            the pixels handed to the encoder. Unless raw, good until this thread encodes the next image.
     """
 
     payload: bytes
@@ -67,22 +67,24 @@ class Encoder:
             header = parse_jpeg_header(image.data)
             if self.encoding == "keep" and header is not None and self._may_stay(header):
                 return self._keep(image.data, header)
-            pixels = decode_image(image.data, shorter=self.shorter or None)
+            pixels = decode_image(image.data, shorter=self.shorter or None, buffer=DECODED)
         else:
             pixels = image.data
-        return self._encode(np.ascontiguousarray(shrink_shorter(pixels, self.shorter) if self.shorter else pixels))
+        if self.shorter and min(pixels.shape[:2]) > self.shorter:
+            pixels = resize_shorter(pixels, self.shorter)
+        return self._encode(np.ascontiguousarray(pixels))
 
     def _may_stay(self, header: JpegHeader) -> bool:
         return header.is_plain and (self.shorter == 0 or min(header.height, header.width) <= self.shorter)
 
     def _keep(self, data: bytes, header: JpegHeader) -> Stored:
-        pixels = decode_jpeg(data, header)
+        pixels = decode_jpeg(data, header, buffer=DECODED)
         if pixels.shape[:2] != (header.height, header.width):
             raise ImageError(f"decodes to {pixels.shape[1]} x {pixels.shape[0]}, not to what its header says")
         return Stored(data, pixels)
 
     def _raw(self, image: SourceImage) -> Stored:
-        pixels = decode_image(image.data, shorter=self.shorter or None) if isinstance(image.data, bytes) else image.data
+        pixels = image.data if isinstance(image.data, np.ndarray) else decode_image(image.data, shorter=self.shorter)
         if pixels.shape[:2] != (self.size, self.size):
             if self.shorter == 0:
                 found = f"{pixels.shape[1]} x {pixels.shape[0]}"
@@ -90,7 +92,7 @@ class Encoder:
                     f"{image.name} has {found} pixels: raw without resizing takes {self.size} x {self.size} only; "
                     "leave out --resize-shorter 0"
                 )
-            pixels = center_crop(resize_shorter(pixels, self.shorter), self.size)
+            pixels = np.ascontiguousarray(center_crop(resize_shorter(pixels, self.shorter), self.size))
         return Stored(pixels.tobytes(), pixels)
 
     def _encode(self, pixels: Pixels) -> Stored:

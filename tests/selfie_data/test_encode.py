@@ -11,7 +11,7 @@ from selfie_data.encode import Encoder, Stored
 from selfie_data.errors import BuildError, ImageError
 from selfie_data.jpeg_header import parse_jpeg_header
 from selfie_data.options import BuildOptions
-from selfie_data.resize import center_crop, resize_shorter
+from selfie_data.resize import center_crop, resize_by_pillow
 from selfie_data.sample import SourceImage
 from tests.material import encoded, jpeg, picture
 
@@ -131,7 +131,7 @@ def test_raw_is_the_centre_of_the_image_at_the_shorter_side(size: int, height: i
     assert stored.pixels.shape == (size, size, 3)
     scale = size / min(height, width)
     whole = (max(size, int(width * scale + 1e-9)), max(size, int(height * scale + 1e-9)))
-    resized = np.asarray(Image.fromarray(pixels).resize(whole, Image.Resampling.BILINEAR))
+    resized = resize_by_pillow(pixels, whole[1], whole[0])
     assert np.array_equal(stored.pixels, center_crop(resized, size))
 
 
@@ -148,7 +148,7 @@ def test_raw_without_resizing_refuses_other_sizes() -> None:
 
 def test_raw_may_be_a_crop_of_something_larger() -> None:
     stored = encode(picture(200, 300, seed=1), size=32, resize_shorter=36)
-    assert np.array_equal(stored.pixels, center_crop(resize_shorter(picture(200, 300, seed=1), 36), 32))
+    assert np.array_equal(stored.pixels, center_crop(resize_by_pillow(picture(200, 300, seed=1), 36, 54), 32))
 
 
 def test_extreme_shapes() -> None:

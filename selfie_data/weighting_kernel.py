@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-PRECISION_BITS = 32 - 8 - 2  # see `resample.py`
+PRECISION_BITS = 32 - 8 - 2  # see `pipelines.resample`
 PIXEL_LANES = 4  # red, green, blue and one byte too many: whoever calls leaves room for it
 ROW_LANES = 16
 
