@@ -16,7 +16,7 @@ SLACK = 16  # bytes that must be there, though their value never matters, after 
 
 def middle_bytes(height: int, width: int) -> int:
     """Returns the bytes of scratch memory that an image `height` high needs to become `width` wide."""
-    return height * _stride(width) + SLACK
+    return int(height * _stride(width)) + SLACK
 
 
 @kernel
