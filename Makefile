@@ -14,11 +14,17 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cuda13,dev,parquet,tensorboard]'
 	touch $@
 
+# Generated pictures → shards → pretraining → finetuning with few labels against supervised from scratch → a page.
 demo: $(INSTALLED)
 	rm -rf $(DEMO)
-	$(BIN)/selfie-data build-shards synthetic $(DEMO)/shards --limit 4096 --size 32
+	$(BIN)/selfie-data build-shards synthetic $(DEMO)/shards --limit 16384 --size 32
+	$(BIN)/selfie-data build-shards synthetic $(DEMO)/test --limit 2000 --size 32 --split test
 	$(BIN)/selfie-data verify $(DEMO)/shards
 	$(BIN)/selfie-data preview $(DEMO)/shards --output $(DEMO)/preview.png
+	$(BIN)/selfie-model reproduce $(DEMO)/shards --test $(DEMO)/test --preset tiny --fractions 5 --seeds 5 \
+		--learning-rates 0.1 --out $(DEMO)/study
+	$(BIN)/selfie-model report $(DEMO)/study --shards $(DEMO)/test
+	@echo "Look at $(DEMO)/preview.png and $(DEMO)/study/report.html"
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

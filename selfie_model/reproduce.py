@@ -18,7 +18,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from selfie_model.atomic import write_text
 from selfie_model.config import Config, differences
@@ -32,6 +32,7 @@ from selfie_model.study import Cell, Study, apply_budget, best_rate, claim, read
 from selfie_model.study_data import StudyData
 
 _POLL_S = 5.0
+Progress = Literal["none", "pretraining", "all"]
 STUDY = "study.json"
 
 
@@ -42,7 +43,7 @@ def run_study(
     ranks: Ranks,
     stop: StopRequest,
     say: Callable[[str], None],
-    quiet: bool = True,
+    progress: Progress = "none",
     poll_s: float = _POLL_S,
 ) -> bool:
     """Works on the study's cells until all are finished, here or on other machines; returns whether they are.
@@ -53,7 +54,7 @@ def run_study(
         ranks: this process; one process works on one cell.
         stop: asked inside every training; the cell goes on at that step when the study is started again.
         say: shows one line.
-        quiet: no progress of single trainings.
+        progress: of which trainings to show the course: `none`, `pretraining`, or `all`.
         poll_s: seconds between looks at cells that others work on.
 
     Raises:
@@ -67,7 +68,10 @@ def run_study(
         pending = [cell for cell in cells if read_done(study.folder(cell)) is None]
         if not pending:
             return True
-        if not _work_once(study, config, data, pending, ranks=ranks, stop=stop, say=say, quiet=quiet) and not stop:
+        if (
+            not _work_once(study, config, data, pending, ranks=ranks, stop=stop, say=say, progress=progress)
+            and not stop
+        ):
             time.sleep(poll_s)
     return False
 
@@ -81,7 +85,7 @@ def _work_once(
     ranks: Ranks,
     stop: StopRequest,
     say: Callable[[str], None],
-    quiet: bool,
+    progress: Progress,
 ) -> bool:
     """Runs every pending cell that is ready and free; returns whether there was one."""
     total = len(study.grid.cells())
@@ -97,7 +101,8 @@ def _work_once(
             place = 1 + study.grid.cells().index(cell)
             say(f"[{place}/{total}] {cell.name}")
             start = time.perf_counter()
-            record = _run_cell(study, config, data, cell, ranks=ranks, stop=stop, quiet=quiet)
+            shown = progress == "all" or (progress == "pretraining" and cell.stage == "pretrain")
+            record = _run_cell(study, config, data, cell, ranks=ranks, stop=stop, quiet=not shown)
             if record is None:
                 return worked
             write_done(folder, {**_describe(cell), **record, "seconds": round(time.perf_counter() - start, 1)})

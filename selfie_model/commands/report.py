@@ -55,17 +55,18 @@ def command(
     from selfie_model.report import build_page, read_story, write_page
 
     folder = run
-    ids: str | Path | None = subset
     if (run / "results.json").exists():
         study = study or run
-        held_out = run / TEST_IDS
-        ids = held_out if subset is None and held_out.exists() else subset
         run = run / "pretrain" / "seed-0" / "run"
     story = read_story(run)
     if shards is not None and story.kind != "pretrain":
         raise click.UsageError("puzzles are drawn for a pretraining run; leave --shards out")
     source = Source(device=device, backend=backend, threads=threads, store=store)
-    puzzles = [] if shards is None else _puzzles(run, shards, source, subset=ids, images=images)
+    puzzles = (
+        []
+        if shards is None
+        else _puzzles(run, shards, source, subset=subset, images=images, held_out=folder / TEST_IDS)
+    )
     rows, notes = ([], []) if study is None else _study(study)
     page = build_page(
         story, noise=None if noise is None else read_story(noise), puzzles=puzzles, rows=rows, notes=notes
@@ -75,15 +76,20 @@ def command(
     click.echo(f"{target}: {len(page) / 1e3:,.0f} kB")
 
 
-def _puzzles(run: Path, shards: Path, source: Source, *, subset: str | Path | None, images: int) -> "list[Puzzle]":
+def _puzzles(
+    run: Path, shards: Path, source: Source, *, subset: str | None, images: int, held_out: Path
+) -> "list[Puzzle]":
+    from selfie_model.checkpoint import read_run
     from selfie_model.pretrain import load_selfie
     from selfie_model.puzzles import solve
 
     selfie, config = load_selfie(run)
     config = config.override(pretrain={"batch_size": min(images, 128)})
     dataset = open_shards(shards, config)
+    learned_from = read_run(run, kind="pretrain")[0]["data"].get("fingerprint")
+    own = held_out if held_out.exists() and dataset.fingerprint == learned_from else None
     found: list[Puzzle] = []
-    with closing(patch_loader(dataset, config, source, subset=subset, evaluation=True)) as loader:
+    with closing(patch_loader(dataset, config, source, subset=subset or own, evaluation=True)) as loader:
         for batch in islice(loader, -(-images // config.pretrain.batch_size)):
             found.extend(puzzle for puzzle in solve(selfie, batch.to("cpu")) if puzzle.sample_id >= 0)
     return found[:images]

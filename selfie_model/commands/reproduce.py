@@ -65,7 +65,7 @@ def command(
     from selfie_model.commands.study_shards import TEST_IDS, StudyShards
     from selfie_model.distributed import process_group
     from selfie_model.interrupt import StopRequest
-    from selfie_model.reproduce import run_study
+    from selfie_model.reproduce import Progress, run_study
     from selfie_model.study import Study
     from selfie_model.study_results import collect, write_results
 
@@ -80,10 +80,11 @@ def command(
         study = Study(out=out, config=config, grid=grid, budget=budget, notes=(data.note,))
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    # in a log file one line an interval of dozens of finetunings hides the results
+    progress: Progress = "none" if quiet else "all" if sys.stderr.isatty() else "pretraining"
     with process_group(device) as ranks, StopRequest() as stop:
-        quiet = quiet or not sys.stderr.isatty()
         data.save_held_out(out / TEST_IDS)
-        finished = run_study(study, data, ranks=ranks, stop=stop, say=click.echo, quiet=quiet)
+        finished = run_study(study, data, ranks=ranks, stop=stop, say=click.echo, progress=progress)
     text = write_results(study, collect(study))
     click.echo("\n" + text)
     if finished:
