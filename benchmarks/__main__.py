@@ -43,7 +43,7 @@ def main() -> None:
 @click.option("--rows", default="", help="Comma-separated rows.  [default: all]")
 @click.option("--peers", default="all", show_default=True, help="all, best, none, or names joined by commas.")
 @click.option("--dtype", type=click.Choice(["float32", "uint8", "both"]), default="float32", show_default=True)
-@click.option("--window", default=0.0, help="Seconds measured a round.  [default: 1.2 at 224 px, 0.6 at 32 px]")
+@click.option("--window", default=0.0, help="Seconds measured a round.  [default: 0.9 at 224 px, 0.4 at 32 px]")
 @shared
 def loader_command(
     rows: str,

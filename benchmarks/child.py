@@ -25,7 +25,11 @@ class Unavailable(Exception):
 
 
 class Child:
-    """A running system. `ready` is what it said when it was; between calls its whole process group is stopped."""
+    """A system in a process of its own; between calls its whole process group is stopped.
+
+    Attributes:
+        ready: what it said when its first batch was there: settings, versions, times.
+    """
 
     def __init__(self, system: System, task: Task) -> None:
         self.system = system
@@ -41,16 +45,21 @@ class Child:
             env=_environment(),
             start_new_session=True,
         )
-        try:
-            self._send(self.task.to_json())
-            answer = self._receive(START_LIMIT_S)
-            if "skip" in answer:
-                raise Unavailable(answer["skip"])
-        except Unavailable:
-            self.close()
-            raise
-        self.ready: dict[str, Any] = answer["ready"]
+        self.ready: dict[str, Any] = {}
+        self._send(self.task.to_json())
+
+    def wait_until_ready(self) -> "Child":
+        """Waits for the first batch; the process is stopped then, until something is asked of it.
+
+        Raises:
+            Unavailable: it cannot run here.
+        """
+        answer = self._receive(START_LIMIT_S)
+        if "skip" in answer:
+            raise Unavailable(answer["skip"])
+        self.ready = answer["ready"]
         self._signal(signal.SIGSTOP)
+        return self
 
     def ask(self, **command: object) -> dict[str, Any]:
         """Sends one command and returns its answer."""

@@ -22,6 +22,7 @@ from benchmarks.systems import FLOORS, OURS, SYSTEMS, System, choose
 from benchmarks.work import Task, rows
 
 QUESTION = "loader"
+_STARTED_TOGETHER = 2  # nothing is measured yet, and half of a start is waiting
 RESIZES = {one.name: one.resize for one in SYSTEMS}
 
 
@@ -29,10 +30,10 @@ RESIZES = {one.name: one.resize for one in SYSTEMS}
 class Windows:
     """How long a system is measured a round, and how long before that it settles; seconds."""
 
-    large_s: float = 1.2
-    large_settle_s: float = 0.4
-    small_s: float = 0.6
-    small_settle_s: float = 0.2
+    large_s: float = 0.9
+    large_settle_s: float = 0.25
+    small_s: float = 0.4
+    small_settle_s: float = 0.15
 
     def of(self, task: Task) -> tuple[float, float]:
         """(measured, settling) for a task."""
@@ -72,7 +73,7 @@ def row(task: Task, systems: Sequence[System], rounds: int, windows: Windows) ->
     """Measures one row of the table."""
     children, skipped = start(task, systems)
     try:
-        checks = {name: observed(child) for name, child in children.items() if name not in FLOORS}
+        checks, unseen = observed(children)
         measures = {name: partial(rate, child, *windows.of(task)) for name, child in children.items()}
         values, failed = survivors(measures, rounds, title=task.case)
     finally:
@@ -81,7 +82,8 @@ def row(task: Task, systems: Sequence[System], rounds: int, windows: Windows) ->
     differing = disagreements(checks)
     measured = [_measured(children[name], task, runs, checks.get(name, {})) for name, runs in values.items()]
     gone = [
-        record(QUESTION, task.case, name, [], unit="images/s", note=why) for name, why in (skipped | failed).items()
+        record(QUESTION, task.case, name, [], unit="images/s", note=why)
+        for name, why in (skipped | unseen | failed).items()
     ]
     notes = [record(QUESTION, task.case, "check", [], unit="", note=line) for line in differing]
     return [*measured, *ratios(task.case, values), *gone, *notes]
@@ -91,20 +93,38 @@ def start(task: Task, systems: Sequence[System]) -> tuple[dict[str, Child], dict
     """The systems that run here, and why the others do not."""
     children: dict[str, Child] = {}
     skipped: dict[str, str] = {}
-    for system in systems:
-        try:
-            children[system.name] = Child(system, task)
-        except Unavailable as reason:
-            skipped[system.name] = str(reason)
+    for first in range(0, len(systems), _STARTED_TOGETHER):
+        for system in systems[first : first + _STARTED_TOGETHER]:
+            try:
+                children[system.name] = Child(system, task)
+            except Unavailable as reason:
+                skipped[system.name] = str(reason)
+        for name in [one.name for one in systems[first : first + _STARTED_TOGETHER] if one.name in children]:
+            try:
+                children[name].wait_until_ready()
+            except Unavailable as reason:
+                children.pop(name).close()
+                skipped[name] = str(reason)
     return children, skipped
 
 
-def observed(child: Child) -> dict[str, Any]:
-    """The check values of the system's first batch."""
-    found = child.ask(do="check")
-    if child.system.other_pixels and child.task.encoded:
-        found["other_pixels"] = child.system.other_pixels
-    return found
+def observed(children: dict[str, Child]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """The check values of every system's first batch; one that fails at it is taken out, with the reason."""
+    checks: dict[str, dict[str, Any]] = {}
+    failed: dict[str, str] = {}
+    for name, child in children.items():
+        if name in FLOORS:
+            continue
+        try:
+            checks[name] = child.ask(do="check")
+        except Unavailable as reason:
+            failed[name] = str(reason)
+            continue
+        if child.system.other_pixels and child.task.encoded:
+            checks[name]["other_pixels"] = child.system.other_pixels
+    for name in failed:
+        children.pop(name).close()
+    return checks, failed
 
 
 def rate(child: Child, seconds: float, settle: float) -> float:

@@ -124,7 +124,7 @@ def _synthetic(material: str) -> Iterator[Image]:
     """Smooth random pictures, so that JPEG has something to code: 240 x 320 and 256 x 341, or 32 x 32."""
     rng = np.random.default_rng(0)
     shape = {"full": (240, 320), "jpeg256": (256, 341)}.get(material, (32, 32))
-    for number in range(256):
+    for number in range(1024 if shape == (32, 32) else 256):
         coarse = rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)
         pixels = _resized(coarse, shape[1], shape[0])
         payload = pixels.tobytes() if material == "raw32" else _jpeg(pixels)

@@ -36,6 +36,8 @@ def run(*, rounds: int, threads: int, scratch: Path, images: Path | None, window
         try:
             for label, tasks in layouts.items():
                 groups[label] = [Child(selfie, one) for one in tasks]
+                for child in groups[label]:
+                    child.wait_until_ready()
             measures = {label: partial(_together, group, window_s) for label, group in groups.items()}
             values = interleaved(measures, rounds, title=name)
         except Unavailable as reason:
