@@ -8,15 +8,14 @@ A line a sample; four words a member: extension, offset of the content, its leng
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from selfie_data.errors import DatasetError
 
 _VERSION = "v1.2"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class Member(NamedTuple):
     """One member of a shard: its name, and the byte range of its content."""
 
     name: str

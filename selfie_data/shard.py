@@ -10,6 +10,7 @@ Python version. The bytes depend on names and contents only: mode 0644, owner 0,
     end            two zero blocks, padded to 10,240 bytes as tar has always done
 """
 
+import functools
 import hashlib
 import os
 from pathlib import Path
@@ -38,9 +39,15 @@ def member_header(name: str, size: int) -> bytes:
     encoded = name.encode("ascii")
     if len(encoded) > 100 or not 0 <= size <= _MAX_SIZE:
         raise ValueError(f"a member has at most 100 characters and 8 GiB, got {name!r} of {size} bytes")
-    middle = _BEFORE_SIZE + b"%011o\x00" % size + _TIME
-    checksum = _FIXED_SUM + sum(encoded) + sum(middle[24:36])
-    return encoded.ljust(100, b"\x00") + middle + b"%06o\x00 " % checksum + _AFTER_CHECKSUM
+    middle, fixed = _about_size(size)
+    return b"%s%s%06o\x00 %s" % (encoded.ljust(100, b"\x00"), middle, fixed + sum(encoded), _AFTER_CHECKSUM)
+
+
+@functools.lru_cache(maxsize=1024)  # raw images and labels have one size, or two
+def _about_size(size: int) -> tuple[bytes, int]:
+    """Returns the part of a header from mode to time, and the sum of all bytes but the name's."""
+    stated = b"%011o\x00" % size
+    return _BEFORE_SIZE + stated + _TIME, _FIXED_SUM + sum(stated)
 
 
 def padding(size: int) -> int:
