@@ -32,6 +32,8 @@ from selfie_data.dataset import Dataset
 _RAW_PIECE = 256  # samples: 0.8 MB at 32 px, which a core's second cache holds
 _ENCODED_PIECE = 16  # samples: some milliseconds, so that cores finish a batch together
 
+_AT_THE_START = np.zeros(1, np.int64)
+
 Bytes = NDArray[np.uint8]
 
 
@@ -39,6 +41,12 @@ class _Work(NamedTuple):
     pieces: list[Future[None]]
     patches: NDArray[Any] | None
     images: NDArray[Any] | None
+
+
+class _Batch(NamedTuple):
+    sample_id: NDArray[np.int64]
+    arguments: tuple[Any, ...]  # of `render_images`, from `widths` to `images`
+    middle_bytes: int
 
 
 class FusedBackend:
@@ -73,10 +81,11 @@ class FusedBackend:
     def submit(self, plan: BatchPlan) -> None:
         patches = None if plan.cells is None else self._patches.take(len(plan))
         images = self._images.take(len(plan)) if self._spec.whole_image else None
+        batch = self._batch(plan, [_flat(output, self._table) for output in (patches, images)])
         largest = _RAW_PIECE if self._dataset.encoding == "raw" else _ENCODED_PIECE
         piece = max(1, min(largest, -(-len(plan) // self._threads)))
         bounds = [(start, min(start + piece, len(plan))) for start in range(0, len(plan), piece)]
-        work = [self._workers.submit(self._piece, plan, *bound, patches, images) for bound in bounds]
+        work = [self._workers.submit(self._piece, batch, *bound) for bound in bounds]
         self._pending.append(_Work(work, patches, images))
 
     def result(self) -> BackendOutput:
@@ -94,61 +103,49 @@ class FusedBackend:
         self._pending.clear()
         self._reader.close()
 
-    def _piece(
-        self, plan: BatchPlan, start: int, stop: int, patches: NDArray[Any] | None, images: NDArray[Any] | None
-    ) -> None:
-        """Finishes rows start..stop - 1 of a plan."""
-        ids = plan.sample_id[start:stop]
+    def _batch(self, plan: BatchPlan, outputs: list[NDArray[Any]]) -> _Batch:
+        """Returns what all pieces of a plan have in common, as the kernel wants it."""
+        spec, table, ids, count = self._spec, self._dataset.table, plan.sample_id, len(plan)
+        widths = table.width[ids].astype(np.int64)
+        crop = plan.crop
+        if crop is None:
+            zeros = np.zeros(count, np.int64)
+            crop = np.stack((zeros, zeros, table.height[ids].astype(np.int64), widths), axis=1)
+        arguments = (
+            widths,
+            np.ascontiguousarray(crop),
+            _given(plan.resize, (0, 2), np.int64),
+            _given(plan.window, (count, 2), np.int64),
+            _given(plan.flip, (0,), np.bool_),
+            spec.image_size,
+            spec.antialias,
+            spec.patch_size or spec.image_size,
+            _given(plan.cells, (count, 0), np.int64),
+            _given(plan.hole, (0, 0), np.bool_),
+            _given(plan.mask if spec.patch_size else None, (0, 0), np.bool_),
+            self._table,
+            *outputs,
+        )
+        middle = 0 if plan.resize is None else int(crop[:, 2].max()) * middle_stride(spec.image_size)
+        return _Batch(ids, arguments, middle)
+
+    def _piece(self, batch: _Batch, start: int, stop: int) -> None:
+        """Finishes rows start..stop - 1."""
+        ids = batch.sample_id[start:stop]
         payloads = self._reader.read(ids, getattr(self._scratch, "payloads", None))
         self._scratch.payloads = payloads.buffer
-        outputs = [_flat(output, self._table) for output in (patches, images)]
         if self._dataset.encoding == "raw":
             self._check_raw(ids, payloads)
-            self._render(plan, start, stop, payloads.buffer, payloads.offset, outputs)
+            self._render(batch, start, stop, payloads.buffer, payloads.offset)
             return
         for row in range(start, stop):
             pixels = self._decoded(int(ids[row - start]), payloads[row - start])
-            self._render(plan, row, row + 1, pixels, np.zeros(1, np.int64), outputs)
+            self._render(batch, row, row + 1, pixels, _AT_THE_START)
 
-    def _render(
-        self,
-        plan: BatchPlan,
-        start: int,
-        stop: int,
-        pixels: Bytes,
-        places: NDArray[np.int64],
-        outputs: list[NDArray[Any]],
-    ) -> None:
-        spec, table, ids = self._spec, self._dataset.table, plan.sample_id[start:stop]
-        rows, count = slice(start, stop), stop - start
-        widths = table.width[ids].astype(np.int64)
-        if plan.crop is None:
-            zeros = np.zeros(count, np.int64)
-            crop = np.stack((zeros, zeros, table.height[ids].astype(np.int64), widths), axis=1)
-        else:
-            crop = np.ascontiguousarray(plan.crop[rows])
-        size = spec.image_size
-        middle = 0 if plan.resize is None else int(crop[:, 2].max()) * middle_stride(size)
-        render_images(
-            pixels,
-            places,
-            widths,
-            crop,
-            _rows(plan.resize, rows, np.empty((0, 2), np.int64)),
-            _rows(plan.window, rows, np.zeros((count, 2), np.int64)),
-            _rows(plan.flip, rows, np.empty(0, np.bool_)),
-            size,
-            spec.antialias,
-            spec.patch_size or size,
-            _rows(plan.cells, rows, np.empty((count, 0), np.int64)),
-            _rows(plan.hole, rows, np.empty((0, 0), np.bool_)),
-            _rows(plan.mask if spec.patch_size else None, rows, np.empty((0, 0), np.bool_)),
-            self._table,
-            *outputs,
-            start,
-            self._memory("middle", middle),
-            self._memory("square", 3 * size * size + SLACK),
-        )
+    def _render(self, batch: _Batch, start: int, stop: int, pixels: Bytes, places: NDArray[np.int64]) -> None:
+        middle = self._memory("middle", batch.middle_bytes)
+        square = self._memory("square", 3 * self._spec.image_size**2 + SLACK)
+        render_images(pixels, places, *batch.arguments, start, stop, middle, square)
 
     def _check_raw(self, ids: NDArray[np.int64], payloads: Payloads) -> None:
         """Raises CorruptSampleError where the length of a payload is not that of its image."""
@@ -183,8 +180,8 @@ class FusedBackend:
         return memory
 
 
-def _rows(values: NDArray[Any] | None, rows: slice, missing: NDArray[Any]) -> NDArray[Any]:
-    return missing if values is None else np.ascontiguousarray(values[rows])
+def _given(values: NDArray[Any] | None, missing: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
+    return np.zeros(missing, dtype) if values is None else np.ascontiguousarray(values)
 
 
 def _flat(output: NDArray[Any] | None, table: NDArray[Any]) -> NDArray[Any]:

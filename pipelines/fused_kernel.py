@@ -29,14 +29,14 @@ def cut_window(source: Any, start: int, row_bytes: int, crop: Any, window: Any, 
 @kernel
 def render_images(
     pixels: Any, starts: Any, widths: Any, crop: Any, resize: Any, window: Any, flip: Any, size: int, antialias: bool,
-    patch: int, cells: Any, hole: Any, mask: Any, table: Any, patches: Any, images: Any, slot: int,
-    middle: Any, square: Any,
+    patch: int, cells: Any, hole: Any, mask: Any, table: Any, patches: Any, images: Any,
+    first: int, last: int, middle: Any, square: Any,
 ) -> None:  # fmt: skip
-    """Writes the patches and the whole image of every stored image given.
+    """Writes the patches and the whole image of rows first..last - 1 of a batch of b.
 
     Args:
-        pixels: uint8, flat; image i [H, widths[i], 3] begins at starts[i], and SLACK bytes follow the last.
-        starts: [b] int64.
+        pixels: uint8, flat; row i's image [H, widths[i], 3] begins at starts[i - first]; SLACK bytes follow the last.
+        starts: [last - first] int64.
         widths: [b] int64, pixels.
         crop: [b, 4] int64, as all that follow in `plan.BatchPlan`.
         resize: [b, 2] int64; or no rows.
@@ -51,16 +51,17 @@ def render_images(
         table: of `gather_kernel.value_table`.
         patches: flat, of the table's type, for all images of the batch.
         images: ditto; empty where whole images are not wanted.
-        slot: place of the first image in the batch.
+        first: see above, as `last`.
+        last: ditto.
         middle: scratch for `resample`, enough for the highest crop.
         square: scratch, uint8, flat, 3 * S * S bytes and SLACK.
     """
     no_holes, whole = np.empty(0, np.bool_), np.zeros(1, np.int64)
     square_bytes, patch_values = 3 * size * size, cells.shape[1] * patch * patch * 3
-    for i in range(starts.size):
+    for i in range(first, last):
         mirror = flip.size > 0 and flip[i]
         row_bytes = 3 * widths[i]
-        source, start = pixels, starts[i]
+        source, start = pixels, starts[i - first]
         if resize.shape[0]:
             resample(
                 pixels, start, row_bytes, crop[i], resize[i], window[i], mirror, antialias, size, middle, square
@@ -71,9 +72,9 @@ def render_images(
             source, start = square, 0
         if patch_values:
             holes = hole[i] if hole.shape[0] else no_holes
-            gather(source, start, size, mirror, patch, cells[i], holes, table, patches, (slot + i) * patch_values)
+            gather(source, start, size, mirror, patch, cells[i], holes, table, patches, i * patch_values)
         if images.size:
-            at = (slot + i) * square_bytes
+            at = i * square_bytes
             gather(source, start, size, mirror, size, whole, no_holes, table, images, at)
             if mask.shape[0]:
                 blank_cells(images, at, size, patch, mask[i])
