@@ -31,7 +31,7 @@ def assemble(out: Path, plan: Plan, *, identity: Mapping[str, Any], class_names:
     quarantined = tuple(entry for result in results for entry in result.quarantined)
     if not kept:
         first = quarantined[0]
-        raise BuildError(f"none of {len(quarantined)} images can be used; the first, {first.name}: {first.reason}")
+        raise BuildError(f"none of {len(quarantined)} images can be used; the first, {first.text}")
     try:
         files = _write_table(out, kept)
         sums = add_up(result.sums for result in results)

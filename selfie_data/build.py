@@ -19,8 +19,9 @@ from typing import Any
 from selfie_data import permutation
 from selfie_data.assemble import assemble
 from selfie_data.codecs import codec_versions
+from selfie_data.dataset import open_dataset
 from selfie_data.engines import run_inline, run_processes
-from selfie_data.errors import BuildError
+from selfie_data.errors import BuildError, DatasetError, SelfieDataError
 from selfie_data.estimate import Estimate, count_samples, estimate_build, samples_per_shard
 from selfie_data.manifest import Manifest
 from selfie_data.options import BuildOptions
@@ -28,7 +29,7 @@ from selfie_data.plan import Plan
 from selfie_data.progress import Reporter, Silent, human_bytes
 from selfie_data.sample import Source
 from selfie_data.task import BUILD, Job
-from selfie_data.workspace import bind, clear, is_finished, locked, refuse_other
+from selfie_data.workspace import bind, clear, forget_if_vain, is_finished, locked, refuse_other
 
 __all__ = ["BuildOptions", "build_shards", "default_workers"]
 
@@ -72,18 +73,33 @@ def build_shards(
         if is_finished(directory):
             return _finished(directory, identity)
         bind(directory, {**identity, "source_fingerprint": source.fingerprint})
-        plan, spooled = _prepare(source, directory, options, reporter)
-        job = Job(
-            source=spooled,
-            plan=plan,
-            encoder=options.encoder,
-            out=directory,
-            fail_on_error=options.on_error == "fail",
-        )
-        _run(job, workers or default_workers(), reporter)
-        manifest = assemble(directory, plan, identity=identity, class_names=spooled.class_names)
+        try:
+            manifest = _build(source, directory, options, workers or default_workers(), reporter, identity)
+        except SelfieDataError:
+            forget_if_vain(directory)
+            raise
         clear(directory)
         return manifest
+
+
+def _build(
+    source: Source,
+    directory: Path,
+    options: BuildOptions,
+    workers: int,
+    reporter: Reporter,
+    identity: Mapping[str, Any],
+) -> Manifest:
+    plan, spooled = _prepare(source, directory, options, reporter)
+    job = Job(
+        source=spooled,
+        plan=plan,
+        encoder=options.encoder,
+        out=directory,
+        fail_on_error=options.on_error == "fail",
+    )
+    _run(job, workers, reporter)
+    return assemble(directory, plan, identity=identity, class_names=spooled.class_names)
 
 
 def describe_build(source: Source, options: BuildOptions) -> dict[str, Any]:
@@ -103,6 +119,10 @@ def _finished(directory: Path, identity: Mapping[str, Any]) -> Manifest:
     refuse_other(directory, recorded, identity, what="a dataset")
     if (directory / BUILD).exists():  # ended between the manifest and the removal
         clear(directory)
+    try:
+        open_dataset(directory)
+    except DatasetError as error:
+        raise BuildError(f"{error}; the finished dataset is damaged: delete the folder and build again") from error
     _log.info("%s: already built", directory)
     return manifest
 
@@ -134,7 +154,8 @@ def _check_space(directory: Path, needed: int, *, what: str) -> None:
     free = shutil.disk_usage(directory).free
     if needed > free:
         raise BuildError(
-            f"{directory}: not enough space for {what}: about {human_bytes(needed)} needed, {human_bytes(free)} free"
+            f"{directory}: not enough space for {what}: about {human_bytes(needed)} needed, {human_bytes(free)} free; "
+            "make room or choose another disk"
         )
 
 

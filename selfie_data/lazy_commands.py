@@ -1,7 +1,8 @@
 """A group of commands, each imported when it is called: `--help` stays quick though a command may import much."""
 
+import contextlib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
@@ -23,11 +24,16 @@ class LazyCommands(click.Group):
         errors: tuple[type[Exception], ...] = (SelfieDataError,),
         **kwargs: Any,
     ) -> None:
-        """`summaries` maps the name of every command to its line in `--help`; `errors` become one line and exit 1."""
+        """Takes what `click.Group` does and these.
+
+        Args:
+            summaries: the name of every command and its line in `--help`.
+            errors: what becomes one line and exit 1; errors of the system always do.
+        """
         super().__init__(*args, **kwargs)
         self._package = package
         self._summaries = summaries
-        self._errors = errors
+        self._errors: tuple[type[Exception], ...] = (*errors, OSError)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - the signature is click's
         return list(self._summaries)
@@ -43,8 +49,28 @@ class LazyCommands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(self._summaries.items()))
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with _usage_in_one_line():
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _usage_in_one_line():
+                return super().invoke(ctx)
+        except BrokenPipeError:  # click's own: the reader of our output has gone
+            raise
         except self._errors as error:
             raise click.ClickException(" ".join(str(error).split())) from error
+
+
+@contextlib.contextmanager
+def _usage_in_one_line() -> Iterator[None]:
+    """Gives errors of usage without the synopsis above them; `--help` is named instead."""
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError:
+        raise
+    except click.UsageError as error:
+        message = " ".join(error.format_message().split()).rstrip(".")
+        where = "" if error.ctx is None else f" ({error.ctx.command_path} --help lists what there is)"
+        raise click.UsageError(message + where) from error

@@ -34,11 +34,19 @@ class ShardRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quarantined:
-    """An input that could not be used: its key (plan position, 12 digits), its name in the source, and why."""
+    """An input that could not be used: its key (plan position, 12 digits), its name in the source, and why.
+
+    `name` is empty where the source itself refused the image: `reason` names it then.
+    """
 
     key: str
     name: str
     reason: str
+
+    @property
+    def text(self) -> str:
+        """Name and reason for people."""
+        return f"{self.name}: {self.reason}" if self.name else self.reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -105,8 +105,9 @@ class _Counts:
         return self.done.images / max(time.monotonic() - self._started, 1e-9)
 
     @property
-    def remaining_s(self) -> float:
-        return (self.total - self.done.images) / max(self.rate, 1e-9)
+    def remaining_s(self) -> float | None:
+        """Seconds until the end at this rate; None before the first image."""
+        return (self.total - self.done.images) / self.rate if self.done.images else None
 
 
 class Lines:
@@ -135,9 +136,10 @@ class Lines:
     def _report(self) -> None:
         counts = self._counts
         images, written, quarantined = counts.done
+        remaining = "time left not known" if counts.remaining_s is None else f"{counts.remaining_s:.0f} s left"
         self._say(
             f"build: {images:,} of {counts.total:,} images, {counts.rate:,.0f}/s, {human_bytes(written)}, "
-            f"{quarantined} quarantined, {counts.remaining_s:.0f} s left"
+            f"{quarantined} quarantined, {remaining}"
         )
 
     def _say(self, line: str) -> None:
@@ -176,6 +178,7 @@ class JsonLines:
 
     def _report(self) -> None:
         images, written, quarantined = self._counts.done
+        remaining_s = self._counts.remaining_s
         self.emit(
             {
                 "event": "build",
@@ -184,7 +187,7 @@ class JsonLines:
                 "bytes": written,
                 "quarantined": quarantined,
                 "images_per_s": round(self._counts.rate, 1),
-                "remaining_s": round(self._counts.remaining_s, 1),
+                "remaining_s": None if remaining_s is None else round(remaining_s, 1),
             }
         )
 

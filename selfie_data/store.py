@@ -56,7 +56,11 @@ def export_store(dataset: Dataset, path: Path, *, workers: int | None = None, pr
         BuildError: something else is at `path`, or it cannot be written.
         CorruptSampleError: a sample of the dataset is not what was written.
     """
+    if path.absolute().is_relative_to(dataset.path.absolute()):
+        raise BuildError(f"{path}: is inside the dataset, which holds its own files only; choose a path beside it")
     if path.exists():
+        if not (path / "zarr.json").exists():
+            raise BuildError(f"{path}: is there and is no pixel store; choose another name")
         found = _attributes(path)["fingerprint"]
         if found != dataset.fingerprint:
             raise BuildError(f"{path}: holds the pixels of dataset {found[:12]}…, not of {dataset.fingerprint[:12]}…")

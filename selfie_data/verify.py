@@ -94,6 +94,8 @@ def _check_shard(
     record = dataset.manifest.shards[shard]
     path = dataset.path / record.name
     problems = list(_check_counts(dataset, record, first, last))
+    if path.exists() and not path.is_file():  # a pipe or a device would be read for ever
+        return [*problems, f"{path}: not a regular file"]
     try:
         with path.open("rb") as file:
             digest = _sha256(file)

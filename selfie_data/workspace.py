@@ -65,17 +65,38 @@ def refuse_other(out: Path, recorded: Mapping[str, Any], wanted: Mapping[str, An
     """Raises a BuildError that names the first thing in which two builds differ, and both values."""
     old, new = _flatten(recorded), _flatten(json.loads(json.dumps(wanted)))
     for name in sorted(old.keys() | new.keys()):
-        if old.get(name) != new.get(name):
+        if old.get(name) == new.get(name):
+            continue
+        if name == "source_fingerprint":  # a digest tells nobody anything
             raise BuildError(
-                f"{out}: holds {what} with {name} = {_short(old.get(name))}, asked for is {_short(new.get(name))}; "
-                "give the same command as then, or choose another folder"
+                f"{out}: holds {what} of a source whose files had other names, sizes or times of change; "
+                "bring them back, or choose another folder"
             )
+        raise BuildError(
+            f"{out}: holds {what} with {name} = {_short(old.get(name))}, asked for is {_short(new.get(name))}; "
+            "give the same command as then, or choose another folder"
+        )
 
 
 def clear(out: Path) -> None:
-    """Removes what only the build needed."""
-    shutil.rmtree(out / BUILD)
-    sync_directory(out)
+    """Removes what only the build needed.
+
+    Raises:
+        BuildError: that failed; the dataset itself is whole.
+    """
+    try:
+        shutil.rmtree(out / BUILD)
+        sync_directory(out)
+    except OSError as error:
+        raise BuildError(f"{out / BUILD}: cannot be removed ({error.strerror}); the rest is whole") from error
+
+
+def forget_if_vain(out: Path) -> None:
+    """After an error: unbinds a folder in which nothing was achieved yet, so that it takes another command."""
+    achieved = (out.glob("shard-*"), (out / BUILD).glob("*.done"), (out / BUILD / "spool").glob("*.rows"))
+    if not any(any(found) for found in achieved):
+        with contextlib.suppress(BuildError):  # what went wrong first is to be told
+            clear(out)
 
 
 def is_finished(out: Path) -> bool:

@@ -31,7 +31,7 @@ class Bytes(click.ParamType[int]):
         digits = text.rstrip("kmgi")
         try:
             return int(float(digits) * _UNITS[text[len(digits) :]])
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, OverflowError):
             self.fail(f"a size is a number with an optional unit, such as 256MiB or 1GB, got {value!r}", param, ctx)
 
 
@@ -39,7 +39,7 @@ _PATH = click.Path(path_type=Path)
 
 
 @click.command("build-shards")
-@click.argument("source", type=click.Choice(KINDS))
+@click.argument("source", metavar="SOURCE", type=click.Choice(KINDS))
 @click.argument("out", type=_PATH)
 @click.option("--root", help="Archive or folder to read; for `tar` also a brace list of shards or a URL.")
 @click.option("--split", default="train", show_default=True, type=click.Choice(SPLITS), help="Part of the data set.")
@@ -95,10 +95,16 @@ _PATH = click.Path(path_type=Path)
 def command(**given: Any) -> None:
     """Packs the images of SOURCE into checked, shuffled WebDataset shards in the folder OUT.
 
+    SOURCE is cifar10, cifar100, imagenet32, imagenet, folder, parquet, tar or synthetic.
+
     A build that was interrupted goes on when the same command is given again; its bytes depend on the source, the
     options and the codecs' versions only.
     """
     size = given["size"] or (224 if given["source"] == "imagenet" else 32)
+    try:
+        options = BuildOptions(size=size, **{name: given[name] for name in _BUILD_OPTIONS})
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     classes = given["classes_from"]
     source = open_source(
         given["source"],
@@ -107,7 +113,6 @@ def command(**given: Any) -> None:
         size=size,
         **{name: given[name] for name in _SOURCE_OPTIONS},
     )
-    options = BuildOptions(size=size, **{name: given[name] for name in _BUILD_OPTIONS})
     if given["dry_run"]:
         _dry_run(source, options, workers=given["workers"], as_json=given["as_json"])
         return
@@ -190,7 +195,7 @@ def _summary(manifest: Manifest, out: Path, *, as_json: bool) -> None:
         click.echo(json.dumps({"event": "done", **facts}))
         return
     for entry in manifest.quarantined[:10]:
-        click.echo(f"quarantined: {entry.name}: {entry.reason}", err=True)
+        click.echo(f"quarantined: {entry.text}", err=True)
     if len(manifest.quarantined) > 10:
         click.echo(
             f"quarantined: {len(manifest.quarantined) - 10} more, all listed in {out / 'manifest.json'}", err=True

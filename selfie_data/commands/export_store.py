@@ -10,7 +10,7 @@ from selfie_data.store import export_store
 
 
 @click.command("export-store")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path, readable=False))
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--workers", type=click.IntRange(1), help="Decoding threads; default: one a core.")
 def command(out: Path, store: Path, workers: int | None) -> None:

@@ -10,7 +10,7 @@ from selfie_data.dataset import Dataset, open_dataset
 
 
 @click.command("info")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path, readable=False))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 def command(out: Path, as_json: bool) -> None:
     """Shows what the dataset OUT holds: samples, shards, bytes, classes, source, options, subsets."""

@@ -23,7 +23,7 @@ Ids = NDArray[np.int64]
 
 
 @click.command("preview")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path, readable=False))
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("preview.png"), show_default=True)
 @click.option("--count", default=8, show_default=True, type=click.IntRange(1, 200), help="Images on the sheet.")
 @click.option("--first", default=0, show_default=True, type=click.IntRange(0), help="Sample id of the first image.")

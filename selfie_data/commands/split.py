@@ -9,7 +9,7 @@ from selfie_data.splits import SplitOptions, write_splits
 
 
 @click.command("split")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path, readable=False))
 @click.option("--validation", default="10", show_default=True, metavar="PERCENT", help="Share of each class held out.")
 @click.option(
     "--fractions",

@@ -14,7 +14,7 @@ _PERCENTILES = (0, 25, 50, 75, 100)
 
 
 @click.command("stats")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path, readable=False))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 def command(out: Path, as_json: bool) -> None:
     """Shows the channel means and deviations (0..255) of the dataset OUT, and the sizes of its images.

@@ -12,7 +12,7 @@ from selfie_data.verify import verify_dataset
 
 
 @click.command("verify")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path, readable=False))
 @click.option("--decode", is_flag=True, help="Decode every image too and compare its size with the table.")
 @click.option(
     "--threads",
@@ -33,7 +33,10 @@ def command(out: Path, decode: bool, threads: int) -> None:
         click.echo(problem, err=True)
     if problems:
         plural = "problem" if len(problems) == 1 else "problems"
-        click.echo(f"{out}: damaged, {len(problems)} {plural}; restore the files named, or build again", err=True)
+        click.echo(
+            f"{out}: damaged, {len(problems)} {plural}; restore the files named, or delete the folder and build again",
+            err=True,
+        )
         raise SystemExit(1)
     decoded = ", every image decoded" if decode else ""
     click.echo(f"{out}: sound, {manifest.samples:,} samples in {len(manifest.shards)} shards{decoded}")

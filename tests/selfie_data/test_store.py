@@ -64,7 +64,7 @@ def test_the_same_dataset_is_left_alone_and_another_refused(dataset: Dataset, tm
     with pytest.raises(BuildError, match=r"holds the pixels of dataset .*, not of"):
         export_store(other, path)
     (tmp_path / "file").write_text("something else")
-    with pytest.raises(DatasetError, match="not a pixel store"):
+    with pytest.raises(BuildError, match="is no pixel store"):
         export_store(dataset, tmp_path / "file")
 
 
