@@ -53,8 +53,7 @@ def decode_jpeg(data: bytes, header: JpegHeader, *, shorter: int | None = None, 
     pixels_of = header.height * header.width
     if pixels_of > MAX_JPEG_PIXELS:
         raise ImageError(f"too large: {header.width} x {header.height} pixels, the limit is {MAX_JPEG_PIXELS}")
-    if (scans := count_scans(data)) > MAX_SCANS:
-        raise ImageError(f"a JPEG of {scans} scans, the limit is {MAX_SCANS}")
+    _check_scans(data)
     scale = 1
     while shorter and scale < 8 and min(header.height, header.width) >= 4 * scale * shorter:
         scale *= 2
@@ -75,6 +74,11 @@ def decode_jpeg(data: bytes, header: JpegHeader, *, shorter: int | None = None, 
     return pixels if header.orientation == 1 else _turn(pixels, header.orientation)
 
 
+def _check_scans(data: bytes) -> None:
+    if (scans := count_scans(data)) > MAX_SCANS:
+        raise ImageError(f"a JPEG of {scans} scans, the limit is {MAX_SCANS}")
+
+
 def _turn(pixels: Pixels, orientation: int) -> Pixels:
     """Undoes EXIF orientations 2 to 8: mirror, then turn."""
     if orientation in (5, 6, 7, 8):
@@ -87,6 +91,8 @@ def _turn(pixels: Pixels, orientation: int) -> Pixels:
 
 
 def _decode_other(data: bytes) -> Pixels:
+    if data.startswith(b"\xff\xd8"):  # CMYK, 12 bits, or a header that was not understood
+        _check_scans(data)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd metadata; sizes are checked below
