@@ -1,10 +1,13 @@
 """Our own datasets of the benchmarks' material: shards and, at 32 px, the pixel store. Built once, kept."""
 
+import fcntl
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,11 +86,13 @@ def shards(task: Task) -> Path:
     from selfie_data.options import BuildOptions
 
     target = task.converted("selfie")
-    if not (target / "manifest.json").exists():
-        shorter = 0 if task.crops else None
-        options = BuildOptions(size=task.image_size, encoding="keep" if task.encoded else "raw", resize_shorter=shorter)
-        source = PackedSource(folder=task.source, pixels=not task.encoded)
-        build_shards(source, target, options, workers=task.threads)
+    with _alone(target):
+        if not (target / "manifest.json").exists():
+            shorter = 0 if task.crops else None
+            encoding: Literal["keep", "raw"] = "keep" if task.encoded else "raw"
+            options = BuildOptions(size=task.image_size, encoding=encoding, resize_shorter=shorter)
+            source = PackedSource(folder=task.source, pixels=not task.encoded)
+            build_shards(source, target, options, workers=task.threads)
     return target
 
 
@@ -96,7 +101,17 @@ def store(task: Task) -> Path:
     from selfie_data.dataset import open_dataset
     from selfie_data.store import export_store
 
+    built = shards(task)
     target = task.converted("store.zarr")
-    if not target.exists():
-        export_store(open_dataset(shards(task)), target, workers=task.threads)
+    with _alone(target):
+        if not target.exists():
+            export_store(open_dataset(built), target, workers=task.threads)
     return target
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Lets one process at a time make `target`: several systems that need it start together."""
+    with target.with_suffix(".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
