@@ -65,8 +65,9 @@ def tiny() -> Config:
     An eighth as wide and a third as deep as `cifar10`, and with the large stem, which takes an 8 px patch to 2x2 at
     once: four times faster than the small one, and more is learned in the same time (docs/decisions).
 
-    Hardware: two CPU cores. Time: a minute. Accuracy in pretraining on CIFAR-10: 49 % of the patches put back right,
-    chance is 25 % (one run; 3,072 held-out images).
+    Hardware: any CPU. Time: 69 s of processor time for pretraining (AMD EPYC, one thread). Accuracy in pretraining on
+    CIFAR-10: 47.4 % of the held-out patches put back right, chance is 25 %; on noise 24.6 %. With 5 % of the labels:
+    47.2 % and 47.5 % of the test set after it, 44.4 % and 45.3 % from scratch (two seeds; CIFAR-10 re-encoded as JPEG).
     """
     return Config(
         preset="tiny",
@@ -79,7 +80,7 @@ def tiny() -> Config:
             attention_hidden=128,
             dropout=0.0,
         ),
-        pretrain=TrainConfig(steps=1000, batch_size=128, learning_rate=0.4, warmup_steps=50),
+        pretrain=TrainConfig(steps=1000, batch_size=128, learning_rate=0.8, warmup_steps=50),
         finetune=TrainConfig(
             steps=500, batch_size=128, learning_rate=0.1, warmup_steps=50, augmentation="padded_crop_flip"
         ),

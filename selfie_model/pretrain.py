@@ -16,7 +16,8 @@ from selfie_model.distributed import Ranks
 from selfie_model.interrupt import StopRequest
 from selfie_model.run_folder import Result, Resume, open_run
 from selfie_model.selfie import Selfie
-from selfie_model.train import Training, run_training
+from selfie_model.train import run_training
+from selfie_model.training import Training
 
 KIND = "pretrain"
 

@@ -14,25 +14,31 @@ _CHANCE_AFTER = 0.25  # of the steps
 class Sanity:
     """Judges the means of one window of steps after the other.
 
-    Attributes:
-        first_loss: of the first window; NaN before. Part of a run's state.
+    Args:
+        train: what is being trained, for the messages.
+        chance: accuracy of guessing.
+        first_loss: of the run's first window of steps, NaN if that is still to come.
     """
 
-    def __init__(self, train: TrainConfig, *, chance: float) -> None:
-        self.first_loss = math.nan
+    def __init__(self, train: TrainConfig, *, chance: float, first_loss: float = math.nan) -> None:
+        self._first_loss = first_loss
         self._train = train
         self._chance = chance
         self._warned = False
 
-    def check_loss(self, step: int, loss: float) -> None:
-        """Raises DivergedError when the loss is not finite, or ten times where it began."""
-        if math.isnan(self.first_loss):
-            self.first_loss = loss
-        limit = _DIVERGED * max(self.first_loss, -math.log(self._chance))
+    def check_loss(self, step: int, loss: float) -> float:
+        """Returns the loss of the first window.
+
+        Raises:
+            DivergedError: the loss is not finite, or ten times where it began.
+        """
+        if math.isnan(self._first_loss):
+            self._first_loss = loss
+        limit = _DIVERGED * max(self._first_loss, -math.log(self._chance))
         if math.isfinite(loss) and loss <= limit:
-            return
+            return self._first_loss
         raise DivergedError(
-            f"the loss is {loss:.3g} at step {step}, it began at {self.first_loss:.3g}: training has diverged; lower "
+            f"the loss is {loss:.3g} at step {step}, it began at {self._first_loss:.3g}: training has diverged; lower "
             f"the learning rate ({self._train.learning_rate:g}) or lengthen the warm-up ({self._train.warmup_steps})"
         )
 

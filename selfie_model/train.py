@@ -12,19 +12,15 @@ was interrupted goes on as if it had not been.
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Generic
 
 import torch
-import torch.distributed
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from selfie_model.batch import BatchLoader, BatchT
-from selfie_model.checkpoint import FORMAT, Checkpoints, State
+from selfie_model.batch import BatchT
+from selfie_model.checkpoint import Checkpoints, State
 from selfie_model.clock import Clock
-from selfie_model.config import Config, TrainConfig
 from selfie_model.distributed import Ranks, any_rank, distribute, sum_over_ranks
 from selfie_model.errors import DivergedError, RunError
 from selfie_model.evaluate import Metrics, add_totals, empty_totals, evaluate, means
@@ -35,35 +31,8 @@ from selfie_model.precision import autocast, compiled, place
 from selfie_model.progress import Progress
 from selfie_model.run_folder import RESULT, Result, read_result, write_json
 from selfie_model.sanity import Sanity
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Training(Generic[BatchT]):
-    """All that one training needs.
-
-    Attributes:
-        kind: `pretrain` or `finetune`.
-        config: the resolved configuration.
-        train: its section for this training.
-        model: `Selfie` or `Classifier`, with its initial weights.
-        loader: this rank's training batches.
-        validation: batches of the validation split in evaluation order, None if there is no such split.
-        chance: accuracy of guessing.
-        run: folder of the run.
-        class_names: of the labels; () in pretraining.
-        data: what the run learned from, for the record: plain JSON values.
-    """
-
-    kind: str
-    config: Config
-    train: TrainConfig
-    model: nn.Module
-    loader: BatchLoader[BatchT]
-    validation: BatchLoader[BatchT] | None
-    chance: float
-    run: Path
-    class_names: tuple[str, ...] = ()
-    data: dict[str, Any] = field(default_factory=dict)
+from selfie_model.snapshot import Standing, restore_snapshot, take_snapshot
+from selfie_model.training import Training
 
 
 def run_training(
@@ -91,7 +60,7 @@ def run_training(
     """
     trainer = _Trainer(training, ranks=ranks, resume=resume, tensorboard=tensorboard, quiet=quiet)
     try:
-        if trainer.step >= training.train.steps and (ended := read_result(training.run)) is not None:
+        if trainer.standing.step >= training.train.steps and (ended := read_result(training.run)) is not None:
             return ended
         return trainer.fit(stop if stop is not None else StopRequest())
     finally:
@@ -112,17 +81,17 @@ class _Trainer(Generic[BatchT]):
         self.wrapped = wrapped
         self.forward = compiled(wrapped, ranks.device, self.runtime)
         self.optimiser = make_optimiser(self.model, self.train)
-        self.step = 0
-        self.best: tuple[float, int] | None = None
-        self.validation: Metrics | None = None
-        self.sanity = Sanity(training.train, chance=training.chance)
+        self.standing = Standing()
         if resume is not None:
-            self._restore(resume)
+            self.standing = restore_snapshot(resume, training, self.optimiser, ranks.device)
+        self.sanity = Sanity(training.train, chance=training.chance, first_loss=self.standing.first_loss)
         self.checkpoints = Checkpoints(training.run, keep_last=self.runtime.keep_last)
-        self.journal = Journal(training.run, after_step=self.step, tensorboard=tensorboard) if ranks.writes else None
+        self.journal = (
+            Journal(training.run, after_step=self.standing.step, tensorboard=tensorboard) if ranks.writes else None
+        )
         self.progress = Progress(
             training.kind,
-            first=self.step,
+            first=self.standing.step,
             total=self.train.steps,
             chance=training.chance,
             visible=ranks.writes and not quiet,
@@ -136,20 +105,22 @@ class _Trainer(Generic[BatchT]):
         runtime, last = self.runtime, self.train.steps
         reason = ""
         for batch in self._batches():
-            if self.step == 0:
+            if self.standing.step == 0:
                 self._check_batch_size(batch)
             self._train_step(batch)
             self.progress.step()
-            fetch = self.step % runtime.log_every == 0 or self.step == last
+            step = self.standing.step
+            fetch = _due(step, runtime.log_every, last)
             asked = bool(stop) if self.ranks.size == 1 else fetch and any_rank(bool(stop), self.ranks)
-            save = asked or _due(self.step, runtime.checkpoint_every, last)
-            if fetch or save:
+            validate = _due(step, runtime.validate_every, last)
+            save = asked or _due(step, runtime.checkpoint_every, last)
+            if fetch or validate or save:  # the loss is judged before anything is kept
                 self._report()
-            if _due(self.step, runtime.validate_every, last):
+            if validate:
                 self._validate()
             if save:
                 self._save()
-            if asked and self.step < last:
+            if asked and step < last:
                 reason = stop.reason or "another rank"
                 break
         return self._finish(reason)
@@ -163,26 +134,26 @@ class _Trainer(Generic[BatchT]):
         """Yields this rank's batches for the steps that are left, counting the time spent waiting for them."""
         loader, last = self.training.loader, self.train.steps
         length = len(loader)
-        while self.step < last:
-            epoch, inside = divmod(self.step, length)
+        while self.standing.step < last:
+            epoch, inside = divmod(self.standing.step, length)
             if inside == 0:
                 loader.set_epoch(epoch)
             batches = iter(loader)
-            before = self.step
-            while self.step < last:
+            before = self.standing.step
+            while self.standing.step < last:
                 with self.clock.waiting():
                     batch = next(batches, None)
                 if batch is None:
                     break
                 yield batch.to(self.ranks.device, non_blocking=True)
-            if self.step == before:
+            if self.standing.step == before:
                 raise RunError(f"the loader gave no batch in epoch {epoch}, it promises {length}")
 
     def _train_step(self, batch: BatchT) -> None:
         if not self.model.training:
             self._enter_training_mode()
-        torch.manual_seed(_mix(self.train.seed, self.step, self.ranks.rank))
-        set_learning_rate(self.optimiser, learning_rate(self.step, self.train))
+        torch.manual_seed(_mix(self.train.seed, self.standing.step, self.ranks.rank))
+        set_learning_rate(self.optimiser, learning_rate(self.standing.step, self.train))
         self.optimiser.zero_grad(set_to_none=True)
         parts = batch.split(self.train.accumulate) if self.train.accumulate > 1 else [batch]
         for number, part in enumerate(parts):
@@ -193,7 +164,7 @@ class _Trainer(Generic[BatchT]):
                 (output.loss * (len(part) * self.ranks.size / self.train.batch_size)).backward()
             add_totals(self.totals, output)
         self.optimiser.step()
-        self.step += 1
+        self.standing.step += 1
         self.clock.images += self.train.batch_size
 
     def _enter_training_mode(self) -> None:
@@ -212,21 +183,25 @@ class _Trainer(Generic[BatchT]):
         values = {
             "loss": self.window.loss,
             "accuracy": self.window.accuracy,
-            "learning_rate": learning_rate(self.step - 1, self.train),
+            "learning_rate": learning_rate(self.standing.step - 1, self.train),
             "images_per_s": round(images_per_s, 1),
             "data_wait": round(wait, 4),
         }
         self._write("train", values)
         self.progress.report(
-            self.step, loss=self.window.loss, accuracy=self.window.accuracy, images_per_s=images_per_s, wait=wait
+            self.standing.step,
+            loss=self.window.loss,
+            accuracy=self.window.accuracy,
+            images_per_s=images_per_s,
+            wait=wait,
         )
-        if message := self.sanity.chance_warning(self.step, self.window):
+        if message := self.sanity.chance_warning(self.standing.step, self.window):
             self._write("warning", {"message": message})
             self.progress.say(message)
 
     def _judge_loss(self) -> None:
         try:
-            self.sanity.check_loss(self.step, self.window.loss)
+            self.standing.first_loss = self.sanity.check_loss(self.standing.step, self.window.loss)
         except DivergedError:
             self._write("diverged", {"loss": str(self.window.loss)})  # JSON has no NaN
             raise
@@ -236,17 +211,19 @@ class _Trainer(Generic[BatchT]):
         if loader is None:
             return
         loader.set_epoch(0)  # the same crops and masks at every pass: a moving mask makes the best epoch a lottery
-        self.validation = evaluate(
+        metrics = evaluate(
             self.model, loader, ranks=self.ranks, runtime=self.runtime, batches=self.runtime.validation_batches
         )
         self.clock.restart()
-        self._write("validation", self.validation._asdict())
+        standing = self.standing
+        standing.validation = metrics
+        self._write("validation", metrics._asdict())
         self.progress.say(
-            f"step {self.step}: validation loss {self.validation.loss:.3f}, accuracy {self.validation.accuracy:.1%} "
+            f"step {standing.step}: validation loss {metrics.loss:.3f}, accuracy {metrics.accuracy:.1%} "
             f"(chance {self.training.chance:.1%})"
         )
-        if self.best is None or self.validation.accuracy > self.best[0]:
-            self.best = (self.validation.accuracy, self.step)
+        if standing.best is None or metrics.accuracy > standing.best[0]:
+            standing.best = (metrics.accuracy, standing.step)
             if self.ranks.writes:
                 self.checkpoints.save_best(self._state())
 
@@ -256,36 +233,7 @@ class _Trainer(Generic[BatchT]):
             self.clock.restart()
 
     def _state(self) -> State:
-        training = self.training
-        return {
-            "format": FORMAT,
-            "kind": training.kind,
-            "config": training.config.to_dict(),
-            "class_names": list(training.class_names),
-            "data": training.data,
-            "step": self.step,
-            "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "schedule": {"learning_rate": learning_rate(self.step, self.train), "first_loss": self.sanity.first_loss},
-            "rng": _rng_state(self.ranks.device),
-            "loader": training.loader.state_dict(),
-            "best": list(self.best) if self.best is not None else [],
-            "validation": list(self.validation) if self.validation is not None else [],
-        }
-
-    def _restore(self, state: State) -> None:
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step = state["step"]
-        self.sanity.first_loss = state["schedule"]["first_loss"]
-        if state["best"]:
-            self.best = (float(state["best"][0]), int(state["best"][1]))
-        if state["validation"]:
-            self.validation = Metrics(*state["validation"])
-        self.training.loader.load_state_dict(state["loader"])
-        torch.set_rng_state(state["rng"]["cpu"])
-        if self.ranks.device.type == "cuda" and "cuda" in state["rng"]:
-            torch.cuda.set_rng_state(state["rng"]["cuda"], self.ranks.device)
+        return take_snapshot(self.training, self.optimiser, self.standing, self.ranks.device)
 
     def _check_batch_size(self, batch: BatchT) -> None:
         sizes = sum_over_ranks(torch.tensor(float(len(batch)), device=self.ranks.device), self.ranks)
@@ -294,17 +242,17 @@ class _Trainer(Generic[BatchT]):
 
     def _write(self, event: str, values: dict[str, Any]) -> None:
         if self.journal is not None:
-            self.journal.write(event, self.step, values)
+            self.journal.write(event, self.standing.step, values)
 
     def _finish(self, reason: str) -> Result:
         result = Result(
-            step=self.step,
-            finished=self.step >= self.train.steps,
+            step=self.standing.step,
+            finished=self.standing.step >= self.train.steps,
             stopped_by=reason,
             loss=self.window.loss,
             accuracy=self.window.accuracy,
-            validation=self.validation,
-            best=self.best,
+            validation=self.standing.validation,
+            best=self.standing.best,
             images_per_s=round(self.clock.overall(), 1),
         )
         if self.ranks.writes:
@@ -327,10 +275,3 @@ def _synchronised(wrapped: nn.Module, last_part: bool) -> AbstractContextManager
 def _mix(seed: int, step: int, rank: int) -> int:
     """Returns a seed for the dropout of one step of one rank; odd multipliers (of SplitMix64) keep them apart."""
     return (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + rank * 0x94D049BB133111EB) % (1 << 63)
-
-
-def _rng_state(device: torch.device) -> dict[str, Tensor]:
-    states = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return states

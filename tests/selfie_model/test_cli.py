@@ -189,7 +189,7 @@ def test_a_signal_saves_and_resume_ends_in_the_weights_of_an_uninterrupted_run(
     shards: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     """In a process of its own, with the real loaders; stopped somewhere, wherever that is."""
-    options = ["--preset", "tiny", "--steps", "60", "--batch-size", "32", "--device", "cpu"]
+    options = ["--preset", "tiny", "--steps", "40", "--batch-size", "32", "--device", "cpu"]
     arguments = [str(shards), *options, "--set", "runtime.log_every=1", "--set", "model.dropout=0.1", "--out"]
     command = [sys.executable, "-m", "selfie_model.cli", "pretrain", *arguments, str(tmp_path / "parts")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
