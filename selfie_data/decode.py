@@ -59,15 +59,16 @@ def decode_jpeg(data: bytes, header: JpegHeader, *, shorter: int | None = None, 
         scale *= 2
     if pixels_of > MAX_PIXELS * scale * scale:
         raise ImageError(f"too large: {header.width} x {header.height} pixels to decode at 1/{scale}")
+    height, width = -(-header.height // scale), -(-header.width // scale)
     try:
         pixels: Pixels = simplejpeg.decode_jpeg(
             data,
             "RGB",
             fastdct=False,
             fastupsample=False,
-            min_height=-(-header.height // scale) if scale > 1 else 0,
-            min_width=-(-header.width // scale) if scale > 1 else 0,
-            buffer=None if buffer is None else buffer.take(3 * pixels_of),
+            min_height=height if scale > 1 else 0,
+            min_width=width if scale > 1 else 0,
+            buffer=None if buffer is None else buffer.take(3 * height * width),
         )
     except ValueError:
         return _decode_other(data)
@@ -115,7 +116,8 @@ def _to_rgb(image: Image.Image) -> Pixels:
     if image.getexif().get(_ORIENTATION_TAG, 1) != 1:
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16-bit gray; Pillow's own conversion would clip it to white
-        gray = (np.clip(np.asarray(image).astype(np.int64), 0, 65_535) >> 8).astype(np.uint8)
+        values = np.asarray(image)
+        gray = ((values if values.dtype == np.uint16 else values.clip(0, 65_535)) >> 8).astype(np.uint8)
         return np.repeat(gray[:, :, None], 3, axis=2)
     if image.mode == "F":
         raise ImageError("pixels are floating-point numbers, whose range is not known")

@@ -1,18 +1,23 @@
 """How much a build will write, from a sample of the source; and so how many samples make a shard."""
 
+import contextlib
 import time
 from dataclasses import dataclass
 
 import numpy as np
+import simplejpeg
 
 from selfie_data.errors import ImageError
 from selfie_data.options import BuildOptions
 from selfie_data.permutation import Permutation
 from selfie_data.philox import Purpose
-from selfie_data.sample import Source
+from selfie_data.reading import read_images
+from selfie_data.sample import Source, SourceImage
 from selfie_data.shard import stored_bytes
 
 _SAMPLE = 64  # images; sizes of photographs vary by half of their mean, so this is within 6 % or so
+_TRIALS = 20
+_WRITING_S = 30e-6  # headers, hashes, statistics, index of a small image
 _UNKNOWN = 128 << 10  # bytes an image if none of the sample can be used
 
 
@@ -23,7 +28,7 @@ class Estimate:
     Attributes:
         samples: images that will be used.
         sample_bytes: mean bytes of a sample in a shard, headers included, rounded up.
-        seconds: for all images in one process, as the machine is now; None where no image can be read yet.
+        seconds: for all images in one process, as the machine is now; None if nobody looked.
     """
 
     samples: int
@@ -44,27 +49,42 @@ def count_samples(source: Source, options: BuildOptions) -> int:
 def estimate_build(source: Source, options: BuildOptions) -> Estimate:
     """Encodes the first images of the plan. What it says of bytes depends on nothing but source and options.
 
-    A source that has to be spooled and is not yet is judged by the size of its spool.
+    A source that has to be spooled and is not yet is judged by the size of its spool, by the time that reading its
+    labels took (it is read through for them) and by an image made for the purpose.
     """
+    started = time.perf_counter()
     samples = count_samples(source, options)
     if source.spool_bytes and samples:
-        return Estimate(samples=samples, sample_bytes=_unspooled_bytes(source, options), seconds=None)
+        seconds = time.perf_counter() - started + samples * _seconds_an_image(options)
+        return Estimate(samples=samples, sample_bytes=_unspooled_bytes(source, options), seconds=seconds)
     if not samples:
         return Estimate(samples=0, sample_bytes=0, seconds=0.0)
     permutation = Permutation(size=len(source), seed=options.seed, purpose=Purpose.PLAN)
     indices = permutation(np.arange(min(samples, _SAMPLE)))
     labels = source.labels[indices]
+    _seconds_an_image(options)  # whatever is done once only
     started = time.perf_counter()
     sizes = []
-    for index, label in zip(indices.tolist(), labels.tolist(), strict=True):
-        try:
-            stored = options.encoder(source.read(index))
-        except ImageError:
-            continue
-        sizes.append(stored_bytes(len(stored.payload), labelled=label >= 0))
-    seconds = (time.perf_counter() - started) * samples / len(indices)
+    for image, label in zip(read_images(source, indices.tolist()), labels.tolist(), strict=True):
+        with contextlib.suppress(ImageError):
+            if isinstance(image, SourceImage):
+                payload = options.encoder(image).payload
+                sizes.append(stored_bytes(len(payload), labelled=label >= 0))
+    seconds = ((time.perf_counter() - started) / len(indices) + _WRITING_S) * samples
     mean = -(-sum(sizes) // len(sizes)) if sizes else _UNKNOWN
     return Estimate(samples=samples, sample_bytes=mean, seconds=seconds)
+
+
+def _seconds_an_image(options: BuildOptions) -> float:
+    """Encodes an image of about the size that there will be, a few times."""
+    side = max(options.size, 8)
+    pixels = np.random.default_rng(0).integers(96, 160, (side, side, 3), dtype=np.uint8)
+    image = SourceImage("", simplejpeg.encode_jpeg(pixels))
+    options.encoder(image)
+    started = time.perf_counter()
+    for _ in range(_TRIALS):
+        options.encoder(image)
+    return (time.perf_counter() - started) / _TRIALS + _WRITING_S
 
 
 def _unspooled_bytes(source: Source, options: BuildOptions) -> int:

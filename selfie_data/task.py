@@ -7,7 +7,7 @@ short is done again; a shard with a record is checked by its hash and left alone
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +23,7 @@ from selfie_data.errors import BuildError, ImageError
 from selfie_data.index import Member, format_index
 from selfie_data.manifest import Quarantined
 from selfie_data.plan import Plan, key_of, shard_name
+from selfie_data.reading import read_images
 from selfie_data.result import ROW, ShardResult, load_result
 from selfie_data.sample import Source, SourceImage
 from selfie_data.shard import ShardWriter
@@ -158,7 +159,7 @@ class _Task:
             indices = self.job.plan.sources(batch)
             pixels: list[NDArray[np.uint8]] = []
             labels = self.labels[indices].tolist()
-            images = self._read(indices.tolist())
+            images = read_images(self.job.source, indices.tolist())
             for position, label, image in zip(batch.tolist(), labels, images, strict=True):
                 stored = self._encode(position, image)
                 if stored is None:
@@ -174,17 +175,6 @@ class _Task:
             self._tick(shard)
         self.next_tick = 0.0
         self._tick(shard)
-
-    def _read(self, indices: list[int]) -> Iterator[SourceImage | ImageError]:
-        read_many: Callable[[list[int]], list[SourceImage]] | None = getattr(self.job.source, "read_many", None)
-        if read_many is not None:
-            yield from read_many(indices)
-            return
-        for index in indices:
-            try:
-                yield self.job.source.read(index)
-            except ImageError as error:  # it names the image
-                yield error
 
     def _encode(self, position: int, image: SourceImage | ImageError) -> Stored | None:
         try:

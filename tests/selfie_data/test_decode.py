@@ -2,6 +2,8 @@
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -206,6 +208,24 @@ def test_a_large_photograph_is_decoded_only_to_be_shrunk() -> None:
     with pytest.raises(ImageError, match="too large: 8000 x 6000 pixels to decode at 1/1"):
         decode_image(data)
     assert decode_image(data, shorter=256).shape == (750, 1000, 3)
+
+
+@pytest.mark.parametrize("kind", ["alpha", "progressive"])
+def test_the_largest_images_fit_a_worker(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "large"
+    if kind == "alpha":
+        Image.new("RGBA", (4096, 4096), "red").save(path, "PNG", compress_level=1)
+    else:
+        Image.new("RGB", (8192, 8192), "red").save(path, "JPEG", progressive=True)
+    code = (
+        "import sys;"
+        "from selfie_data.options import BuildOptions; from selfie_data.sample import SourceImage;"
+        "BuildOptions(size=224).encoder(SourceImage('x', open(sys.argv[1], 'rb').read()));"
+        "print(open('/proc/self/status').read())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    peak = next(line for line in done.stdout.splitlines() if line.startswith("VmHWM"))
+    assert int(peak.split()[1]) < 400 << 10  # KiB
 
 
 def test_a_jpeg_of_thousands_of_scans_is_refused() -> None:
