@@ -1,4 +1,4 @@
-"""Moving a row of RGB pixels with plain loads and stores: as it is, mirrored, or each value through a table.
+"""Moving a row of RGB pixels with plain loads and stores: as it is or mirrored, as bytes or normalised.
 
 Numba tests every signed index for being negative and knows nothing of types at a branch, which makes loops over bytes
 five times slower than the machine. This writes the few instructions that are needed in LLVM's terms.
@@ -11,6 +11,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 _BYTE, _PAIR, _FOUR, _INDEX = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64)
+_BYTES, _FLOATS = ir.VectorType(_BYTE, 4), ir.VectorType(ir.FloatType(), 4)
 _CHANNELS = 3
 _VALUES = 256  # of a byte
 
@@ -28,8 +29,11 @@ def move_pixels(
 ) -> Any:
     """Writes `pixels` >= 1 RGB pixels that begin at source[start], in reverse order if `mirror`, to out[at] on.
 
-    source is uint8, out of any type, both flat. Bytes are copied if `out` is uint8; else they are looked up in `table`,
-    [3, 256] of the type of `out`. May read, but never writes, one byte past the last pixel.
+    source is uint8, `out` says what to do, both are flat. May read, but never writes, one byte past the last pixel.
+
+        uint8     copied
+        float32   x * table[0, c] + table[1, c] in two roundings; table [2, 4], the last column unused
+        others    table[c, x]; table [3, 256] of the type of `out`
     """
     index = types.int64
     signature = types.void(source, index, types.boolean, index, table, out, index)
@@ -43,9 +47,9 @@ def move_pixels(
         row = _Row(builder, builder.gep(source, [start]), builder.gep(out, [at]), pixels)
         with builder.if_else(mirror) as (mirrored, straight):
             with mirrored:
-                row.copy_mirrored() if signature.args[5].dtype == types.uint8 else row.look_up(table, mirror=True)
+                row.write(signature.args[5].dtype, table, mirror=True)
             with straight:
-                row.copy() if signature.args[5].dtype == types.uint8 else row.look_up(table, mirror=False)
+                row.write(signature.args[5].dtype, table, mirror=False)
         return context.get_dummy_value()
 
     return signature, emit
@@ -58,6 +62,16 @@ class _Row:
         self.builder, self.source, self.out, self.pixels = builder, source, out, pixels
         self.last = builder.sub(pixels, _number(1))
 
+    def write(self, kind: Any, table: Any, *, mirror: bool) -> None:
+        if kind == types.float32:
+            self.normalise(table, mirror=mirror)
+        elif kind != types.uint8:
+            self.look_up(table, mirror=mirror)
+        elif mirror:
+            self.copy_mirrored()
+        else:
+            self.copy()
+
     def copy(self) -> None:
         cgutils.raw_memcpy(self.builder, self.out, self.source, self.pixels, _CHANNELS)
 
@@ -69,6 +83,23 @@ class _Row:
         here, there = self._places(self.last, mirror=True)
         self._move(here, there, _PAIR)
         self._move(self._after(here, 2), self._after(there, 2), _BYTE)
+
+    def normalise(self, factors: Any, *, mirror: bool) -> None:
+        """A pixel at a time, as four floats of which the next pixel overwrites one; the last pixel as three."""
+        builder, pointer = self.builder, _FLOATS.as_pointer()
+        scale, bias = (builder.load(builder.bitcast(self._after(factors, start), pointer), align=4) for start in (0, 4))
+        with cgutils.for_range(builder, self.last) as loop:
+            here, there = self._places(loop.index, mirror=mirror)
+            builder.store(self._normalised(here, scale, bias), builder.bitcast(there, pointer), align=4)
+        here, there = self._places(self.last, mirror=mirror)
+        values = self._normalised(here, scale, bias)
+        for channel in range(_CHANNELS):
+            value = builder.extract_element(values, ir.Constant(_FOUR, channel))
+            builder.store(value, self._after(there, channel))
+
+    def _normalised(self, here: Any, scale: Any, bias: Any) -> Any:
+        pixel = self.builder.load(self.builder.bitcast(here, _BYTES.as_pointer()), align=1)
+        return self.builder.fadd(self.builder.fmul(self.builder.uitofp(pixel, _FLOATS), scale), bias)
 
     def look_up(self, table: Any, *, mirror: bool) -> None:
         with cgutils.for_range(self.builder, self.pixels) as loop:

@@ -4,8 +4,8 @@ To the bit what `reference.render` gives. A whole image is the one cell of a gri
 
     image [S, S, 3] -> for each slot n: cell cells[n] -> patches[n] [p, p, 3]
 
-Normalised values come from a table, table[c, x] = what x becomes in channel c, in the bits of the output's type: 768
-entries that stay in the first cache, exact by construction for every type, and as fast as arithmetic.
+Values of 16 bits come from a table, table[c, x] = what x becomes in channel c, in the bits of the output's type: 768
+entries that stay in the first cache and are exact by construction. For float32, vector arithmetic is twice as fast.
 """
 
 from typing import Any
@@ -23,13 +23,16 @@ _SMALL_PATCH = 8  # of 32 px images
 
 
 def value_table(spec: OutputSpec) -> NDArray[np.generic]:
-    """Returns the table [3, 256] of a spec: float32, or uint16 (the bits of a 16-bit type); empty uint8 for bytes."""
+    """Returns what `move_pixels` needs for the dtype of a spec; the type says which values the output has.
+
+    Nothing, as uint8, for bytes; scale and bias [2, 4] for float32; else table[c, x] as uint16, the bits of the type.
+    """
     if spec.dtype == "uint8":
         return np.empty((0, 256), np.uint8)
+    if spec.dtype == "float32":
+        return np.pad(np.stack((spec.scale, spec.bias)).astype(np.float32), ((0, 0), (0, 1)))
     every = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
     values = normalise(every, Normalisation(spec.scale, spec.bias)).T.copy()
-    if spec.dtype == "float32":
-        return values
     bits: NDArray[np.generic] = torch.from_numpy(values).to(spec.torch_dtype).view(torch.int16).numpy().view(np.uint16)
     return bits
 
