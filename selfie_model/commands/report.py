@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,7 @@ def command(
     if (run / "results.json").exists():
         study = study or run
         run = run / "pretrain" / "seed-0" / "run"
-    story = read_story(run)
+    story = replace(read_story(run), name=folder.resolve().name)
     if shards is not None and story.kind != "pretrain":
         raise click.UsageError("puzzles are drawn for a pretraining run; leave --shards out")
     source = Source(device=device, backend=backend, threads=threads, store=store)
