@@ -46,7 +46,8 @@ def run_processes(job: Job, shards: Sequence[int], report: Report, *, workers: i
             process: BaseProcess = context.Process(
                 target=_work, args=(theirs, payload), daemon=True, name=f"selfie-build-{number}"
             )
-            process.start()
+            with _interrupts_held():
+                process.start()
             theirs.close()
             pool[ours] = process
         yield from _serve(pool, shards, report)
@@ -56,6 +57,16 @@ def run_processes(job: Job, shards: Sequence[int], report: Report, *, workers: i
             connection.close()
         for process in pool.values():
             process.join()
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """What is started meanwhile never gets Ctrl-C, not even while it imports; it reaches this process afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _serve(pool: dict[Connection, BaseProcess], shards: Sequence[int], report: Report) -> Iterator[Done]:
@@ -99,7 +110,6 @@ def _obituary(process: BaseProcess) -> str:
 
 def _work(connection: Connection, payload: bytes) -> None:
     """The life of a worker: receives numbers, sends events; ends when the other side does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     _end_with_parent()
     try:
         job: Job = pickle.loads(payload)  # noqa: S301 - written by our own parent

@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -156,6 +158,25 @@ def test_changed_source_files_are_named_as_the_reason(tmp_path: Path, images: Pa
     status, lines = run(*build)
     assert status == 1
     assert "of a source whose files had other names, sizes or times of change" in lines[-1]
+
+
+@pytest.mark.parametrize("delay_s", [0.1, 0.8])
+def test_ctrl_c_while_workers_start_says_one_thing(tmp_path: Path, delay_s: float) -> None:
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import selfie_data.cli as c; "
+    build = "c.main(['build-shards', 'synthetic', 'out', '--samples-per-shard', '200', '--workers', '2'])"
+    # A process group of its own, as a terminal gives it: Ctrl-C reaches the workers too.
+    child = subprocess.Popen(
+        [sys.executable, "-c", code + build], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while not (tmp_path / "out" / ".build" / "plan.json").exists():
+        assert child.poll() is None
+        time.sleep(0.01)
+    time.sleep(delay_s)
+    os.killpg(child.pid, signal.SIGINT)
+    told = child.communicate(timeout=60)[1]
+    assert child.returncode == 130
+    assert "Traceback" not in told
+    assert told.splitlines()[-1] == "stopped; the same command goes on from here (out)"
 
 
 def test_an_error_of_the_system_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raw_dataset: Path) -> None:
