@@ -21,7 +21,7 @@ demo: $(INSTALLED)
 	$(BIN)/selfie-data build-shards synthetic $(DEMO)/test --limit 2000 --size 32 --split test
 	$(BIN)/selfie-data verify $(DEMO)/shards
 	$(BIN)/selfie-data preview $(DEMO)/shards --output $(DEMO)/preview.png
-	$(BIN)/selfie-model reproduce $(DEMO)/shards --test $(DEMO)/test --preset tiny --fractions 5 --seeds 5 \
+	$(BIN)/selfie-model reproduce $(DEMO)/shards --test $(DEMO)/test --preset tiny --fractions 1,5 --seeds 3 \
 		--learning-rates 0.1 --out $(DEMO)/study
 	$(BIN)/selfie-model report $(DEMO)/study --shards $(DEMO)/test
 	@echo "Look at $(DEMO)/preview.png and $(DEMO)/study/report.html"
