@@ -6,6 +6,7 @@ dataset.table.label[7], dataset.shard_path(dataset.table.shard[7]), dataset.subs
 
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfie_data.errors import DatasetError
-from selfie_data.manifest import Manifest
+from selfie_data.manifest import Manifest, ShardRecord
+from selfie_data.plan import index_name
 from selfie_data.table import SampleTable, read_checked, read_table
 
 SUFFIX = {"raw": "raw", "jpeg": "jpg", "png": "png"}
 SPLITS = "splits"
+_THREADS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -97,12 +100,17 @@ def open_dataset(path: Path | str) -> Dataset:
     """
     directory = Path(path)
     manifest = Manifest.load(directory)
-    for shard in manifest.shards:
-        _check_size(directory / shard.name, shard.bytes)
-        read_checked(directory, f"{Path(shard.name).stem}.idx", manifest.files)
+    with ThreadPoolExecutor(_THREADS) as pool:  # hashing leaves the interpreter free
+        for _ in pool.map(lambda shard: _check_shard(directory, shard, manifest), manifest.shards):
+            pass
     _check_no_other_shards(directory, manifest)
     table = read_table(directory, samples=manifest.samples, files=manifest.files)
     return Dataset(path=directory, manifest=manifest, table=table)
+
+
+def _check_shard(directory: Path, shard: ShardRecord, manifest: Manifest) -> None:
+    _check_size(directory / shard.name, shard.bytes)
+    read_checked(directory, index_name(shard.name), manifest.files)
 
 
 def _check_no_other_shards(directory: Path, manifest: Manifest) -> None:

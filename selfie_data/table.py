@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -97,16 +98,19 @@ def read_table(dataset: Path, *, samples: int, files: Mapping[str, str]) -> Samp
         DatasetError: a file is missing, changed, or not of the promised shape.
     """
     read_checked(dataset, f"{NAME}/zarr.json", files)
-    columns = {}
-    for name, dtype in DTYPES.items():
-        metadata = read_checked(dataset, f"{NAME}/{name}/zarr.json", files)
-        _check_metadata(metadata, name=name, samples=samples, path=dataset / NAME)
-        chunks = [
-            np.frombuffer(read_checked(dataset, f"{NAME}/{name}/c/{number}", files), dtype)
-            for number in range(-(-samples // CHUNK_LENGTH))
-        ]
-        columns[name] = np.concatenate(chunks)[:samples]
-    return SampleTable(**columns)
+    with ThreadPoolExecutor(len(DTYPES)) as pool:  # hashing leaves the interpreter free
+        columns = pool.map(lambda name: _read_column(dataset, name, samples, files), DTYPES)
+        return SampleTable(**dict(zip(DTYPES, columns, strict=True)))
+
+
+def _read_column(dataset: Path, name: str, samples: int, files: Mapping[str, str]) -> NDArray[Any]:
+    metadata = read_checked(dataset, f"{NAME}/{name}/zarr.json", files)
+    _check_metadata(metadata, name=name, samples=samples, path=dataset / NAME)
+    chunks = [
+        np.frombuffer(read_checked(dataset, f"{NAME}/{name}/c/{number}", files), DTYPES[name])
+        for number in range(-(-samples // CHUNK_LENGTH))
+    ]
+    return np.concatenate(chunks)[:samples]
 
 
 def read_checked(dataset: Path, name: str, files: Mapping[str, str]) -> bytes:
