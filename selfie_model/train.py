@@ -112,7 +112,7 @@ class _Trainer(Generic[BatchT]):
             step = self.standing.step
             fetch = _due(step, runtime.log_every, last)
             asked = bool(stop) if self.ranks.size == 1 else fetch and any_rank(bool(stop), self.ranks)
-            validate = _due(step, runtime.validate_every, last)
+            validate = self.training.validation is not None and _due(step, runtime.validate_every, last)
             save = asked or _due(step, runtime.checkpoint_every, last)
             if fetch or validate or save:  # the loss is judged before anything is kept
                 self._report()
@@ -208,8 +208,7 @@ class _Trainer(Generic[BatchT]):
 
     def _validate(self) -> None:
         loader = self.training.validation
-        if loader is None:
-            return
+        assert loader is not None
         loader.set_epoch(0)  # the same crops and masks at every pass: a moving mask makes the best epoch a lottery
         metrics = evaluate(
             self.model, loader, ranks=self.ranks, runtime=self.runtime, batches=self.runtime.validation_batches
