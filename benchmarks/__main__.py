@@ -76,7 +76,7 @@ def loader_command(
 @shared
 def build_shards_command(rounds: int, threads: int, scratch: Path | None, output: Path | None, quick: bool) -> None:
     """Images a second from files to shards, beside Pillow or OpenCV with webdataset.ShardWriter."""
-    simple(build_shards, rounds, threads, scratch, output, quick, **({"share": 0.25} if quick else {}))
+    simple(build_shards, rounds, threads, scratch, output, quick, **({"share": 0.34} if quick else {}))
 
 
 @main.command("patch-stage")

@@ -23,7 +23,7 @@ QUESTION = "build_shards"
 LIMIT_S = 600
 # row: material, images a run, systems as (name, environment, module, way)
 ROWS = {
-    "resize": ("full", 960, ("pillow", "opencv-area", "opencv-area-scaled")),
+    "resize": ("full", 2880, ("pillow", "opencv-area", "opencv-area-scaled")),
     "keep": ("jpeg256", 7680, ("copy",)),
     "raw": ("jpeg32", 50_000, ()),
 }
