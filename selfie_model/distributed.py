@@ -15,6 +15,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from selfie_model.errors import RunError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranks:
@@ -43,7 +45,7 @@ def process_group(device: str = "auto") -> Iterator[Ranks]:
         device: `auto` (a GPU if there is one), `cpu` or `cuda`; with many GPUs each local rank takes its own.
 
     Raises:
-        ValueError: `cuda` where there is no GPU, or more local ranks than GPUs.
+        RunError: `cuda` where there is no GPU, or more local ranks than GPUs.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
@@ -68,7 +70,7 @@ def choose_device(device: str, local_rank: int = 0) -> torch.device:
         raise ValueError(f"a device is auto, cpu or cuda, got {device!r}")
     count = torch.cuda.device_count()
     if local_rank >= count:
-        raise ValueError(f"local rank {local_rank} has no GPU of its own, this machine shows {count}; use --device cpu")
+        raise RunError(f"local rank {local_rank} has no GPU of its own, this machine shows {count}: use --device cpu")
     return torch.device("cuda", local_rank)
 
 
@@ -77,11 +79,11 @@ def distribute(model: nn.Module, ranks: Ranks, *, sync_batch_norm: bool) -> nn.M
 
     Batch-norm statistics are each rank's own unless `sync_batch_norm`; the buffers that are saved are rank 0's.
     """
+    if sync_batch_norm and ranks.device.type != "cuda":
+        raise RunError("--sync-batch-norm needs GPUs: PyTorch has no synchronised batch norm for the CPU")
     if ranks.size == 1:
         return model
     if sync_batch_norm:
-        if ranks.device.type != "cuda":
-            raise ValueError("--sync-batch-norm needs GPUs: PyTorch has no synchronised batch norm for the CPU")
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     return DistributedDataParallel(model, device_ids=[ranks.device.index] if ranks.device.type == "cuda" else None)
 
