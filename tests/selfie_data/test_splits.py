@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from selfie_data.build import BuildOptions, build_shards
 
+from selfie_data.build import BuildOptions, build_shards
 from selfie_data.commands.split import command
 from selfie_data.dataset import Dataset, open_dataset
 from selfie_data.errors import BuildError, DatasetError
