@@ -13,6 +13,7 @@ import pickle
 import signal
 import traceback
 from collections.abc import Iterator, Sequence
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import cast
@@ -38,18 +39,19 @@ def run_processes(job: Job, shards: Sequence[int], report: Report, *, workers: i
         SelfieDataError: what a process raised.
     """
     context = multiprocessing.get_context("spawn")
+    resource_tracker.ensure_running()  # its start would let interrupts through while they are held below
     payload = pickle.dumps(job)
     pool: dict[Connection, BaseProcess] = {}
     try:
         for number in range(workers):
-            ours, theirs = context.Pipe()
-            process: BaseProcess = context.Process(
-                target=_work, args=(theirs, payload), daemon=True, name=f"selfie-build-{number}"
-            )
-            with _interrupts_held():
+            with _interrupts_held():  # until it is in `pool`: a worker nobody knows would be left to die noisily
+                ours, theirs = context.Pipe()
+                process: BaseProcess = context.Process(
+                    target=_work, args=(theirs, payload), daemon=True, name=f"selfie-build-{number}"
+                )
                 process.start()
-            theirs.close()
-            pool[ours] = process
+                theirs.close()
+                pool[ours] = process
         yield from _serve(pool, shards, report)
     finally:
         for connection, process in pool.items():
