@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+import numpy as np
+from numpy.typing import NDArray
 
 from selfie_data.dataset import Dataset, open_dataset
 from selfie_model.config import Config, TrainConfig
@@ -150,8 +152,37 @@ def augmentation(train: TrainConfig) -> "Augmentation":
 
 def describe(dataset: Dataset, subset: str | None) -> dict[str, Any]:
     """Returns what a run records of its data."""
-    samples = len(dataset) if subset is None else len(dataset.subset(subset))
+    samples = len(dataset) if subset is None else len(subset_ids(dataset, subset))
     return {"fingerprint": dataset.fingerprint, "subset": subset or "all", "samples": samples}
+
+
+def subset_ids(dataset: Dataset, subset: str) -> NDArray[np.int64]:
+    """Returns the sample ids of `--subset`: a named split or an .npy file.
+
+    Raises:
+        DatasetError: no such split or file.
+        click.UsageError: not distinct ids of the dataset.
+    """
+    from pipelines.subset import resolve_subset
+
+    with _usage_errors():
+        found = resolve_subset(dataset, subset)
+    return np.arange(len(dataset)) if found.ids is None else found.ids
+
+
+def check_held_out(dataset: Dataset, subset: str | None) -> None:
+    """Refuses to learn from images that the best checkpoint is then chosen on.
+
+    Raises:
+        click.UsageError: `subset` has images of the split `validation`.
+    """
+    held_out = dataset.subset(HELD_OUT)
+    shared = len(held_out) if subset is None else int(np.isin(subset_ids(dataset, subset), held_out).sum())
+    if shared:
+        raise click.UsageError(
+            f"{shared} of the images to learn from are in the split {HELD_OUT}: name a subset of the split train, or "
+            "add --no-validation"
+        )
 
 
 @contextmanager

@@ -11,11 +11,13 @@ from selfie_model.commands.configuration import configuration_options, resolve_c
 from selfie_model.commands.data import (
     HELD_OUT,
     Source,
+    check_held_out,
     describe,
     has_split,
     image_loader,
     open_shards,
     source_options,
+    subset_ids,
 )
 from selfie_model.commands.running import run_options, tell
 from selfie_model.config import Config
@@ -81,6 +83,8 @@ def command(
     if validation is None:
         validation = has_split(dataset, HELD_OUT)
     subset = choose_subset(dataset, labelled=labelled, subset=subset, validation=validation)
+    if validation:
+        check_held_out(dataset, subset)
     source = Source(device=device, backend=backend, threads=threads, store=store)
     with process_group(device) as ranks, StopRequest(time_limit_s=60 * time_limit) as stop:
         with closing(image_loader(dataset, config, source, subset=subset)) as loader:
@@ -116,7 +120,7 @@ def choose_subset(dataset: Dataset, *, labelled: str | None, subset: str | None,
     if subset is None and (labelled is not None or validation):
         share = (labelled or "100").strip().removesuffix("%").strip()
         subset = f"{'train' if validation else 'all'}-{share}"
-    labels = dataset.table.label if subset is None else dataset.table.label[dataset.subset(subset)]
+    labels = dataset.table.label if subset is None else dataset.table.label[subset_ids(dataset, subset)]
     missing = int((labels < 0).sum())
     if missing:
         raise click.UsageError(

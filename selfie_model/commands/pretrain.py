@@ -7,7 +7,15 @@ from typing import Any
 import click
 
 from selfie_model.commands.configuration import configuration_options, resolve_config
-from selfie_model.commands.data import HELD_OUT, Source, describe, open_shards, patch_loader, source_options
+from selfie_model.commands.data import (
+    HELD_OUT,
+    Source,
+    check_held_out,
+    describe,
+    open_shards,
+    patch_loader,
+    source_options,
+)
 from selfie_model.commands.running import run_options, tell
 
 
@@ -55,6 +63,8 @@ def command(
     source = Source(device=device, backend=backend, threads=threads, store=store)
     if subset is None and validation:
         subset = "train"
+    if validation:
+        check_held_out(dataset, subset)
     with process_group(device) as ranks, StopRequest(time_limit_s=60 * time_limit) as stop:
         with closing(patch_loader(dataset, config, source, subset=subset)) as loader:
             held_out = patch_loader(dataset, config, source, subset=HELD_OUT, evaluation=True) if validation else None

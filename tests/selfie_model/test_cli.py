@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -96,6 +97,20 @@ def test_finetune_without_validation_learns_from_everything(shards: Path, tmp_pa
     invoke("finetune", shards, "--from", "scratch", "--labelled", "10", "--no-validation", "--out", out, *SMALL)
     assert read_checkpoint(out / "checkpoints/step-000000004.pt")["data"]["subset"] == "all-10"
     assert not (out / "checkpoints/best.pt").exists()
+
+
+@pytest.mark.parametrize("arguments", [["pretrain"], ["finetune", "--from", "scratch", "--no-validation"]])
+def test_a_subset_may_be_a_file_of_ids(shards: Path, tmp_path: Path, arguments: list[str]) -> None:
+    ids, out = tmp_path / "ids.npy", tmp_path / "run"
+    np.save(ids, np.arange(0, 1000, 10))
+    invoke(*arguments, shards, "--subset", ids, "--out", out, *SMALL)
+    assert read_checkpoint(out / "checkpoints/step-000000004.pt")["data"]["samples"] == 100
+
+
+@pytest.mark.parametrize("arguments", [["pretrain", "--validation"], ["finetune", "--from", "scratch"]])
+def test_validation_images_are_not_learned_from(shards: Path, tmp_path: Path, arguments: list[str]) -> None:
+    result = invoke(*arguments, shards, "--subset", "all-100", "--out", tmp_path / "run", *SMALL, code=2)
+    assert "100 of the images to learn from are in the split validation" in error_line(result)
 
 
 def test_finetune_takes_the_model_of_its_source(pretrained: Path, shards: Path, tmp_path: Path) -> None:
