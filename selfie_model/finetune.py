@@ -4,13 +4,14 @@ The two arms differ in one thing: whether `source` is given. Everything else, th
 weights included, is the same for a seed.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from selfie_model.batch import BatchLoader, ImageBatch
-from selfie_model.checkpoint import read_run
+from selfie_model.checkpoint import State, read_run
 from selfie_model.classifier import Classifier
 from selfie_model.config import Config
 from selfie_model.distributed import Ranks
@@ -53,15 +54,18 @@ def finetune(
         resume, stop, data, tensorboard, quiet: as in `pretrain`.
 
     Raises:
-        RunError: the folder holds another run, the source is no pretraining run or does not fit.
+        RunError: the folder holds another run or one that started from other weights, the source is no pretraining run
+            or does not fit.
         DivergedError: the loss left all bounds.
     """
     state = open_run(out, kind=KIND, config=config, resume=resume, ranks=ranks)
     torch.manual_seed(config.finetune.seed)
     model = Classifier(config, len(class_names))
     model.normalise.set(*loader.normalisation)
+    start = {"from": "scratch", "from_sha256": ""}
     if source is not None:
-        start_from(source, model)
+        start = {"from": source.resolve().name, "from_sha256": _digest(model, start_from(source, model))}
+    _check_same_start(out, state, start)
     training = Training(
         kind=KIND,
         config=config,
@@ -72,7 +76,7 @@ def finetune(
         chance=1 / len(class_names),
         run=out,
         class_names=class_names,
-        data=data or {},
+        data={**(data or {}), **start},
     )
     return run_training(training, ranks=ranks, resume=state, stop=stop, tensorboard=tensorboard, quiet=quiet)
 
@@ -88,6 +92,22 @@ def start_from(source: Path, model: Classifier) -> list[str]:
         return transfer_patch_network(state["model"], model)
     except ValueError as error:
         raise RunError(f"{source}: {error}") from error
+
+
+def _digest(model: Classifier, keys: list[str]) -> str:
+    """Returns the SHA-256 of some of the model's weights: a source stays the same when its folder is renamed."""
+    state, digest = model.state_dict(), hashlib.sha256()
+    for key in keys:
+        digest.update(state[key].contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _check_same_start(out: Path, state: State | None, start: dict[str, str]) -> None:
+    saved = start if state is None else state["data"]
+    if saved.get("from_sha256", start["from_sha256"]) != start["from_sha256"]:
+        raise RunError(
+            f"{out} started from {saved.get('from')}, not from {start['from']} as it is now; give another --out"
+        )
 
 
 def load_classifier(

@@ -1,5 +1,6 @@
 """Finetuning: both arms, the same code."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,14 @@ def test_a_missing_source_is_named(tmp_path: Path) -> None:
 def test_a_run_of_the_other_kind_is_not_resumed(tmp_path: Path, pretrained: Path) -> None:
     with pytest.raises(RunError, match="holds a run of pretrain, not of finetune"):
         run(small_config(), pretrained, resume="auto")
+
+
+def test_a_run_is_not_resumed_as_the_other_arm(tmp_path: Path, pretrained: Path) -> None:
+    run(small_config(), tmp_path / "run", source=pretrained)
+    with pytest.raises(RunError, match="started from pretrained, not from scratch"):
+        run(small_config(), tmp_path / "run", resume="auto")
+    renamed = shutil.copytree(pretrained, tmp_path / "renamed")
+    assert run(small_config(), tmp_path / "run", source=renamed, resume="auto").finished
 
 
 def test_everything_is_trained_end_to_end(tmp_path: Path, pretrained: Path) -> None:
