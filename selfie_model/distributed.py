@@ -96,6 +96,13 @@ def sum_over_ranks(values: Tensor, ranks: Ranks) -> Tensor:
     return values
 
 
+def share_buffers(model: nn.Module, ranks: Ranks) -> None:
+    """Gives every rank the buffers of rank 0: without synchronised batch norm each has statistics of its own."""
+    if ranks.size > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
+
+
 def any_rank(flag: bool, ranks: Ranks) -> bool:
     """Tells whether `flag` holds on some rank: how all of them stop at the same step."""
     if ranks.size == 1:

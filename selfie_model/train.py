@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from selfie_model.batch import BatchT
 from selfie_model.checkpoint import Checkpoints, State
 from selfie_model.clock import Clock
-from selfie_model.distributed import Ranks, any_rank, distribute, sum_over_ranks
+from selfie_model.distributed import Ranks, any_rank, distribute, share_buffers, sum_over_ranks
 from selfie_model.errors import DivergedError, RunError
 from selfie_model.evaluate import Metrics, add_totals, empty_totals, evaluate, means
 from selfie_model.interrupt import StopRequest
@@ -209,6 +209,7 @@ class _Trainer(Generic[BatchT]):
     def _validate(self) -> None:
         loader = self.training.validation
         assert loader is not None
+        share_buffers(self.model, self.ranks)  # what is measured is what rank 0 saves
         loader.set_epoch(0)  # the same crops and masks at every pass: a moving mask makes the best epoch a lottery
         metrics = evaluate(
             self.model, loader, ranks=self.ranks, runtime=self.runtime, batches=self.runtime.validation_batches

@@ -58,6 +58,10 @@ def main(out: Path) -> None:
         patches = MemoryLoader(*random_images(40), batch_size=8, model=config.model, bounds=half)
         result = pretrain(config, patches, out=out / "stopped", ranks=ranks, stop=StopOn(ranks), quiet=True)
         (out / f"stopped-{ranks.rank}").write_text(str(result.step))
+        train = MemoryLoader(*random_images(40), batch_size=8, model=None, bounds=half)
+        held_out = MemoryLoader(*random_images(23), batch_size=8, model=None, evaluation=True, bounds=half)
+        run = out / "validated"
+        finetune(config, train, class_names=NAMES, out=run, ranks=ranks, validation=held_out, quiet=True)
         model, loaded, _ = load_classifier(out / "equal/finetune")
         part = MemoryLoader(*random_images(23), batch_size=8, model=None, evaluation=True, bounds=half)
         metrics = evaluate(model, part, ranks=ranks, runtime=loaded.runtime)

@@ -85,6 +85,15 @@ def test_evaluation_is_summed_over_the_ranks(two: Path) -> None:
         assert found.accuracy == pytest.approx(expected.accuracy)
 
 
+def test_validation_measures_the_checkpoint_that_is_saved(two: Path) -> None:
+    """Batch-norm statistics differ between the ranks until then."""
+    model, config, _ = load_classifier(two / "validated", which="last")
+    loader = MemoryLoader(*random_images(23), batch_size=8, model=None, evaluation=True)
+    expected = evaluate(model, loader, ranks=Ranks(), runtime=config.runtime)
+    found = [record for record in read_journal(two / "validated") if record["event"] == "validation"][-1]
+    assert found["loss"] == pytest.approx(expected.loss, abs=1e-5)
+
+
 def test_sync_batch_norm_is_refused_on_the_cpu() -> None:
     for size in (1, 2):
         with pytest.raises(RunError, match="--sync-batch-norm needs GPUs"):
