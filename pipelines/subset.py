@@ -98,10 +98,13 @@ def _load_npy(path: Path) -> NDArray[np.int64]:
 
 
 def read_exclusions(path: Path) -> NDArray[np.int64]:
-    """Returns the ids of an exclusion record: one a line, text after # is a comment. No file, no exclusions."""
+    """Returns the ids of an exclusion record: one a line, text after # is a comment. No file, no exclusions.
+
+    An id may stand in it more than once: every loader that meets the sample before it is made anew adds a line.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-        return np.array([int(text) for line in lines if (text := line.split("#")[0].strip())], np.int64)
+        return np.unique(np.array([int(text) for line in lines if (text := line.split("#")[0].strip())], np.int64))
     except FileNotFoundError:
         return np.empty(0, np.int64)
     except (OSError, ValueError) as error:

@@ -342,6 +342,15 @@ def test_a_recorded_exclusion_keeps_the_stream_deterministic(make_dataset: MakeD
         listed.load_state_dict(before)
 
 
+def test_a_sample_may_be_recorded_more_than_once(make_dataset: MakeDataset, tmp_path: Path) -> None:
+    """A loop that catches the error and goes on with the same loader meets the sample again."""
+    record = tmp_path / "excluded.txt"
+    record.write_text("17  # damaged\n17  # damaged\n3\n")
+    assert read_exclusions(record).tolist() == [3, 17]
+    with PatchLoader(make_dataset(samples=30), global_batch_size=7, device="cpu", exclude=record) as loader:
+        assert len(loader) == 4  # of 28 samples
+
+
 def test_an_exclusion_record_that_is_none_is_refused(raw_shards: Path, tmp_path: Path) -> None:
     (tmp_path / "excluded.txt").write_text("seventeen\n")
     with pytest.raises(DatasetError, match=r"excluded\.txt: not an exclusion record"):
