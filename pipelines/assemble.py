@@ -12,6 +12,7 @@ import torch
 from pipelines import order, recipes
 from pipelines.augment import Augmentation, resolve_augmentation
 from pipelines.backends import BackendName, choose_backend, make_backend, resolve_device
+from pipelines.checks import given_normalisation, whole_number
 from pipelines.distributed import resolve_rank
 from pipelines.normalise import Normalisation, from_statistics
 from pipelines.order import BlockShuffle, EpochOrder, global_shuffle, in_order
@@ -56,6 +57,12 @@ class LoaderOptions:
     store: Path | str | None
 
     def __post_init__(self) -> None:
+        for name in ("global_batch_size", "seed", "prefetch"):
+            object.__setattr__(self, name, whole_number(name, getattr(self, name)))
+        if self.threads is not None:
+            object.__setattr__(self, "threads", whole_number("threads", self.threads))
+        if self.normalisation is not None:
+            object.__setattr__(self, "normalisation", given_normalisation(self.normalisation))
         _one_of("on_error", self.on_error, get_args(OnError))
         _one_of("dtype", self.dtype, tuple(TORCH_DTYPE))
         _one_of("verify", self.verify, get_args(Verify))
@@ -63,7 +70,7 @@ class LoaderOptions:
             raise ValueError(f"a seed must be in [0, 2**64), got {self.seed}")
         if self.prefetch < 1 or (self.threads is not None and self.threads < 1):
             raise ValueError(f"prefetch and threads must be at least 1, got {self.prefetch} and {self.threads}")
-        if self.shuffle != "global" and (isinstance(self.shuffle, bool | str) or self.shuffle < 1):
+        if self.shuffle != "global" and (type(self.shuffle) is not int or self.shuffle < 1):
             raise ValueError(f"shuffle must be 'global' or a number of shards >= 1, got {self.shuffle!r}")
         if self.on_error == "record" and self.record is None:
             raise ValueError(

@@ -30,11 +30,17 @@ def resolve_device(device: str | torch.device) -> torch.device:
     """Returns the device that `auto`, `cpu`, `cuda` or `cuda:1` means here."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    resolved = torch.device(device)
+    refused = ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {str(device)!r}")
+    try:
+        resolved = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise refused from None
     if resolved.type not in ("cpu", "cuda"):
-        raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {str(device)!r}")
+        raise refused
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("device 'cuda' was asked for, but torch sees no GPU; use 'cpu' or 'auto'")
+    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {str(device)!r} was asked for, but torch sees {torch.cuda.device_count()} GPUs")
     return resolved
 
 

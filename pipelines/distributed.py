@@ -4,6 +4,8 @@ import os
 
 import torch.distributed
 
+from pipelines.checks import whole_number
+
 
 def resolve_rank(rank: int | None, world_size: int | None) -> tuple[int, int]:
     """Returns (rank, world size): as given, else torch.distributed's, else (0, 1).
@@ -13,7 +15,7 @@ def resolve_rank(rank: int | None, world_size: int | None) -> tuple[int, int]:
             exist yet: each would go through the whole data.
     """
     if rank is not None and world_size is not None:
-        return rank, world_size
+        return whole_number("rank", rank), whole_number("world_size", world_size)
     if rank is not None or world_size is not None:
         raise ValueError(f"give rank and world_size together, got {rank} and {world_size}")
     if torch.distributed.is_available() and torch.distributed.is_initialized():

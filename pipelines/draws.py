@@ -23,7 +23,8 @@ Selection = Callable[[Cells, Grid], Cells]
 """A rule that picks patches: (order [B, G], grid) -> cells [B, context + target], context first.
 
 `order` is the sample's draw: all cells of the grid in uniformly random order. A rule is a function of it, row by row,
-and of nothing else, so what it picks is as reproducible as the draw. `block_targets` is an example.
+and of nothing else, so what it picks is as reproducible as the draw. `block_targets` is an example. Loader states know
+it by its module and `__qualname__`.
 """
 
 _WORDS_PER_BLOCK = 4
@@ -107,6 +108,7 @@ def block_targets(*, context: int, height: int, width: int) -> Selection:
         targets = np.sort(cells[:, grid.cells - height * width :], axis=1)
         return np.concatenate((cells[:, :context], targets), axis=1)
 
+    rule.__qualname__ = f"block_targets(context={context}, height={height}, width={width})"  # stands in loader states
     return rule
 
 

@@ -15,6 +15,7 @@ import torch
 from pipelines.assemble import LoaderOptions, LoaderParts, OnError, Shuffle
 from pipelines.augment import Augmentation
 from pipelines.backends import BackendName
+from pipelines.checks import whole_number
 from pipelines.draws import Selection
 from pipelines.grid import Grid, default_patch_size, default_split
 from pipelines.normalise import Normalisation
@@ -125,10 +126,13 @@ class PatchLoader(EpochStream[PatchBatch]):
         )
         parts = LoaderParts.resolve(options)
         size = parts.dataset.image_size
-        self.grid = Grid(image_size=size, patch_size=default_patch_size(size) if patch_size is None else patch_size)
+        side = default_patch_size(size) if patch_size is None else whole_number("patch_size", patch_size)
+        self.grid = Grid(image_size=size, patch_size=side)
         seen, hidden = _split(self.grid, context, target)
         if masking not in ("skip", "zero"):
             raise ValueError(f"masking must be 'skip' or 'zero', got {masking!r}")
+        if selection is not None and not callable(selection):
+            raise ValueError(f"selection must be a function (draws.Selection) or None, got {selection!r}")
         draw = parts.image_draw(augment, preset="pretrain")
         if draw.augmentation.padding:
             raise ValueError(
@@ -226,6 +230,8 @@ class ImageLoader(EpochStream[ImageBatch]):
 
 def _split(grid: Grid, context: int | None, target: int | None) -> tuple[int, int]:
     """Returns (context, target) with defaults: a quarter of the cells are targets, the rest is context."""
+    context = None if context is None else whole_number("context", context)
+    target = None if target is None else whole_number("target", target)
     if target is None:
         target = default_split(grid.cells)[1] if context is None else grid.cells - context
     if context is None:

@@ -21,6 +21,7 @@ from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.checks import whole_number
 from pipelines.order import EpochOrder, StepOrder
 from pipelines.partition import Partition
 from pipelines.plan import Backend, BackendOutput, BatchPlan
@@ -128,6 +129,7 @@ class EpochStream(Generic[Batch]):
 
     def set_epoch(self, epoch: int) -> None:
         """Makes the next iteration go through `epoch`, from its start or from the step that was loaded for it."""
+        epoch = whole_number("an epoch", epoch)
         if not 0 <= epoch < 1 << 32:
             raise ValueError(f"an epoch must be in [0, 2**32), got {epoch}")
         if self._at is not None or self._next[0] != epoch:

@@ -140,6 +140,22 @@ def test_the_remainder_changes_with_the_epoch(raw_shards: Path) -> None:
         ({"subset": [3, 3]}, "distinct"),
         ({"subset": [0.5]}, "must be integers"),
         ({"exclude": range(50)}, "no sample is left"),
+        ({"batch": 8.0}, "global_batch_size must be a whole number, got 8.0"),
+        ({"batch": "8"}, "global_batch_size must be a whole number"),
+        ({"batch": True}, "global_batch_size must be a whole number"),
+        ({"seed": None}, "seed must be a whole number"),
+        ({"rank": "0", "world_size": 1}, "rank must be a whole number"),
+        ({"patch_size": 8.0}, "patch_size must be a whole number"),
+        ({"context": 1.5}, "context must be a whole number"),
+        ({"target": "4"}, "target must be a whole number"),
+        ({"threads": 1.5}, "threads must be a whole number"),
+        ({"prefetch": "2"}, "prefetch must be a whole number"),
+        ({"shuffle": 1.5}, "shuffle must be"),
+        ({"shuffle": None}, "shuffle must be"),
+        ({"selection": "blocks"}, "selection must be a function"),
+        ({"normalisation": 1}, "normalisation must be"),
+        ({"normalisation": (np.ones(3), np.ones(2))}, "normalisation must be"),
+        ({"normalisation": ([1, 1, float("nan")], [0, 0, 0])}, "normalisation must be"),
     ],
     ids=str,
 )
@@ -150,8 +166,9 @@ def test_wrong_options_are_refused_in_one_line(raw_shards: Path, options: dict[s
 
 
 def test_a_device_that_is_not_there_is_refused(raw_shards: Path) -> None:
-    with pytest.raises(ValueError, match="device must be"):
-        PatchLoader(raw_shards, global_batch_size=8, device="mps")
+    for device in ("mps", "gpu", None):
+        with pytest.raises(ValueError, match="device must be 'auto', 'cpu' or 'cuda', got"):
+            PatchLoader(raw_shards, global_batch_size=8, device=device)
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="no GPU"):
             PatchLoader(raw_shards, global_batch_size=8, device="cuda")
@@ -321,6 +338,9 @@ def test_normalisation_is_the_data_sets_own_or_the_given(raw_shards: Path) -> No
     )
     for left, right in batches:
         assert torch.allclose(left.image + 1, right.image, atol=1e-5)
+    pair = images(raw_shards, normalisation=(given.scale.tolist(), given.bias.tolist())).normalisation
+    assert np.array_equal(pair.scale, given.scale)
+    assert np.array_equal(pair.bias, given.bias)
 
 
 def test_attributes(raw_shards: Path) -> None:

@@ -1,5 +1,6 @@
 """An interrupted run and an uninterrupted one see the same ids and the same tensors, at any step and world size."""
 
+import io
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from pipelines import ImageLoader, PatchLoader
+from pipelines.draws import block_targets
 from pipelines.state import StateError
 
 from .conftest import MakeDataset
@@ -158,3 +160,31 @@ def test_evaluations_resume_too(raw_shards: Path) -> None:
     second.load_state_dict(first.state_dict())
     rest = [batch.sample_id.tolist() for batch in second]
     assert np.concatenate(rest).tolist() == [*range(20, 50), *[-1] * 10]
+
+
+def test_numpy_integers_do_not_stay_in_states(raw_shards: Path) -> None:
+    loader = PatchLoader(
+        raw_shards, global_batch_size=np.int64(10), seed=np.uint64(4), backend="reference", device="cpu"
+    )
+    loader.set_epoch(np.int32(3))
+    state = loader.state_dict()
+    assert {type(value) for value in state.values()} == {int, str}
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    make(raw_shards).load_state_dict(torch.load(file, weights_only=True))
+
+
+@pytest.mark.parametrize("epoch", [-1, 1 << 32, 1.5, "1", None, True], ids=repr)
+def test_no_epoch_is_refused(raw_shards: Path, epoch: object) -> None:
+    with pytest.raises(ValueError, match="an epoch must be"):
+        make(raw_shards).set_epoch(epoch)
+
+
+def test_blocks_of_another_shape_are_another_stream(raw_shards: Path) -> None:
+    square, row = (
+        make(raw_shards, context=8, target=4, selection=block_targets(context=8, height=height, width=4 // height))
+        for height in (2, 1)
+    )
+    with pytest.raises(StateError, match=r"height=2, width=2.* this loader's .*height=1, width=4"):
+        row.load_state_dict(square.state_dict())
