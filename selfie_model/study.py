@@ -12,6 +12,7 @@ and copy the cells' folders together afterwards.
 
 import fcntl
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from typing import Any, Literal
 
 from selfie_model.atomic import write_text
 from selfie_model.config import Config
+from selfie_model.errors import RunError
 
 Arm = Literal["scratch", "selfie"]
 Stage = Literal["pretrain", "tune", "final"]
@@ -132,6 +134,9 @@ class Study:
     budget: float = 1.0
     notes: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        apply_budget(self.config, self.budget)  # refuses what is no factor
+
     def folder(self, cell: Cell) -> Path:
         return self.out / cell.name
 
@@ -140,9 +145,9 @@ def apply_budget(config: Config, budget: float) -> Config:
     """Scales the steps of both trainings by `budget`; the warm-up is kept, but to a tenth of the steps at most.
 
     Raises:
-        ValueError: budget is not positive.
+        ValueError: budget is not positive and finite.
     """
-    if not budget > 0:
+    if not 0 < budget < math.inf:
         raise ValueError(f"the budget is a positive factor on the steps, got {budget}")
     sections = {}
     for name, train in (("pretrain", config.pretrain), ("finetune", config.finetune)):
@@ -175,7 +180,7 @@ def read_done(folder: Path) -> dict[str, Any] | None:
     """Returns what a finished cell recorded; None if it is not finished.
 
     Raises:
-        ValueError: if the record is not what this module writes.
+        RunError: the record is not what this module writes.
     """
     path = folder / DONE
     try:
@@ -183,9 +188,9 @@ def read_done(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); delete it to run the cell again") from error
+        raise RunError(f"{path} is damaged ({error}); delete it to run the cell again") from error
     if not isinstance(record, dict):
-        raise ValueError(f"{path} must hold an object, got {type(record).__name__}; delete it to run the cell again")
+        raise RunError(f"{path} must hold an object, got {type(record).__name__}; delete it to run the cell again")
     return record
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from selfie_model.errors import RunError
 from selfie_model.study import Cell, Grid, best_rate, claim, read_done, write_done
 
 
@@ -72,10 +73,10 @@ def test_a_finished_cell_reads_back_and_a_damaged_record_is_named(tmp_path: Path
     assert read_done(tmp_path) == {"accuracy": 0.5}
     assert [entry.name for entry in tmp_path.iterdir()] == ["done.json"]
     (tmp_path / "done.json").write_text("{")
-    with pytest.raises(ValueError, match=r"done\.json is damaged .* delete it"):
+    with pytest.raises(RunError, match=r"done\.json is damaged .* delete it"):
         read_done(tmp_path)
     (tmp_path / "done.json").write_text("[]")
-    with pytest.raises(ValueError, match="must hold an object"):
+    with pytest.raises(RunError, match="must hold an object"):
         read_done(tmp_path)
 
 
