@@ -24,6 +24,7 @@ from pipelines.stream import Recipe, StreamParts
 from pipelines.subset import Ids, Subset, resolve_subset
 from selfie_data import permutation
 from selfie_data.dataset import Dataset, open_dataset
+from selfie_data.store import check_store
 
 Shuffle = Literal["global"] | int
 OnError = Literal["fail", "record"]
@@ -101,13 +102,15 @@ class LoaderParts:
         """Opens the dataset and settles every default.
 
         Raises:
-            DatasetError: the dataset, split or exclusion record is damaged.
+            DatasetError: the dataset, store, split or exclusion record is damaged, or the store is another dataset's.
             ValueError: an option does not fit.
         """
         rank, world_size = resolve_rank(options.rank, options.world_size)
         device = resolve_device(options.device)
         backend = choose_backend(options.backend, device, store=options.store)
         dataset = options.shards if isinstance(options.shards, Dataset) else open_dataset(options.shards)
+        if options.store is not None:
+            check_store(options.store, dataset)
         subset = resolve_subset(dataset, options.subset, options.exclude)
         partition = Partition(
             samples=subset.samples,

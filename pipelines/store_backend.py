@@ -26,9 +26,8 @@ from pipelines.grid import Grid, patchify
 from pipelines.plan import BackendOutput, BatchPlan, OutputSpec, Verify
 from pipelines.reference import image_of, render
 from selfie_data.dataset import Dataset
-from selfie_data.errors import DatasetError
 from selfie_data.payloads import stored_at_size
-from selfie_data.store import load_store
+from selfie_data.store import check_store, load_store
 
 _NORMALISED_AT_ONCE = 16  # 32 px images: 200 KB of float32, which a core's own cache holds
 _CUT_AT_ONCE = 4_096  # images, so that cutting needs little memory besides the two layouts
@@ -60,7 +59,8 @@ class StoreBackend:
         self._device = device
         self._grid = Grid(image_size=spec.image_size, patch_size=spec.patch_size or spec.image_size)
         self._fixed_size = stored_at_size(dataset)
-        images = _matching(store, dataset, threads)
+        check_store(store, dataset)
+        images = load_store(store, threads=threads).images
         self.both_flips = _memory_suffices(2 * images.nbytes, device) if both_flips is None else both_flips
         self._table = _cut(images, self._grid.patch_size, both_flips=self.both_flips).to(device)
         row = (spec.patch_count, spec.patch_size or 0, spec.patch_size or 0, 3)
@@ -185,16 +185,6 @@ class StoreBackend:
                 "the pixel store holds the central views of these images only, so random crops need the shards: "
                 "leave out store=, or give augment='none' or Augmentation(flip=True)"
             )
-
-
-def _matching(store: Path | str, dataset: Dataset, threads: int) -> NDArray[np.uint8]:
-    images, _, fingerprint = load_store(store, threads=threads)
-    if fingerprint != dataset.fingerprint:
-        raise DatasetError(
-            f"{store}: holds the pixels of dataset {fingerprint[:12]}…, the shards are {dataset.fingerprint[:12]}…; "
-            "export the store again"
-        )
-    return images
 
 
 def _cut(images: NDArray[np.uint8], patch_size: int, *, both_flips: bool) -> Tensor:

@@ -97,6 +97,20 @@ def load_store(path: Path | str, *, threads: int | None = None) -> PixelStore:
     return PixelStore(images, labels.astype(np.int32, copy=False), attributes["fingerprint"])
 
 
+def check_store(path: Path | str, dataset: Dataset) -> None:
+    """Checks, without reading any pixels, that a store is there and is of this dataset.
+
+    Raises:
+        DatasetError: there is none, or it is damaged, or of another dataset.
+    """
+    fingerprint = _attributes(Path(path))["fingerprint"]
+    if fingerprint != dataset.fingerprint:
+        raise DatasetError(
+            f"{path}: holds the pixels of dataset {fingerprint[:12]}…, the shards are {dataset.fingerprint[:12]}…; "
+            "export the store again"
+        )
+
+
 def _write(dataset: Dataset, scratch: Path, *, workers: int, progress: Progress | None) -> None:
     import zarr  # half a second, and only here
     from zarr.codecs import Crc32cCodec

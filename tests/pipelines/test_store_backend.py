@@ -93,11 +93,13 @@ def test_photographs_as_evaluation_sees_them(photo_shards: Path, tmp_path: Path)
 
 
 def test_the_store_of_another_dataset_is_refused(raw_store: Path, make_dataset: MakeDataset) -> None:
-    with (
-        PatchLoader(make_dataset(seed=1), global_batch_size=8, store=raw_store, device="cpu") as loader,
-        pytest.raises(DatasetError, match="export the store again"),
-    ):
-        next(iter(loader))
+    with pytest.raises(DatasetError, match="export the store again"):
+        PatchLoader(make_dataset(seed=1), global_batch_size=8, store=raw_store, device="cpu")
+
+
+def test_a_store_that_is_not_there_is_refused_before_anything_is_read(raw_shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no pixel store"):
+        PatchLoader(raw_shards, global_batch_size=8, store=tmp_path / "x.zarr", device="cpu")
 
 
 def test_a_damaged_store_is_a_typed_error(raw_shards: Path, tmp_path: Path) -> None:
