@@ -74,8 +74,11 @@ def command(
                 )
             loader = image_loader(dataset, config, source, subset=subset, evaluation=True)
         place(model, ranks.device, config.runtime)
-        with closing(loader):
-            metrics = evaluate(model, loader, ranks=ranks, runtime=config.runtime)
+        try:
+            with closing(loader):
+                metrics = evaluate(model, loader, ranks=ranks, runtime=config.runtime)
+        except ValueError as error:
+            raise click.ClickException(f"{shards}: {error}") from error
         if not ranks.writes:
             return
     if as_json:

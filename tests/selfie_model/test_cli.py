@@ -12,8 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
+from selfie_data.build import BuildOptions, build_shards
 from selfie_data.dataset import open_dataset
+from selfie_data.sources import open_source
 from selfie_data.splits import SplitOptions, write_splits
 from selfie_model.checkpoint import Checkpoints, read_checkpoint
 from selfie_model.cli import main
@@ -197,6 +200,26 @@ def test_classes_must_agree(shards: Path, unlabelled_dataset: Path, tmp_path: Pa
     invoke("finetune", shards, "--from", "scratch", "--labelled", "10", "--out", out, *SMALL)
     result = invoke("evaluate", out, unlabelled_dataset, "--device", "cpu", code=2)
     assert "build the test shards with --classes-from" in error_line(result)
+
+
+def test_images_without_labels_are_not_evaluated(shards: Path, tmp_path: Path) -> None:
+    """Of the same classes: only then it is the labels that are missing."""
+    folder, out = tmp_path / "flat", tmp_path / "run"
+    folder.mkdir()
+    for number in range(4):
+        Image.new("RGB", (32, 32), (number, 0, 0)).save(folder / f"{number}.png")
+    source = open_source("folder", folder, classes=open_dataset(shards).class_names)
+    build_shards(source, tmp_path / "flat-shards", BuildOptions(size=32))
+    invoke("finetune", shards, "--from", "scratch", "--labelled", "10", "--out", out, *SMALL)
+    options = ["--batch-size", 4, "--device", "cpu"]
+    result = invoke("evaluate", out, tmp_path / "flat-shards", *options, code=1)
+    assert "nothing to evaluate: no image, or none with a label" in error_line(result)
+
+
+@pytest.mark.parametrize("budget", ["0", "nan", "inf"])
+def test_a_budget_is_a_positive_factor(shards: Path, tmp_path: Path, budget: str) -> None:
+    options = ["--preset", "tiny", "--out", tmp_path / "study", "--budget", budget, "--device", "cpu"]
+    assert "the budget is a positive factor" in error_line(invoke("reproduce", shards, *options, code=2))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
