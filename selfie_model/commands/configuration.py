@@ -20,13 +20,18 @@ from selfie_model.config import Config
 from selfie_model.presets import PRESETS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+_PRESET = "  [default: the configuration's]"
 _SHORTCUTS = ("steps", "batch_size", "learning_rate", "accumulate", "seed")
 
 
 def configuration_options(function: Command) -> Command:
     """Adds the options whose values `resolve_config` takes, as the keyword arguments of the same names."""
     options = [
-        click.option("--preset", type=click.Choice(list(PRESETS)), help="Configuration to start from."),
+        click.option(
+            "--preset",
+            type=click.Choice(list(PRESETS)),
+            help="Configuration to start from; needed unless --config or a RUN to start from names one.",
+        ),
         click.option(
             "--config",
             "config_file",
@@ -40,11 +45,11 @@ def configuration_options(function: Command) -> Command:
             metavar="SECTION.NAME=VALUE",
             help="Any single value, e.g. model.width=32 or runtime.compile=off; may be repeated.",
         ),
-        click.option("--steps", type=int, help="Optimiser steps."),
-        click.option("--batch-size", type=int, help="Images a step, over all processes."),
-        click.option("--learning-rate", type=float, help="Peak learning rate."),
-        click.option("--accumulate", type=int, help="Parts a process's batch is cut into, to save memory."),
-        click.option("--seed", type=int, help="Of weights, order, draws and dropout."),
+        click.option("--steps", type=int, help=f"Optimiser steps.{_PRESET}"),
+        click.option("--batch-size", type=int, help=f"Images a step, over all processes.{_PRESET}"),
+        click.option("--learning-rate", type=float, help=f"Peak learning rate.{_PRESET}"),
+        click.option("--accumulate", type=int, help=f"Parts a process's batch is cut into, to save memory.{_PRESET}"),
+        click.option("--seed", type=int, help=f"Of weights, order, draws and dropout.{_PRESET}"),
     ]
     for option in reversed(options):
         function = option(function)
