@@ -170,8 +170,8 @@ def subset_ids(dataset: Dataset, subset: str) -> NDArray[np.int64]:
     return np.arange(len(dataset)) if found.ids is None else found.ids
 
 
-def check_held_out(dataset: Dataset, subset: str | None) -> None:
-    """Refuses to learn from images that the best checkpoint is then chosen on.
+def check_held_out(dataset: Dataset, subset: str | None, *, instead: str = "add --no-validation") -> None:
+    """Refuses to learn from images of the split that is then measured; `instead` is what else the user can do.
 
     Raises:
         click.UsageError: `subset` has images of the split `validation`.
@@ -181,7 +181,7 @@ def check_held_out(dataset: Dataset, subset: str | None) -> None:
     if shared:
         raise click.UsageError(
             f"{shared} of the images to learn from are in the split {HELD_OUT}: name a subset of the split train, or "
-            "add --no-validation"
+            f"{instead}"
         )
 
 

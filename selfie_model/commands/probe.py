@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from selfie_data.dataset import Dataset
-from selfie_model.commands.data import Source, image_loader, open_shards, source_options
+from selfie_model.commands.data import Source, check_held_out, image_loader, open_shards, source_options
 
 if TYPE_CHECKING:
     from selfie_model.config import Config
@@ -66,6 +66,8 @@ def command(
     if measured.class_names != learned.class_names:
         raise click.UsageError(f"the classes of {test} are not those of {shards}; build it with --classes-from")
     train_subset = subset or ("train-100" if test is None else None)
+    if test is None:
+        check_held_out(learned, train_subset, instead="give --test")
     train = _features(encoder, learned, config, source, train_subset)
     tested = _features(encoder, measured, config, source, "validation" if test is None else None)
     classes = len(learned.class_names)

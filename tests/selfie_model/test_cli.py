@@ -116,6 +116,12 @@ def test_validation_images_are_not_learned_from(shards: Path, tmp_path: Path, ar
     assert "100 of the images to learn from are in the split validation" in error_line(result)
 
 
+def test_a_probe_does_not_learn_from_what_it_measures(shards: Path, pretrained: Path) -> None:
+    result = invoke("probe", pretrained, shards, "--subset", "all-100", "--device", "cpu", code=2)
+    assert "100 of the images to learn from are in the split validation" in error_line(result)
+    assert "give --test" in error_line(result)
+
+
 def test_finetune_takes_the_model_of_its_source(pretrained: Path, shards: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     options = ["--from", pretrained, "--preset", "cifar10", "--steps", "1", "--batch-size", "16", *QUICK]
