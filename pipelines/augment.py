@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.checks import whole_number
 from pipelines.compiled_draws import flip_draws
 from pipelines.draws import padded_crops, random_resized_crops
 
@@ -41,6 +42,11 @@ class Augmentation:
     padding: int = 0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.flip, bool):
+            raise ValueError(f"flip must be True or False, got {self.flip!r}")
+        object.__setattr__(self, "padding", whole_number("padding", self.padding))
+        if self.crop_area is not None:
+            object.__setattr__(self, "crop_area", _two_numbers(self.crop_area))
         if self.crop_area is not None and not 0 < self.crop_area[0] <= self.crop_area[1] <= 1:
             raise ValueError(f"crop_area must be 0 < lowest <= highest <= 1, got {self.crop_area}")
         if self.padding < 0 or (self.padding and self.crop_area is not None):
@@ -49,6 +55,15 @@ class Augmentation:
     @property
     def random(self) -> bool:
         return self.flip or self.crop_area is not None or self.padding > 0
+
+
+def _two_numbers(area: tuple[float, float]) -> tuple[float, float]:
+    """Returns them as floats of Python's own: the record's text stands in loader states."""
+    try:
+        lowest, highest = area
+        return float(lowest), float(highest)
+    except (TypeError, ValueError):
+        raise ValueError(f"crop_area must be two numbers, the lowest and the highest, got {area!r}") from None
 
 
 class Geometry(NamedTuple):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pipelines import ImageLoader, PatchLoader
+from pipelines.augment import Augmentation
 from pipelines.draws import block_targets
 from pipelines.state import StateError
 
@@ -188,3 +189,28 @@ def test_blocks_of_another_shape_are_another_stream(raw_shards: Path) -> None:
     )
     with pytest.raises(StateError, match=r"height=2, width=2.* this loader's .*height=1, width=4"):
         row.load_state_dict(square.state_dict())
+
+
+def test_an_augmentation_in_other_types_is_the_same_stream(raw_shards: Path) -> None:
+    same = [
+        make(raw_shards, augment=Augmentation(flip=True, crop_area=area)).state_dict()
+        for area in ((0.5, 1.0), [0.5, 1], np.array([0.5, 1.0]))
+    ]
+    assert same[0] == same[1] == same[2]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"flip": "yes"},
+        {"crop_area": 0.5},
+        {"crop_area": (1,)},
+        {"crop_area": (0, 1)},
+        {"padding": 1.5},
+        {"padding": -1},
+    ],
+    ids=str,
+)
+def test_what_is_no_augmentation_is_refused(options: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        Augmentation(**options)
