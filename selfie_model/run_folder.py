@@ -76,11 +76,12 @@ def open_run(run: Path, *, kind: str, config: Config, resume: Resume, ranks: Ran
     Raises:
         RunError: there is a run already, or the one to go on with was asked to do something else.
     """
-    newest = Checkpoints(run).newest()
-    state = None
+    checkpoints = Checkpoints(run)
+    newest, state = checkpoints.newest(), None
+    # a run that was killed early may have its best checkpoint only: a run without validation would then be taken for it
+    if resume == "no" and (newest is not None or checkpoints.best() is not None):
+        raise RunError(f"{run} holds a run already; go on with --resume auto, or give another --out")
     if newest is not None:
-        if resume == "no":
-            raise RunError(f"{run} holds a run already; go on with --resume auto, or give another --out")
         state = read_checkpoint(newest)
         _check_same(run, state, kind, config)
     if ranks.writes:

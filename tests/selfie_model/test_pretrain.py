@@ -167,6 +167,13 @@ def test_a_folder_with_a_run_is_not_written_over(tmp_path: Path) -> None:
         run(small_config(), tmp_path / "run")
 
 
+def test_a_folder_with_a_best_checkpoint_only_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    (tmp_path / "run/checkpoints/best.pt").touch()
+    with pytest.raises(RunError, match="holds a run already"):
+        run(small_config(), tmp_path / "run")
+
+
 def test_resuming_with_another_configuration_is_refused(tmp_path: Path) -> None:
     run(small_config(), tmp_path / "run", stop=StopAfter(3))
     with pytest.raises(RunError, match=r"another configuration \(pretrain.learning_rate: 0.05 → 0.5\)"):
