@@ -50,14 +50,21 @@ class Journal:
 
 
 def read_journal(run: Path) -> list[dict[str, Any]]:
-    """Returns the records of a run's journal in order; a last line cut short by a crash is left out."""
+    """Returns the records of a run's journal in order; a last line cut short by a crash is left out.
+
+    Raises:
+        RunError: another line is damaged.
+    """
     path = run / NAME
     if not path.exists():
         return []
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), start=1):
         if line.endswith("\n"):
-            records.append(json.loads(line))
+            try:
+                records.append(json.loads(line))
+            except ValueError as error:
+                raise RunError(f"{path}: line {number} is damaged ({error}); delete that line") from error
     return records
 
 

@@ -174,6 +174,12 @@ def test_a_folder_with_a_best_checkpoint_only_is_not_written_over(tmp_path: Path
         run(small_config(), tmp_path / "run")
 
 
+def test_a_damaged_journal_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "journal.jsonl").write_text('{"event": "train", "step": 1}\n{bad\n{"event": "tr')
+    with pytest.raises(RunError, match=r"journal\.jsonl: line 2 is damaged .*; delete that line"):
+        read_journal(tmp_path)
+
+
 def test_resuming_with_another_configuration_is_refused(tmp_path: Path) -> None:
     run(small_config(), tmp_path / "run", stop=StopAfter(3))
     with pytest.raises(RunError, match=r"another configuration \(pretrain.learning_rate: 0.05 → 0.5\)"):
