@@ -143,13 +143,13 @@ class EpochStream(Generic[Batch]):
         return save_state(self._parts.identity, epoch=epoch, step=step)
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
-        """Makes the next iteration go on where `state` was taken, by any number of ranks.
+        """Makes the next iteration go on where `state` was taken, by any number of ranks; a running one may not go on.
 
         Raises:
             StateError: the state is of another dataset, subset, seed, batch size, order, sampling or version.
         """
         self._next = load_state(state, self._parts.identity, steps=len(self))
-        self._at = None
+        self._at = self._turn = None  # an old iteration going on would make the next state one of its own place
 
     def close(self) -> None:
         """Ends threads and closes files. May be called twice; a closed loader cannot be iterated."""
@@ -186,7 +186,9 @@ class EpochStream(Generic[Batch]):
         if self._closed:
             raise ValueError("the loader is closed")
         if self._turn is not turn:
-            raise RuntimeError("a newer iteration of this loader has begun; make a loader for each loop that runs")
+            raise RuntimeError(
+                "a newer iteration of this loader has begun, or a state was loaded; make a loader for each loop"
+            )
 
     def _submit(self, order: StepOrder, epoch: int, step: int) -> _Work:
         start, stop = self._parts.partition.bounds(step)

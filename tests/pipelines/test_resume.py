@@ -214,3 +214,14 @@ def test_an_augmentation_in_other_types_is_the_same_stream(raw_shards: Path) -> 
 def test_what_is_no_augmentation_is_refused(options: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         Augmentation(**options)
+
+
+def test_a_running_iteration_does_not_go_on_after_a_state_is_loaded(raw_shards: Path) -> None:
+    loader = make(raw_shards)
+    running = iter(loader)
+    next(running)
+    loader.load_state_dict({**loader.state_dict(), "step": 3})
+    with pytest.raises(RuntimeError, match="a state was loaded"):
+        next(running)
+    assert (loader.state_dict()["epoch"], loader.state_dict()["step"]) == (0, 3)
+    assert len(one_epoch(loader)) == STEPS - 3
