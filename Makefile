@@ -11,7 +11,7 @@ install: $(INSTALLED)
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cuda13,dev,parquet,tensorboard]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cuda13,dev,onnx,parquet,tensorboard]'
 	touch $@
 
 # Generated pictures → shards → pretraining → finetuning with few labels against supervised from scratch → a page.

@@ -155,7 +155,7 @@ def export_onnx(classifier: Classifier, path: Path, *, metadata: Mapping[str, st
     try:
         import onnx
     except ImportError as error:
-        raise ValueError("ONNX export needs the package onnx: pip install onnx") from error
+        raise ValueError("ONNX export needs the package onnx, the extra `onnx`: pip install onnx") from error
     size = classifier.config.model.image_size
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
