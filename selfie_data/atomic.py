@@ -14,13 +14,18 @@ def write_atomic(path: Path, data: bytes, *, temporary: Path | None = None) -> N
     """
     scratch = temporary or path.with_name(f".{path.name}.tmp")
     try:
-        with scratch.open("wb", buffering=0) as file:
-            write_all(file.fileno(), data)
-            os.fsync(file.fileno())
+        write_durable(scratch, data)
         publish(scratch, path)
     except OSError:
         scratch.unlink(missing_ok=True)
         raise
+
+
+def write_durable(path: Path, data: bytes) -> None:
+    """Writes a file and waits until it is on disk; its name may not be yet."""
+    with path.open("wb", buffering=0) as file:
+        write_all(file.fileno(), data)
+        os.fsync(file.fileno())
 
 
 def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:

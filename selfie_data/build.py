@@ -137,7 +137,7 @@ def _prepare(source: Source, directory: Path, options: BuildOptions, reporter: R
     plan = Plan(
         size=len(spooled),
         samples=count_samples(spooled, options),
-        samples_per_shard=samples_per_shard(options, estimate.sample_bytes),
+        samples_per_shard=samples_per_shard(options, estimate),
         seed=options.seed,
     )
     described = {"samples": plan.samples, "samples_per_shard": plan.samples_per_shard, "of": plan.size}

@@ -15,9 +15,11 @@ from selfie_data.reading import read_images
 from selfie_data.sample import Source, SourceImage
 from selfie_data.shard import stored_bytes
 
-_SAMPLE = 64  # images; sizes of photographs vary by half of their mean, so this is within 6 % or so
+_SAMPLE = 32  # images; sizes of photographs vary by half of their mean, so this is within 9 % or so
 _TRIALS = 20
 _WRITING_S = 30e-6  # headers, hashes, statistics, index of a small image
+_SHARDS = 32  # at least so many, but for sets so small that starting a process takes longer than a shard
+_SMALLEST_SHARD = 64  # samples
 _UNKNOWN = 128 << 10  # bytes an image if none of the sample can be used
 
 
@@ -46,7 +48,7 @@ def count_samples(source: Source, options: BuildOptions) -> int:
     return len(source) if options.limit is None else min(len(source), options.limit)
 
 
-def estimate_build(source: Source, options: BuildOptions) -> Estimate:
+def estimate_build(source: Source, options: BuildOptions, *, timed: bool = False) -> Estimate:
     """Encodes the first images of the plan. What it says of bytes depends on nothing but source and options.
 
     A source that has to be spooled and is not yet is judged by the size of its spool, by the time that reading its
@@ -55,14 +57,15 @@ def estimate_build(source: Source, options: BuildOptions) -> Estimate:
     started = time.perf_counter()
     samples = count_samples(source, options)
     if source.spool_bytes and samples:
-        seconds = time.perf_counter() - started + samples * _seconds_an_image(options)
+        seconds = time.perf_counter() - started + samples * _seconds_an_image(options) if timed else None
         return Estimate(samples=samples, sample_bytes=_unspooled_bytes(source, options), seconds=seconds)
     if not samples:
         return Estimate(samples=0, sample_bytes=0, seconds=0.0)
     permutation = Permutation(size=len(source), seed=options.seed, purpose=Purpose.PLAN)
     indices = permutation(np.arange(min(samples, _SAMPLE)))
     labels = source.labels[indices]
-    _seconds_an_image(options)  # whatever is done once only
+    if timed:
+        _seconds_an_image(options)  # whatever is done once only
     started = time.perf_counter()
     sizes = []
     for image, label in zip(read_images(source, indices.tolist()), labels.tolist(), strict=True):
@@ -70,7 +73,7 @@ def estimate_build(source: Source, options: BuildOptions) -> Estimate:
             if isinstance(image, SourceImage):
                 payload = options.encoder(image).payload
                 sizes.append(stored_bytes(len(payload), labelled=label >= 0))
-    seconds = ((time.perf_counter() - started) / len(indices) + _WRITING_S) * samples
+    seconds = ((time.perf_counter() - started) / len(indices) + _WRITING_S) * samples if timed else None
     mean = -(-sum(sizes) // len(sizes)) if sizes else _UNKNOWN
     return Estimate(samples=samples, sample_bytes=mean, seconds=seconds)
 
@@ -93,6 +96,9 @@ def _unspooled_bytes(source: Source, options: BuildOptions) -> int:
     return stored_bytes(payload, labelled=True)
 
 
-def samples_per_shard(options: BuildOptions, sample_bytes: int) -> int:
-    """Returns how many samples make a shard."""
-    return options.samples_per_shard or max(1, options.shard_bytes // sample_bytes)
+def samples_per_shard(options: BuildOptions, estimate: Estimate) -> int:
+    """Returns how many samples make a shard: `shard_bytes` full, or less, so that all cores have work."""
+    if options.samples_per_shard is not None:
+        return options.samples_per_shard
+    fair = max(_SMALLEST_SHARD, -(-estimate.samples // _SHARDS))
+    return max(1, min(options.shard_bytes // max(1, estimate.sample_bytes), fair))

@@ -20,7 +20,7 @@ class BuildOptions:
         quality: of JPEGs that are encoded anew, 1 to 100.
         resize_shorter: shorter side, in pixels, that larger images are shrunk to. None: S for raw, S·8/7 otherwise;
             0: never shrink.
-        shard_bytes: about how large a shard shall be.
+        shard_bytes: about how large a shard may be; smaller sets are cut into 32 shards, of 64 samples at least.
         samples_per_shard: how many samples a shard holds; None: as many as `shard_bytes` allows.
         seed: of the plan, 0 <= seed < 2**64.
         limit: use that many images, a random sample of the source; None: all.

@@ -1,10 +1,11 @@
 """Antialiased resizing in Pillow's 8-bit fixed-point arithmetic: the same bytes on every machine.
 
 The definition is two calls of Pillow's BILINEAR, along the width and then along the height (`resize_by_pillow`; in one
-call the order of the passes differs between versions of Pillow). Larger images go through a compiled kernel that gives
-the same bits five times as fast.
+call the order of the passes differs between versions of Pillow). Larger images, if there are many, go through a
+compiled kernel that gives the same bits five times as fast.
 """
 
+import itertools
 import threading
 
 import numpy as np
@@ -15,6 +16,8 @@ Pixels = NDArray[np.uint8]
 
 SLACK = 16  # bytes past the end of a buffer that the kernel may touch; `resize_kernel` says the same
 _SMALL_PIXELS = 1 << 14  # up to 128 x 128 Pillow takes 0.1 ms, and Numba, which takes a second to load, is not needed
+_PATIENCE = 64  # images of a process that Pillow resizes before Numba is loaded: small builds end without it
+_calls = itertools.count()
 
 
 def resize_shorter(pixels: Pixels, shorter: int) -> Pixels:
@@ -30,7 +33,7 @@ def resize(pixels: Pixels, height: int, width: int) -> Pixels:
     """
     if pixels.shape[:2] == (height, width):
         return pixels
-    if pixels.shape[0] * pixels.shape[1] <= _SMALL_PIXELS:
+    if pixels.shape[0] * pixels.shape[1] <= _SMALL_PIXELS or next(_calls) < _PATIENCE:
         return resize_by_pillow(pixels, height, width)
     return _compiled(pixels, height, width)
 

@@ -16,7 +16,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from selfie_data.atomic import publish, write_atomic
+from selfie_data.atomic import sync_directory, write_durable
 from selfie_data.dataset import SUFFIX
 from selfie_data.encode import STORED_AS, Encoder, Stored
 from selfie_data.errors import BuildError, ImageError
@@ -135,11 +135,7 @@ class _Task:
             self._fill(shard)
         index_sha256 = ""
         if self.rows:
-            publish(scratch, final)
-            index = format_index(self.members)
-            index_sha256 = hashlib.sha256(index).hexdigest()
-            name = final.with_suffix(".idx")
-            write_atomic(name, index, temporary=self.job.out / BUILD / f"{name.name}.tmp")
+            index_sha256 = self._publish(scratch, final)
         else:  # an archive without samples is legal tar, but no reader of shards takes it
             os.unlink(scratch)
         return ShardResult(
@@ -151,6 +147,17 @@ class _Task:
             quarantined=tuple(self.quarantined),
             rows=np.array(self.rows, dtype=ROW),
         )
+
+    def _publish(self, scratch: Path, final: Path) -> str:
+        """Gives shard and index their names, durably; returns the SHA-256 of the index."""
+        index = format_index(self.members)
+        name = final.with_suffix(".idx")
+        scratch_index = self.job.out / BUILD / f"{name.name}.tmp"
+        write_durable(scratch_index, index)
+        os.replace(scratch, final)
+        os.replace(scratch_index, name)
+        sync_directory(self.job.out)
+        return hashlib.sha256(index).hexdigest()
 
     def _fill(self, shard: ShardWriter) -> None:
         positions = self.job.plan.positions(self.number)

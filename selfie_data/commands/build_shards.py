@@ -72,7 +72,13 @@ _PATH = click.Path(path_type=Path)
     metavar="PIXELS",
     help="Shrink larger images to this shorter side; 0: never [default: size * 8 / 7; size for raw].",
 )
-@click.option("--shard-bytes", type=Bytes(), default=SHARD_BYTES, show_default="64MiB", help="Size of a shard, about.")
+@click.option(
+    "--shard-bytes",
+    type=Bytes(),
+    default=SHARD_BYTES,
+    show_default="64MiB",
+    help="Size of a shard, about; small sets get smaller ones.",
+)
 @click.option("--samples-per-shard", type=click.IntRange(1), help="Exact number instead of --shard-bytes.")
 @click.option(
     "--workers",
@@ -157,8 +163,8 @@ def _reporter(*, as_json: bool) -> Reporter:
 
 
 def _dry_run(source: Source, options: BuildOptions, *, workers: int, as_json: bool) -> None:
-    estimate = estimate_build(source, options)
-    per_shard = samples_per_shard(options, max(estimate.sample_bytes, 1))
+    estimate = estimate_build(source, options, timed=True)
+    per_shard = samples_per_shard(options, estimate)
     shards = -(-estimate.samples // per_shard)
     seconds = None if estimate.seconds is None else estimate.seconds / max(1, min(workers, shards))
     facts = {

@@ -35,7 +35,7 @@ class Fault(NamedTuple):
         monkeypatch.setattr(os, self.call, failing)
 
 
-# A shard takes 3 writes, 6 fsyncs (tar, its folder, index, its folder, record, its folder) and 3 renames.
+# A shard takes 3 writes, 3 fsyncs (tar, index, their folder) and 3 renames.
 FAULTS = [
     Fault(call, error, after)
     for call, places in {
