@@ -21,7 +21,13 @@ _NUMPY_DTYPE: dict[Dtype, type[np.generic]] = {
     "float16": np.float16,
     "bfloat16": np.uint16,  # NumPy has no bfloat16; the bits are viewed as such by torch
 }
-_IDLE_REFERENCES = 3  # the pool's list, the loop variable, getrefcount's own argument
+
+
+def _references(arrays: list[NDArray[np.uint8]], place: int) -> int:
+    return sys.getrefcount(arrays[place])
+
+
+_IDLE_REFERENCES = _references([np.empty(0, np.uint8)], 0)  # counted, not written down: versions of Python differ
 
 
 class BufferPool:
@@ -51,9 +57,9 @@ class BufferPool:
         return tensor.view(torch.bfloat16) if self._dtype == "bfloat16" else tensor
 
     def _idle(self) -> NDArray[np.uint8]:
-        for array in self._arrays:
-            if sys.getrefcount(array) <= _IDLE_REFERENCES:
-                return array
+        for place in range(len(self._arrays)):
+            if _references(self._arrays, place) == _IDLE_REFERENCES:
+                return self._arrays[place]
         fresh = np.empty(self._bytes, np.uint8)
         if len(self._arrays) < self.keep:
             self._arrays.append(fresh)
