@@ -11,7 +11,7 @@ import click
 from benchmarks import build_shards, material, patch_stage, scaling, startup, train_step
 from benchmarks import loader as loader_question
 from benchmarks.plot import chart
-from benchmarks.record import RESULTS, Record, load, save
+from benchmarks.record import RESULTS, Record, load, record_files, save
 from benchmarks.table import summary
 
 Shared = Callable[[Callable[..., None]], Callable[..., None]]
@@ -137,7 +137,7 @@ def all_command(
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True))
 def plot_command(files: Sequence[Path]) -> None:
     """Draws result files as SVG beside them.  [default: all in benchmarks/results]"""
-    for path in files or sorted(RESULTS.glob("*.jsonl")):
+    for path in files or record_files(RESULTS):
         target = path.with_suffix(".svg")
         target.write_text(chart(load(path)))
         click.echo(target.name)
@@ -147,7 +147,7 @@ def plot_command(files: Sequence[Path]) -> None:
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True))
 def show(files: Sequence[Path]) -> None:
     """Prints the tables of result files.  [default: all in benchmarks/results]"""
-    for path in files or sorted(RESULTS.glob("*.jsonl")):
+    for path in files or record_files(RESULTS):
         click.echo(f"== {path.name}\n{summary(load(path))}\n")
 
 

@@ -133,6 +133,11 @@ def load(path: Path) -> list[Record]:
     return [Record(**{**one, "runs": tuple(one["runs"])}) for one in fields]
 
 
+def record_files(folder: Path) -> list[Path]:
+    """The files of `folder` that `save` wrote; what tests and single measurements leave there has other shapes."""
+    return [path for path in sorted(folder.glob("*.jsonl")) if '"runs": [' in path.read_text().partition("\n")[0]]
+
+
 def _cpu_model() -> str:
     information = Path("/proc/cpuinfo")
     if information.exists():
