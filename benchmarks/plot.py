@@ -10,6 +10,9 @@ _BAR = 16  # px, pitch of the bars
 _LEFT, _WIDTH, _RIGHT = 190, 420, 90
 _STYLE = "font-family:sans-serif;font-size:11px"
 _COLOURS = {"selfie": "#c2410c", "floor": "#a8a29e", "peer": "#57718f"}
+_BREAK = (
+    f'<path d="M{_LEFT + _WIDTH - 24} {{y}}l4 13m4 0l-4 -13" stroke="white" stroke-width="2"/>'  # of a bar cut short
+)
 _FLOORS = ("cached", "decode", "dali-decode", "dali-resize")
 
 
@@ -29,7 +32,7 @@ def chart(records: Sequence[Record]) -> str:
 
 
 def _panel(title: str, panel: Sequence[Record], top: int) -> str:
-    """Bars on a scale of their own. A floor far above the others would flatten them: it is cut and says its number."""
+    """Bars on a scale of their own. A floor that would flatten the others is cut, with a gap near its end."""
     real = [one.high for one in panel if kind(one.system) != "floor"] or [one.high for one in panel]
     scale = _WIDTH / (1.6 * max(*real, 1e-12))
     lines = [f'<text x="4" y="{top + 11}" font-weight="bold">{escape(title)}</text>']
@@ -41,7 +44,9 @@ def _panel(title: str, panel: Sequence[Record], top: int) -> str:
         lines += [
             f'<text x="{_LEFT - 6}" y="{y + 11}" text-anchor="end">{escape(one.system)}</text>',
             f'<rect x="{_LEFT}" y="{y + 2}" width="{length:.1f}" height="{_BAR - 5}" fill="{colour}"/>',
-            f'<path d="M{low:.1f} {y + 7.5}H{high:.1f}" stroke="black"/>',
+            _BREAK.format(y=y + 1)
+            if one.median * scale > _WIDTH
+            else f'<path d="M{low:.1f} {y + 7.5}H{high:.1f}" stroke="black"/>',
             f'<text x="{_LEFT + max(length, high - _LEFT) + 5:.1f}" y="{y + 11}">{number(one.median)}</text>',
         ]
     return "\n".join(lines)
