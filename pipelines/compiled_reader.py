@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from pipelines.plan import Verify
 from pipelines.read_kernel import READ_ALL, read_payloads
 from pipelines.reader import MAX_OPEN_SHARDS, Payloads, ShardFiles, ShardReader
-from pipelines.resample_kernel import SLACK
 from selfie_data.dataset import Dataset
+from selfie_data.passes_kernel import SLACK
 
 
 class CompiledReader:

@@ -26,8 +26,8 @@ from pipelines.plan import BackendOutput, BatchPlan, OutputSpec, Verify
 from pipelines.read_kernel import read_payloads
 from pipelines.reader import Payloads
 from pipelines.reference import decode
-from pipelines.resample_kernel import SLACK, middle_stride
 from selfie_data.dataset import Dataset
+from selfie_data.passes_kernel import SLACK, middle_stride
 
 _RAW_PIECE = 256  # samples: 0.8 MB at 32 px, which a core's second cache holds
 _ENCODED_PIECE = 16  # samples: some milliseconds, so that cores finish a batch together

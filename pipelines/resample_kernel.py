@@ -11,48 +11,8 @@ At 200 x 200 -> 224 x 224 a core needs 0.05 ms, Pillow 0.45 ms.
 from typing import Any
 
 from pipelines.compiled import kernel
+from selfie_data.passes_kernel import across, down, middle_stride
 from selfie_data.taps_kernel import taps_of
-from selfie_data.weighting_kernel import ROW_LANES, weigh_pixel, weigh_row
-
-SLACK = 16  # bytes that must be there, though their value never matters, after the last of `source`, `middle`, `result`
-
-
-def middle_stride(size: int) -> int:
-    """Returns the bytes from row to row of the image between the passes, for S = `size`."""
-    return -(-3 * size // ROW_LANES) * ROW_LANES + SLACK
-
-
-@kernel
-def _across(source: Any, start: int, first: Any, weights: Any, taps: int, middle: Any, at: int) -> None:
-    """One row along the width. Constant numbers of taps let the compiler unroll; `first` is in bytes."""
-    count = first.size
-    if taps == 2:
-        for x in range(count):
-            weigh_pixel(source, start + first[x], 3, weights, 2 * x, 2, middle, at + 3 * x)
-    elif taps == 3:
-        for x in range(count):
-            weigh_pixel(source, start + first[x], 3, weights, 3 * x, 3, middle, at + 3 * x)
-    elif taps == 4:
-        for x in range(count):
-            weigh_pixel(source, start + first[x], 3, weights, 4 * x, 4, middle, at + 3 * x)
-    else:
-        for x in range(count):
-            weigh_pixel(source, start + first[x], 3, weights, taps * x, taps, middle, at + 3 * x)
-
-
-@kernel
-def _down(middle: Any, start: int, stride: int, weights: Any, first: int, taps: int, result: Any, at: int) -> None:
-    """One row along the height; writes up to 15 bytes past its end."""
-    length = stride - SLACK
-    if taps == 2:
-        for x in range(0, length, ROW_LANES):
-            weigh_row(middle, start + x, stride, weights, first, 2, result, at + x)
-    elif taps == 3:
-        for x in range(0, length, ROW_LANES):
-            weigh_row(middle, start + x, stride, weights, first, 3, result, at + x)
-    else:
-        for x in range(0, length, ROW_LANES):
-            weigh_row(middle, start + x, stride, weights, first, taps, result, at + x)
 
 
 @kernel
@@ -81,16 +41,16 @@ def resample(
     taps_x, taps_y = weights_x.shape[1], weights_y.shape[1]
     first_x *= 3
     weights_x, weights_y = weights_x.reshape(-1), weights_y.reshape(-1)
-    stride = -(-3 * size // ROW_LANES) * ROW_LANES + SLACK
+    stride = middle_stride(size)
     done = 0  # rows below this are in `middle`, or are never looked at
     for y in range(size):
         needed = first_y[y]
         inside = 0 <= window[0] + y < resize[0]
         for row in range(max(done, needed), needed + taps_y if inside else 0):
             place = start + (top + row) * row_bytes + 3 * left
-            _across(source, place, first_x, weights_x, taps_x, middle, row * stride)
+            across(source, place, first_x, weights_x, taps_x, middle, row * stride)
             done = row + 1
         if inside:
-            _down(middle, needed * stride, stride, weights_y, y * taps_y, taps_y, result, y * 3 * size)
+            down(middle, needed * stride, stride, weights_y, y * taps_y, taps_y, result, y * 3 * size)
         else:
             result[y * 3 * size : (y + 1) * 3 * size] = 0

@@ -12,7 +12,7 @@ from pipelines.grid import patchify
 from pipelines.normalise import Normalisation, normalise
 from pipelines.plan import Dtype, OutputSpec
 from pipelines.reference import window_of
-from pipelines.resample_kernel import SLACK
+from selfie_data.passes_kernel import SLACK
 
 SCALE, BIAS = np.array([0.01, 0.017, 0.031], np.float32), np.array([-1.3, 0.25, -2.0], np.float32)
 

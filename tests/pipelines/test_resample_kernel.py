@@ -9,7 +9,9 @@ from PIL import Image
 
 from pipelines.reference import window_of
 from pipelines.resample import coefficients, resize_bilinear
-from pipelines.resample_kernel import SLACK, middle_stride, resample, taps_of
+from pipelines.resample_kernel import resample
+from selfie_data.passes_kernel import SLACK, middle_stride
+from selfie_data.taps_kernel import taps_of
 
 Pixels = NDArray[np.uint8]
 
