@@ -6,6 +6,7 @@ context lies and ask for a target's place. Source: the paper, section "Positiona
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 
 from selfie_model.config import Config
 
@@ -31,10 +32,11 @@ class Positions(nn.Module):
 
     def forward(self, cell: Tensor) -> Tensor:
         """Maps row-major cells, int64 [...], 0..cells-1, to [..., embedding]."""
+        # Not `table[cell]`: with several threads its backward adds in whatever order they come, and no run repeats.
         if self.kind == "table":
-            return self.table[cell]
+            return embedding(cell, self.table)
         row = torch.div(cell, self.side, rounding_mode="floor")
-        return self.row[row] + self.column[cell - row * self.side]
+        return embedding(row, self.row) + embedding(cell - row * self.side, self.column)
 
 
 def _vectors(count: int, width: int) -> nn.Parameter:

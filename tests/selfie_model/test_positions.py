@@ -29,3 +29,18 @@ def test_vectors_follow_row_major_cells(kind: str) -> None:
         row, column = divmod(cell, 4)
         expected = positions.table[cell] if kind == "table" else positions.row[row] + positions.column[column]
         assert torch.equal(vectors.flatten(0, 1)[index], expected)
+
+
+@pytest.mark.parametrize("kind", ["table", "row_column"])
+def test_gradients_repeat_to_the_bit_with_several_threads(kind: str) -> None:
+    positions = Positions(small_config(positions=kind))
+    cells = torch.randint(0, 16, (512, 16), generator=torch.Generator().manual_seed(0))
+    weight = torch.randn(512, 16, 64, generator=torch.Generator().manual_seed(1))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        runs = [torch.autograd.grad((positions(cells) * weight).sum(), list(positions.parameters())) for _ in range(8)]
+    finally:
+        torch.set_num_threads(threads)
+    for run in runs[1:]:
+        assert all(torch.equal(gradient, first) for gradient, first in zip(run, runs[0], strict=True))
