@@ -7,18 +7,20 @@ checked on the way, catch a missing chunk (which zarr would read as zeros withou
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from selfie_data.atomic import sync_directory
+from selfie_data.atomic import sync_directory, write_durable
 from selfie_data.errors import DatasetError
+
+if TYPE_CHECKING:
+    from zarr.core.buffer import Buffer
 
 NAME = "samples.zarr"
 CHUNK_LENGTH = 65_536
@@ -70,8 +72,11 @@ def write_table(table: SampleTable, directory: Path) -> dict[str, str]:
         path relative to the dataset -> SHA-256, for every file of the group.
     """
     import zarr  # half a second of imports that readers never need
+    from zarr.storage import MemoryStore
 
-    group = zarr.create_group(directory)
+    held: dict[str, Buffer] = {}
+    group = zarr.create_group(MemoryStore(held))
+    hashes: dict[str, str] = {}
     for name, dtype in DTYPES.items():
         column = group.create_array(
             name,
@@ -83,7 +88,18 @@ def write_table(table: SampleTable, directory: Path) -> dict[str, str]:
             config={"write_empty_chunks": True},
         )
         column[:] = getattr(table, name)
-    return _seal(directory)
+        # Through memory: of zarr's own writing, some goes on in other threads after an error, into the next attempt.
+        for key in sorted(held):
+            hashes[f"{NAME}/{key}"] = _write_file(directory / key, held.pop(key).to_bytes())
+    for folder in (directory, *filter(Path.is_dir, directory.rglob("*"))):
+        sync_directory(folder)
+    return hashes
+
+
+def _write_file(path: Path, data: bytes) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_durable(path, data)
+    return hashlib.sha256(data).hexdigest()
 
 
 def read_table(dataset: Path, *, samples: int, files: Mapping[str, str]) -> SampleTable:
@@ -143,16 +159,3 @@ def _check_metadata(metadata: bytes, *, name: str, samples: int, path: Path) -> 
     expected = ([samples], np.dtype(DTYPES[name]).name, [CHUNK_LENGTH], 1)
     if found != expected:
         raise DatasetError(f"{path}: column {name} must be (shape, type, chunks, codecs) {expected}, got {found}")
-
-
-def _seal(directory: Path) -> dict[str, str]:
-    hashes = {}
-    for path in sorted(directory.rglob("*")):
-        if path.is_dir():
-            sync_directory(path)
-            continue
-        with path.open("rb") as file:
-            hashes[f"{NAME}/{path.relative_to(directory).as_posix()}"] = hashlib.file_digest(file, "sha256").hexdigest()
-            os.fsync(file.fileno())
-    sync_directory(directory)
-    return hashes

@@ -5,6 +5,7 @@ a slice of the global batch, and slices may differ by one image: a rank's loss i
 times the number of ranks because DDP averages gradients: together they are the gradient of the global mean.
 """
 
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,6 +56,9 @@ def process_group(device: str = "auto") -> Iterator[Ranks]:
     if size == 1:
         yield Ranks(device=place)
         return
+    # Default arguments in there keep the group of the moment of import. DDP imports it: after this line that group
+    # would outlive its end, and gloo's threads, still there when the interpreter ends, now and then abort the process.
+    importlib.import_module("torch.distributed.nn")
     dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
     try:
         yield Ranks(rank=rank, size=size, device=place)
