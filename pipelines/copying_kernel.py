@@ -1,5 +1,8 @@
 """Moving a row of RGB pixels with plain loads and stores: as it is or mirrored, as bytes or normalised.
 
+    eight pixels at a time    24 values in three vectors of 8; a patch of 8 px has nothing else
+    what is left of a row     one pixel at a time
+
 Numba tests every signed index for being negative and knows nothing of types at a branch, which makes loops over bytes
 five times slower than the machine. This writes the few instructions that are needed in LLVM's terms.
 """
@@ -11,9 +14,15 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 _BYTE, _PAIR, _FOUR, _INDEX = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64)
-_BYTES, _FLOATS = ir.VectorType(_BYTE, 4), ir.VectorType(ir.FloatType(), 4)
 _CHANNELS = 3
 _VALUES = 256  # of a byte
+_GROUP = 8  # pixels, so that the channels of three vectors begin again with the next group
+LANES = 8  # values in a vector
+PATTERN = _GROUP * _CHANNELS  # values of a group
+
+_BYTES, _FLOATS = ir.VectorType(_BYTE, 4), ir.VectorType(ir.FloatType(), 4)
+_EIGHT, _SIXTEEN = ir.VectorType(_BYTE, LANES), ir.VectorType(_BYTE, 2 * LANES)
+_EIGHT_FLOATS = ir.VectorType(ir.FloatType(), LANES)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -32,7 +41,7 @@ def move_pixels(
     source is uint8, `out` says what to do, both are flat. May read, but never writes, one byte past the last pixel.
 
         uint8     copied
-        float32   x * table[0, c] + table[1, c] in two roundings; table [2, 4], the last column unused
+        float32   x * table[0, v] + table[1, v] in two roundings; table [2, PATTERN], the channels again and again
         others    table[c, x]; table [3, 256] of the type of `out`
     """
     index = types.int64
@@ -60,24 +69,47 @@ class _Row:
 
     def __init__(self, builder: Any, source: Any, out: Any, pixels: Any) -> None:
         self.builder, self.source, self.out, self.pixels = builder, source, out, pixels
+        self.groups = builder.udiv(pixels, _number(_GROUP))
+        self.grouped = builder.mul(self.groups, _number(_GROUP))
         self.last = builder.sub(pixels, _number(1))
 
     def write(self, kind: Any, table: Any, *, mirror: bool) -> None:
         if kind == types.float32:
-            self.normalise(table, mirror=mirror)
+            self.normalise_groups(table, mirror=mirror)
+            with self.builder.if_then(self._some_left()):
+                self.normalise(table, mirror=mirror)
         elif kind != types.uint8:
             self.look_up(table, mirror=mirror)
         elif mirror:
-            self.copy_mirrored()
+            self.mirror_groups()
+            with self.builder.if_then(self._some_left()):
+                self.copy_mirrored()
         else:
             self.copy()
 
     def copy(self) -> None:
         cgutils.raw_memcpy(self.builder, self.out, self.source, self.pixels, _CHANNELS)
 
+    def mirror_groups(self) -> None:
+        with cgutils.for_range(self.builder, self.groups) as loop:
+            here, there = self._group(loop.index, mirror=True)
+            for part in range(_CHANNELS):
+                self._store(self._part(here, part, mirror=True), self._after(there, LANES * part))
+
+    def normalise_groups(self, factors: Any, *, mirror: bool) -> None:
+        with cgutils.for_range(self.builder, self.groups) as loop:
+            here, there = self._group(loop.index, mirror=mirror)
+            for part in range(_CHANNELS):
+                scale, bias = (
+                    self._load(self._after(factors, start + LANES * part), _EIGHT_FLOATS, align=4)
+                    for start in (0, PATTERN)
+                )
+                value = self._normalised(self._part(here, part, mirror=mirror), scale, bias, _EIGHT_FLOATS)
+                self._store(value, self._after(there, LANES * part), align=4)
+
     def copy_mirrored(self) -> None:
         """Moves four bytes a pixel: the next pixel writes over the one too many. The last moves as two and one."""
-        with cgutils.for_range(self.builder, self.last) as loop:
+        with cgutils.for_range(self.builder, self.last, start=self.grouped) as loop:
             here, there = self._places(loop.index, mirror=True)
             self._move(here, there, _FOUR)
         here, there = self._places(self.last, mirror=True)
@@ -86,20 +118,15 @@ class _Row:
 
     def normalise(self, factors: Any, *, mirror: bool) -> None:
         """A pixel at a time, as four floats of which the next pixel overwrites one; the last pixel as three."""
-        builder, pointer = self.builder, _FLOATS.as_pointer()
-        scale, bias = (builder.load(builder.bitcast(self._after(factors, start), pointer), align=4) for start in (0, 4))
-        with cgutils.for_range(builder, self.last) as loop:
+        scale, bias = (self._load(self._after(factors, start), _FLOATS, align=4) for start in (0, PATTERN))
+        with cgutils.for_range(self.builder, self.last, start=self.grouped) as loop:
             here, there = self._places(loop.index, mirror=mirror)
-            builder.store(self._normalised(here, scale, bias), builder.bitcast(there, pointer), align=4)
+            self._store(self._normalised(self._load(here, _BYTES), scale, bias, _FLOATS), there, align=4)
         here, there = self._places(self.last, mirror=mirror)
-        values = self._normalised(here, scale, bias)
+        values = self._normalised(self._load(here, _BYTES), scale, bias, _FLOATS)
         for channel in range(_CHANNELS):
-            value = builder.extract_element(values, ir.Constant(_FOUR, channel))
-            builder.store(value, self._after(there, channel))
-
-    def _normalised(self, here: Any, scale: Any, bias: Any) -> Any:
-        pixel = self.builder.load(self.builder.bitcast(here, _BYTES.as_pointer()), align=1)
-        return self.builder.fadd(self.builder.fmul(self.builder.uitofp(pixel, _FLOATS), scale), bias)
+            value = self.builder.extract_element(values, ir.Constant(_FOUR, channel))
+            self.builder.store(value, self._after(there, channel))
 
     def look_up(self, table: Any, *, mirror: bool) -> None:
         with cgutils.for_range(self.builder, self.pixels) as loop:
@@ -108,6 +135,30 @@ class _Row:
                 value = self.builder.zext(self.builder.load(self._after(here, channel)), _INDEX)
                 entry = self.builder.gep(self._after(table, _VALUES * channel), [value])
                 self.builder.store(self.builder.load(entry), self._after(there, channel))
+
+    def _some_left(self) -> Any:
+        return self.builder.icmp_unsigned("<", self.grouped, self.pixels)
+
+    def _group(self, group: Any, *, mirror: bool) -> tuple[Any, Any]:
+        """Returns where a group's 24 values are read and written; mirrored, the first is the last of the source."""
+        first = self.builder.mul(group, _number(_GROUP))
+        origin = self.builder.sub(self.pixels, self.builder.add(first, _number(_GROUP))) if mirror else first
+        here, there = (self.builder.mul(number, _number(_CHANNELS)) for number in (origin, first))
+        return self.builder.gep(self.source, [here]), self.builder.gep(self.out, [there])
+
+    def _part(self, group: Any, part: int, *, mirror: bool) -> Any:
+        """Returns the bytes that become values 8 * part..8 * part + 7 of a group."""
+        if not mirror:
+            return self._load(self._after(group, LANES * part), _EIGHT)
+        values = [divmod(LANES * part + lane, _CHANNELS) for lane in range(LANES)]
+        places = [(_GROUP - 1 - pixel) * _CHANNELS + channel for pixel, channel in values]
+        start = min(*places, PATTERN - 2 * LANES)  # 16 bytes hold all eight, and lie within the group
+        chosen = ir.Constant(ir.VectorType(_FOUR, LANES), [place - start for place in places])
+        loaded = self._load(self._after(group, start), _SIXTEEN)
+        return self.builder.shuffle_vector(loaded, ir.Constant(_SIXTEEN, ir.Undefined), chosen)
+
+    def _normalised(self, pixels: Any, scale: Any, bias: Any, kind: Any) -> Any:
+        return self.builder.fadd(self.builder.fmul(self.builder.uitofp(pixels, kind), scale), bias)
 
     def _places(self, pixel: Any, *, mirror: bool) -> tuple[Any, Any]:
         origin = self.builder.sub(self.last, pixel) if mirror else pixel
@@ -118,8 +169,13 @@ class _Row:
         return self.builder.gep(pointer, [_number(elements)])
 
     def _move(self, here: Any, there: Any, kind: Any) -> None:
-        value = self.builder.load(self.builder.bitcast(here, kind.as_pointer()), align=1)
-        self.builder.store(value, self.builder.bitcast(there, kind.as_pointer()), align=1)
+        self._store(self._load(here, kind), there)
+
+    def _load(self, here: Any, kind: Any, *, align: int = 1) -> Any:
+        return self.builder.load(self.builder.bitcast(here, kind.as_pointer()), align=align)
+
+    def _store(self, value: Any, there: Any, *, align: int = 1) -> None:
+        self.builder.store(value, self.builder.bitcast(there, value.type.as_pointer()), align=align)
 
 
 def _number(value: int) -> Any:

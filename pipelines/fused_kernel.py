@@ -11,6 +11,7 @@ import numpy as np
 
 from pipelines.compiled import kernel
 from pipelines.gather_kernel import blank_cells, gather
+from pipelines.prefetch_kernel import prefetch
 from pipelines.resample_kernel import resample
 
 
@@ -59,6 +60,8 @@ def render_images(
     no_holes, whole = np.empty(0, np.bool_), np.zeros(1, np.int64)
     square_bytes, patch_values = 3 * size * size, cells.shape[1] * patch * patch * 3
     for i in range(first, last):
+        if i + 1 < last:
+            prefetch(pixels, starts[i + 1 - first], square_bytes)
         mirror = flip.size > 0 and flip[i]
         row_bytes = 3 * widths[i]
         source, start = pixels, starts[i - first]

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipelines.compiled import kernel
-from pipelines.copying_kernel import move_pixels
+from pipelines.copying_kernel import PATTERN, move_pixels
 from pipelines.normalise import Normalisation, normalise
 from pipelines.plan import OutputSpec
 
@@ -25,12 +25,13 @@ _SMALL_PATCH = 8  # of 32 px images
 def value_table(spec: OutputSpec) -> NDArray[np.generic]:
     """Returns what `move_pixels` needs for the dtype of a spec; the type says which values the output has.
 
-    Nothing, as uint8, for bytes; scale and bias [2, 4] for float32; else table[c, x] as uint16, the bits of the type.
+    Nothing, as uint8, for bytes; scale and bias [2, PATTERN] for float32, the channels again and again; else
+    table[c, x] as uint16, the bits of the type.
     """
     if spec.dtype == "uint8":
         return np.empty((0, 256), np.uint8)
     if spec.dtype == "float32":
-        return np.pad(np.stack((spec.scale, spec.bias)).astype(np.float32), ((0, 0), (0, 1)))
+        return np.tile(np.stack((spec.scale, spec.bias)).astype(np.float32), PATTERN // 3)  # of 8 pixels
     every = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
     values = normalise(every, Normalisation(spec.scale, spec.bias)).T.copy()
     bits: NDArray[np.generic] = torch.from_numpy(values).to(spec.torch_dtype).view(torch.int16).numpy().view(np.uint16)
