@@ -2,7 +2,7 @@
 
 auto on a CPU     fused (compiled kernels), reference where they cannot be had
 auto on a GPU     dali, fused where there is no DALI
-auto with store   store
+auto with store   store (compiled kernels on a CPU, PyTorch's operations on a GPU)
 """
 
 import importlib
@@ -23,6 +23,7 @@ _CLASSES = {
     "reference": ("pipelines.reference", "ReferenceBackend"),
     "store": ("pipelines.store_backend", "StoreBackend"),
 }
+_STORE_ON_A_GPU = ("pipelines.device_store", "DeviceStoreBackend")
 _log = logging.getLogger(__name__)
 
 
@@ -57,14 +58,14 @@ def choose_backend(name: BackendName, device: torch.device, *, store: Path | str
     if name == "store" and store is None:
         raise ValueError("the backend 'store' needs store=PATH, made by `selfie-data export-store`")
     if name != "auto":
-        _load(name)
+        _load(name, device)
         return name
     if store is not None:
         return "store"
     wanted = ("dali", "fused", "reference") if device.type == "cuda" else ("fused", "reference")
     for candidate in wanted[:-1]:
         try:
-            _load(candidate)
+            _load(candidate, device)
         except ValueError as error:
             _log.warning("%s; a slower way is taken", str(error))  # not the error: its traceback holds the loader
         else:
@@ -88,11 +89,12 @@ def make_backend(
     if name == "store":
         options["store"] = store
     _log.info("backend %s on %s", name, device)
-    return cast(Backend, _load(name)(dataset, spec, **options))
+    return cast(Backend, _load(name, device)(dataset, spec, **options))
 
 
-def _load(name: str) -> Any:
-    module, kind = _CLASSES[name]
+def _load(name: str, device: torch.device) -> Any:
+    on_a_gpu = name == "store" and device.type != "cpu"
+    module, kind = _STORE_ON_A_GPU if on_a_gpu else _CLASSES[name]
     try:
         return getattr(importlib.import_module(module), kind)
     except ImportError as error:

@@ -1,44 +1,32 @@
-"""The store backend: the pixel store, held in host or device memory and cut into patches beforehand.
-
-    table [F * N * G, p * p * 3] uint8      row ((flip * N) + id) * G + cell is one finished patch
-
-A batch is one `index_select` of rows into memory that is used again; no other reader can be faster. F = 2 holds every
-image mirrored too, so that flips cost nothing; F = 1, where memory does not suffice for that, mirrors afterwards. Whole
-images are put together from their patches (without patches: one patch the size of the image).
+"""The store backend on a CPU: the pixel store, held in memory, through the kernels that render shards.
 
 Order, draws and batches are those of the shards: bit for bit where images are stored at the model's size. A store of
 larger photographs holds their central views only, so that random crops of them are refused.
 """
 
-import os
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from pipelines.augment import evaluation_crop
-from pipelines.buffers import BufferPool
-from pipelines.grid import Grid, patchify
-from pipelines.plan import BackendOutput, BatchPlan, OutputSpec, Verify
-from pipelines.reference import image_of, render
+from pipelines.plan import BatchPlan, OutputSpec, Verify
+from pipelines.rendering import Bytes, Numbers, RenderingBackend, Stored
 from selfie_data.dataset import Dataset
-from selfie_data.payloads import stored_at_size
+from selfie_data.passes_kernel import SLACK
+from selfie_data.payloads import Pixels, stored_at_size
 from selfie_data.store import check_store, load_store
 
-_NORMALISED_AT_ONCE = 16  # 32 px images: 200 KB of float32, which a core's own cache holds
-_CUT_AT_ONCE = 4_096  # images, so that cutting needs little memory besides the two layouts
-_SHARE_OF_MEMORY = 0.5  # of what is free, that a table with both flips may take
+_PIECE = 256  # samples: 0.2 ms at 32 px, ten times what handing a piece over costs
 
 
-class StoreBackend:
-    """See `plan.Backend`. One thread gathers while the caller draws the next plans.
+class StoreBackend(RenderingBackend):
+    """See `plan.Backend`.
 
-    Attributes:
-        both_flips: whether the table holds mirrored images too.
+    Raises:
+        DatasetError: there is no store of this dataset at `store`, or it is damaged.
     """
 
     def __init__(
@@ -49,160 +37,58 @@ class StoreBackend:
         store: Path | str,
         device: torch.device,
         verify: Verify = "first",
-        threads: int = 1,
-        prefetch: int = 1,
-        both_flips: bool | None = None,
+        threads: int = 2,
+        prefetch: int = 2,
     ) -> None:
         del verify  # loading checks every byte of the store
         self._dataset = dataset
-        self._spec = spec
-        self._device = device
-        self._grid = Grid(image_size=spec.image_size, patch_size=spec.patch_size or spec.image_size)
         self._fixed_size = stored_at_size(dataset)
-        check_store(store, dataset)
-        images = load_store(store, threads=threads).images
-        self.both_flips = _memory_suffices(2 * images.nbytes, device) if both_flips is None else both_flips
-        self._table = _cut(images, self._grid.patch_size, both_flips=self.both_flips).to(device)
-        row = (spec.patch_count, spec.patch_size or 0, spec.patch_size or 0, 3)
-        self._patches = BufferPool(batch_size=spec.batch_size, row=row, dtype="uint8", keep=prefetch + 2)
-        self._floats: dict[int, BufferPool] = {}  # by values an image: patches, whole images
-        self._pending: deque[Future[BackendOutput]] = deque()
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="selfie-store")
+        images = load_matching(store, dataset, threads=threads)
+        super().__init__(spec, MemorySource(images), device=device, threads=threads, prefetch=prefetch, name="store")
 
     def submit(self, plan: BatchPlan) -> None:
-        self._pending.append(self._worker.submit(self._work, plan))
+        if not self._fixed_size:
+            check_central(plan, self._dataset)
+            plan = replace(plan, resize=None, window=None)
+        super().submit(plan)
 
-    def result(self) -> BackendOutput:
-        return self._pending.popleft().result()
+
+class MemorySource:
+    """See `rendering.Source`: images [N, S, S, 3] in memory, with SLACK bytes after the last."""
+
+    piece = _PIECE
+
+    def __init__(self, images: Pixels) -> None:
+        self._size = images.shape[1]
+        self._pixels: Bytes = images.reshape(-1)
+
+    def sizes(self, ids: Numbers) -> tuple[Numbers, Numbers]:
+        sides = np.full(len(ids), self._size)
+        return sides, sides
+
+    def read(self, ids: Numbers) -> Iterator[Stored]:
+        yield Stored(self._pixels, ids * (3 * self._size**2))
 
     def close(self) -> None:
-        self._worker.shutdown(wait=True, cancel_futures=True)
-        self._pending.clear()
-        self._table = torch.empty(0)
+        self._pixels = np.empty(0, np.uint8)
 
-    def _work(self, plan: BatchPlan) -> BackendOutput:
-        if not self._fixed_size:
-            self._check_central(plan)
-        elif plan.crop is not None or plan.resize is not None:
-            return self._resampled(plan)
-        patches = image = None
-        if plan.cells is not None:
-            patches = self._finished(self._gather(plan, plan.cells, self._patches), plan.hole)
-        if self._spec.whole_image:
-            image = self._whole(plan)
-        return BackendOutput(patches=patches, image=image)
 
-    def _gather(self, plan: BatchPlan, cells: NDArray[np.int64], pool: BufferPool | None = None) -> Tensor:
-        """Returns the patches [b, n, p, p, 3] of `cells` [b, n], mirrored where the plan says so."""
-        side, p = self._grid.side, self._grid.patch_size
-        flip = np.zeros(len(plan), np.bool_) if plan.flip is None else plan.flip
-        first = plan.sample_id
-        if self.both_flips:
-            first = first + flip * np.int64(len(self._dataset))
-        elif flip.any():  # the cell that comes to lie here when the image is mirrored
-            row, column = np.divmod(cells, side)
-            cells = np.where(flip[:, None], row * side + side - 1 - column, cells)
-        rows = torch.from_numpy((first[:, None] * self._grid.cells + cells).reshape(-1)).to(self._device)
-        shape = (*cells.shape, p, p, 3)
-        if pool is not None and self._device.type == "cpu":
-            patches = pool.tensor(pool.take(len(plan)))
-            torch.index_select(self._table, 0, rows, out=patches.view(len(rows), -1))
-        else:
-            patches = self._table.index_select(0, rows).view(shape)
-        if not self.both_flips and flip.any():
-            mirrored = torch.from_numpy(np.flatnonzero(flip)).to(self._device)
-            patches[mirrored] = patches[mirrored].flip(3)
-        return patches
+def load_matching(store: Path | str, dataset: Dataset, *, threads: int) -> Pixels:
+    """Returns the images of the store of `dataset`, uint8 [N, S, S, 3], SLACK bytes after the last.
 
-    def _whole(self, plan: BatchPlan) -> Tensor:
-        side, p, size = self._grid.side, self._grid.patch_size, self._spec.image_size
-        every = np.broadcast_to(np.arange(self._grid.cells), (len(plan), self._grid.cells))
-        tiles = self._gather(plan, every).view(len(plan), side, side, p, p, 3)
-        image = tiles.transpose(2, 3).reshape(len(plan), size, size, 3)
-        if plan.window is not None and self._fixed_size:
-            image = self._windowed(image, plan.window, plan.flip)
-        if plan.mask is None:
-            return self._finished(image, None)
-        cells = plan.mask.reshape(len(plan), side, side)
-        return self._finished(image, cells.repeat(p, axis=1).repeat(p, axis=2))
+    Raises:
+        DatasetError: there is none at `store`, or it is damaged.
+    """
+    check_store(store, dataset)
+    return load_store(store, threads=threads, slack=SLACK).images
 
-    def _windowed(self, image: Tensor, window: NDArray[np.int64], flip: NDArray[np.bool_] | None) -> Tensor:
-        """Returns S x S of each image from `window` on, zeros outside; the images are mirrored already."""
-        size, reach = self._spec.image_size, int(np.abs(window).max())
-        top, left = window[:, 0], window[:, 1] if flip is None else np.where(flip, -window[:, 1], window[:, 1])
-        padded = torch.nn.functional.pad(image, (0, 0, reach, reach, reach, reach))
-        steps = np.arange(size) + reach
-        y, x = (torch.from_numpy(start[:, None] + steps).to(self._device) for start in (top, left))
-        each = torch.arange(len(image), device=self._device)
-        return padded[each[:, None, None], y[:, :, None], x[:, None, :]]
 
-    def _finished(self, pixels: Tensor, blank: NDArray[np.bool_] | None) -> Tensor:
-        spec = self._spec
-        if spec.dtype != "uint8":
-            pixels = self._normalised(pixels)
-        if blank is not None:
-            pixels[torch.from_numpy(blank).to(self._device)] = 0
-        return pixels
-
-    def _normalised(self, pixels: Tensor) -> Tensor:
-        """Returns uint8 [b, ..., 3] in the spec's dtype; a few images at a time, so that they stay in the cache."""
-        spec, rows = self._spec, pixels.reshape(len(pixels), -1)
-        scale, bias = (
-            torch.from_numpy(np.tile(f, rows.shape[1] // 3)).to(self._device) for f in (spec.scale, spec.bias)
+def check_central(plan: BatchPlan, dataset: Dataset) -> None:
+    """Raises ValueError if the plan wants anything but the central view of a photograph."""
+    ids, table = plan.sample_id, dataset.table
+    central = evaluation_crop(table.height[ids], table.width[ids], dataset.image_size)[1]
+    if plan.crop is not None or plan.window is None or not np.array_equal(plan.window, central):
+        raise ValueError(
+            "the pixel store holds the central views of these images only, so random crops need the shards: "
+            "leave out store=, or give augment='none' or Augmentation(flip=True)"
         )
-        if self._device.type != "cpu":
-            return rows.to(torch.float32).mul_(scale).add_(bias).to(spec.torch_dtype).view(pixels.shape)
-        pool = self._float_pool(rows.shape[1])
-        result = pool.tensor(pool.take(len(rows)))
-        for start in range(0, len(rows), _NORMALISED_AT_ONCE):
-            part = rows[start : start + _NORMALISED_AT_ONCE].to(torch.float32)
-            part.mul_(scale).add_(bias)  # not addcmul: it may round once only
-            result[start : start + len(part)] = part
-        return result.view(pixels.shape)
-
-    def _float_pool(self, values: int) -> BufferPool:
-        if values not in self._floats:
-            size, dtype = self._spec.batch_size, self._spec.dtype
-            self._floats[values] = BufferPool(batch_size=size, row=(values,), dtype=dtype, keep=self._patches.keep)
-        return self._floats[values]
-
-    def _resampled(self, plan: BatchPlan) -> BackendOutput:
-        """Crops that need resizing take the reference's way, one image at a time."""
-        unchanged = BatchPlan(epoch=plan.epoch, step=plan.step, sample_id=plan.sample_id)
-        every = np.broadcast_to(np.arange(self._grid.cells), (len(plan), self._grid.cells))
-        side, p, size = self._grid.side, self._grid.patch_size, self._spec.image_size
-        tiles = self._gather(unchanged, every).view(len(plan), side, side, p, p, 3)
-        stored = tiles.transpose(2, 3).reshape(len(plan), size, size, 3).cpu().numpy()
-        images = np.stack([image_of(image, plan, row, self._spec) for row, image in enumerate(stored)])
-        return render(images, plan, self._spec, self._device)
-
-    def _check_central(self, plan: BatchPlan) -> None:
-        table = self._dataset.table
-        heights, widths = table.height[plan.sample_id], table.width[plan.sample_id]
-        central = evaluation_crop(heights, widths, self._spec.image_size)[1]
-        if plan.crop is not None or plan.window is None or not np.array_equal(plan.window, central):
-            raise ValueError(
-                "the pixel store holds the central views of these images only, so random crops need the shards: "
-                "leave out store=, or give augment='none' or Augmentation(flip=True)"
-            )
-
-
-def _cut(images: NDArray[np.uint8], patch_size: int, *, both_flips: bool) -> Tensor:
-    """Returns images [N, S, S, 3] as rows of patches [F * N * G, p * p * 3]."""
-    samples, size = images.shape[:2]
-    cells = (size // patch_size) ** 2
-    table = np.empty((1 + both_flips, samples, cells, patch_size, patch_size, 3), np.uint8)
-    for start in range(0, samples, _CUT_AT_ONCE):
-        block = images[start : start + _CUT_AT_ONCE]
-        table[0, start : start + len(block)] = patchify(block, patch_size)
-        if both_flips:
-            table[1, start : start + len(block)] = patchify(block[:, :, ::-1], patch_size)
-    return torch.from_numpy(table.reshape(-1, patch_size * patch_size * 3))
-
-
-def _memory_suffices(needed: int, device: torch.device) -> bool:
-    if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
-    else:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return needed <= free * _SHARE_OF_MEMORY

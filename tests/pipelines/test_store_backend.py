@@ -1,19 +1,24 @@
+"""The pixel store gives what the reference gives from the shards, to the bit, whatever is asked for.
+
+The GPU's backend is held to it on the CPU: its operations are PyTorch's.
+"""
+
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from pipelines import ImageLoader, PatchLoader
+from pipelines import ImageLoader, PatchLoader, backends, device_store
 from pipelines.augment import Augmentation
 from pipelines.plan import BatchPlan, OutputSpec
 from pipelines.store_backend import StoreBackend
 from selfie_data.dataset import open_dataset
 from selfie_data.errors import DatasetError
 from selfie_data.store import export_store
-from selfie_model.batch import PatchBatch
 
 from .conftest import MakeDataset
+from .streams import assert_same_stream
 
 
 @pytest.fixture(scope="module")
@@ -23,18 +28,16 @@ def raw_store(raw_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return path
 
 
-def assert_same_stream(left: PatchLoader | ImageLoader, right: PatchLoader | ImageLoader) -> None:
-    assert left.state_dict() == right.state_dict()
-    for ours, theirs in zip(left, right, strict=True):
-        names = ("patches", "position", "mask") if isinstance(ours, PatchBatch) else ("image", "label")
-        for name in (*names, "sample_id"):
-            assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
-            assert getattr(ours, name).dtype == getattr(theirs, name).dtype
-        if isinstance(ours, PatchBatch) and ours.image is not None:
-            assert torch.equal(ours.image, theirs.image)
+@pytest.fixture(params=["cpu", "gpu, both flips", "gpu, one flip"])
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Makes `backend="store"` on the CPU the backend of the name; returns it."""
+    if request.param != "cpu":
+        monkeypatch.setitem(backends._CLASSES, "store", backends._STORE_ON_A_GPU)
+        monkeypatch.setattr(device_store, "_memory_suffices", lambda *_: request.param == "gpu, both flips")
+    return str(request.param)
 
 
-@pytest.mark.parametrize("both_flips", [True, False])
+@pytest.mark.usefixtures("kind")
 @pytest.mark.parametrize(
     "options",
     [
@@ -44,6 +47,12 @@ def assert_same_stream(left: PatchLoader | ImageLoader, right: PatchLoader | Ima
         {"patch_size": 4, "dtype": "bfloat16", "masking": "zero"},
         {"patch_size": 16, "dtype": "float16"},
         {"dtype": "float32", "whole_image": True},
+        {"dtype": "float32", "masking": "zero", "whole_image": True, "augment": "none"},
+        {"dtype": "float16", "masking": "zero", "whole_image": True},
+        {"dtype": "bfloat16", "whole_image": True, "evaluation": True},
+        {"dtype": "float32", "patch_size": 4, "masking": "zero", "whole_image": True},
+        {"dtype": "float32", "patch_size": 16},
+        {"patch_size": 2, "whole_image": True},
         {"augment": "none"},
         {"augment": Augmentation(flip=True, crop_area=(0.64, 1.0)), "whole_image": True},
         {"evaluation": True, "global_batch_size": 20},
@@ -51,10 +60,7 @@ def assert_same_stream(left: PatchLoader | ImageLoader, right: PatchLoader | Ima
     ],
     ids=str,
 )
-def test_patches_equal_those_from_the_shards(
-    raw_shards: Path, raw_store: Path, options: dict[str, object], both_flips: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pipelines.store_backend._memory_suffices", lambda *_: both_flips)
+def test_patches_equal_those_from_the_shards(raw_shards: Path, raw_store: Path, options: dict[str, object]) -> None:
     options = {"global_batch_size": 16, "device": "cpu", "seed": 8, **options}
     with (
         PatchLoader(raw_shards, store=raw_store, **options) as ours,
@@ -63,12 +69,22 @@ def test_patches_equal_those_from_the_shards(
         assert_same_stream(ours, reference)
 
 
-@pytest.mark.parametrize("both_flips", [True, False])
-@pytest.mark.parametrize("options", [{}, {"evaluation": True}, {"dtype": "float32"}, {"augment": "none"}], ids=str)
-def test_images_equal_those_from_the_shards(
-    raw_shards: Path, raw_store: Path, options: dict[str, object], both_flips: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pipelines.store_backend._memory_suffices", lambda *_: both_flips)
+@pytest.mark.usefixtures("kind")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"evaluation": True},
+        {"dtype": "float32"},
+        {"dtype": "float16"},
+        {"dtype": "bfloat16", "evaluation": True},
+        {"augment": "none"},
+        {"augment": Augmentation(flip=True, padding=3), "dtype": "float32"},
+        {"augment": Augmentation(flip=True, crop_area=(0.08, 1.0)), "dtype": "float32"},
+    ],
+    ids=str,
+)
+def test_images_equal_those_from_the_shards(raw_shards: Path, raw_store: Path, options: dict[str, object]) -> None:
     options = {"global_batch_size": 20, "device": "cpu", "seed": 8, **options}
     with (
         ImageLoader(raw_shards, store=raw_store, **options) as ours,
@@ -77,6 +93,7 @@ def test_images_equal_those_from_the_shards(
         assert_same_stream(ours, reference)
 
 
+@pytest.mark.usefixtures("kind")
 def test_photographs_as_evaluation_sees_them(photo_shards: Path, tmp_path: Path) -> None:
     export_store(open_dataset(photo_shards), tmp_path / "store.zarr")
     options = {"global_batch_size": 8, "device": "cpu", "evaluation": True}
