@@ -1,23 +1,23 @@
 """Antialiased resizing in Pillow's 8-bit fixed-point arithmetic: the same bytes on every machine.
 
 The definition is two calls of Pillow's BILINEAR, along the width and then along the height (`resize_by_pillow`; in one
-call the order of the passes differs between versions of Pillow). Larger images, if there are many, go through a
-compiled kernel that gives the same bits five times as fast.
+call the order of the passes differs between versions of Pillow). A compiled kernel gives the same bits five times as
+fast; it is used unless it would have to be compiled for a few images only.
 """
 
-import itertools
 import threading
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from selfie_data.machine_code import INT, POINTER, is_worthwhile, link
+
 Pixels = NDArray[np.uint8]
 
-SLACK = 16  # bytes past the end of a buffer that the kernel may touch; `resize_kernel` says the same
-_SMALL_PIXELS = 1 << 14  # up to 128 x 128 Pillow takes 0.1 ms, and Numba, which takes a second to load, is not needed
-_PATIENCE = 64  # images of a process that Pillow resizes before Numba is loaded: small builds end without it
-_calls = itertools.count()
+SLACK = 16  # bytes past the end of a buffer that the kernel may touch; `passes_kernel` says the same
+_KERNEL = ("resize_kernel", "resize_image")
+_ARGUMENTS = (POINTER, *4 * (INT,), *4 * (POINTER,))
 
 
 def resize_shorter(pixels: Pixels, shorter: int) -> Pixels:
@@ -33,9 +33,7 @@ def resize(pixels: Pixels, height: int, width: int) -> Pixels:
     """
     if pixels.shape[:2] == (height, width):
         return pixels
-    if pixels.shape[0] * pixels.shape[1] <= _SMALL_PIXELS or next(_calls) < _PATIENCE:
-        return resize_by_pillow(pixels, height, width)
-    return _compiled(pixels, height, width)
+    return (_compiled if is_worthwhile(*_KERNEL) else resize_by_pillow)(pixels, height, width)
 
 
 def resize_by_pillow(pixels: Pixels, height: int, width: int) -> Pixels:
@@ -75,14 +73,16 @@ _MIDDLE = Buffer()
 
 
 def _compiled(pixels: Pixels, height: int, width: int) -> Pixels:
-    from selfie_data.resize_kernel import middle_bytes, resize_image
-
     if DECODED.holds(pixels):
         source = DECODED.take(pixels.size)
     else:
         source = _COPIED.take(pixels.size)
         source[: pixels.size] = pixels.reshape(-1)
-    middle = _MIDDLE.take(middle_bytes(pixels.shape[0], width))
+    source_height, source_width = pixels.shape[:2]
+    first = np.empty(max(height, width), np.int64)
+    weights = np.empty(2 * max(source_height, source_width) + 3 * max(height, width), np.int32)
+    middle = _MIDDLE.take(source_height * (3 * width + 2 * SLACK))  # rows are padded to whole vectors, and SLACK
     result = np.empty(height * width * 3 + SLACK, np.uint8)
-    resize_image(source, pixels.shape[0], pixels.shape[1], height, width, middle, result)
+    scratch = (array.ctypes.data for array in (first, weights, middle, result))
+    link(*_KERNEL, *_ARGUMENTS)(source.ctypes.data, source_height, source_width, height, width, *scratch)
     return result[: height * width * 3].reshape(height, width, 3)

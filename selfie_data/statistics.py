@@ -7,6 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from selfie_data.machine_code import INT, POINTER, is_worthwhile, link
+
+_KERNEL = ("summing_kernel", "sum_channels")
 _ROWS = 65_536  # rows of 255² = 65,025 fit a uint32 sum: 65,536 · 65,025 < 2**32
 
 
@@ -45,7 +48,20 @@ class PixelSums(NamedTuple):
 
 
 def sum_pixels(images: NDArray[np.uint8]) -> PixelSums:
-    """Sums uint8 [..., W, 3]; everything before W counts as rows."""
+    """Sums uint8 [..., W, 3]."""
+    return (_compiled if is_worthwhile(*_KERNEL) else sum_by_numpy)(images)
+
+
+def _compiled(images: NDArray[np.uint8]) -> PixelSums:
+    pixels = np.ascontiguousarray(images)
+    counters, sums = np.empty(96, np.uint32), np.empty(6, np.uint64)
+    add = link(*_KERNEL, POINTER, INT, POINTER, POINTER)
+    add(pixels.ctypes.data, pixels.size // 3, counters.ctypes.data, sums.ctypes.data)
+    return PixelSums(pixels.size // 3, _triple(sums[:3]), _triple(sums[3:]))
+
+
+def sum_by_numpy(images: NDArray[np.uint8]) -> PixelSums:
+    """The definition: as `sum_pixels`, five times as slow; everything before W counts as rows."""
     rows = images.reshape(-1, images.shape[-2] * 3)
     total = np.zeros(3, dtype=np.int64)
     squares = np.zeros(3, dtype=np.int64)
@@ -69,6 +85,6 @@ def _by_channel(columns: NDArray[np.uint32]) -> NDArray[np.int64]:
     return sums
 
 
-def _triple(values: NDArray[np.int64]) -> tuple[int, int, int]:
+def _triple(values: NDArray[np.int64 | np.uint64]) -> tuple[int, int, int]:
     red, green, blue = values.tolist()
     return red, green, blue

@@ -11,6 +11,7 @@ import pytest
 
 import pipelines
 from selfie_data import compiled
+from selfie_data.kernel_sources import stamp_of
 
 
 def run(code: str, **environment: str) -> str:
@@ -23,7 +24,7 @@ def run(code: str, **environment: str) -> str:
 def test_a_machine_without_a_writable_folder_compiles_for_the_process(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refuse(*, nogil: bool, cache: bool = False) -> object:
+    def refuse(*, cache: bool = False, **_: object) -> object:
         if cache:
             raise RuntimeError("cannot cache function 'double': no locator available")
         return lambda function: function
@@ -51,19 +52,19 @@ def test_a_read_only_package_keeps_its_kernels_in_the_users_folder(tmp_path: Pat
 
 def test_a_change_of_any_kernel_file_makes_all_stale(tmp_path: Path) -> None:
     (tmp_path / "first_kernel.py").write_text("a = 1")
-    before = compiled._stamp(tmp_path)
-    compiled._stamp.cache_clear()
-    assert compiled._stamp(tmp_path) == before
+    before = stamp_of(tmp_path)
+    stamp_of.cache_clear()
+    assert stamp_of(tmp_path) == before
     (tmp_path / "second_kernel.py").write_text("b = 1")
-    compiled._stamp.cache_clear()
-    assert compiled._stamp(tmp_path) != before
+    stamp_of.cache_clear()
+    assert stamp_of(tmp_path) != before
 
 
 def test_the_stamp_reaches_numba() -> None:
     """It is kept in a private place of Numba's; a new version may move it."""
     from pipelines.read_kernel import read_payloads
 
-    assert read_payloads._cache._cache_file._source_stamp == compiled._stamp(Path(pipelines.__file__).parent)
+    assert read_payloads._cache._cache_file._source_stamp == stamp_of(Path(pipelines.__file__).parent)
 
 
 def test_compiling_is_announced_once(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from selfie_data.passes_kernel import SLACK as KERNEL_SLACK
+from selfie_data.passes_kernel import middle_stride
 from selfie_data.resize import DECODED, SLACK, Buffer, _compiled, center_crop, resize, resize_by_pillow, resize_shorter
-from selfie_data.resize_kernel import SLACK as KERNEL_SLACK
 from tests.material import picture
 
 _SIDE = st.integers(1, 300)
@@ -47,7 +48,12 @@ def test_a_buffer_grows_and_is_kept() -> None:
     assert len(first) >= 1000 + SLACK
     assert buffer.take(500) is first
     assert len(buffer.take(5000)) >= 5000 + SLACK
+
+
+@given(width=st.integers(1, 70_000))
+def test_scratch_memory_is_what_the_kernel_needs(width: int) -> None:
     assert SLACK == KERNEL_SLACK
+    assert middle_stride(width) <= 3 * width + 2 * SLACK
 
 
 @pytest.mark.parametrize(
