@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from selfie_data import permutation
-from selfie_data.assemble import assemble
+from selfie_data.assemble import assemble, prepare_assembling
 from selfie_data.codecs import codec_versions
 from selfie_data.dataset import open_dataset
 from selfie_data.engines import run_inline, run_processes
@@ -170,7 +170,7 @@ def _run(job: Job, workers: int, reporter: Reporter) -> None:
     finished = (
         run_inline(job, shards, reporter.tick)
         if count == 1
-        else run_processes(job, shards, reporter.tick, workers=count)
+        else run_processes(job, shards, reporter.tick, workers=count, meanwhile=prepare_assembling)
     )
     with closing(finished):  # type: ignore[type-var]  # both are generators
         for done in finished:

@@ -12,7 +12,7 @@ import os
 import pickle
 import signal
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -31,8 +31,13 @@ def run_inline(job: Job, shards: Sequence[int], report: Report) -> Iterator[Done
         yield build_shard(job, labels, number, report)
 
 
-def run_processes(job: Job, shards: Sequence[int], report: Report, *, workers: int) -> Iterator[Done]:
+def run_processes(
+    job: Job, shards: Sequence[int], report: Report, *, workers: int, meanwhile: Callable[[], object]
+) -> Iterator[Done]:
     """Builds in `workers` processes, started afresh (not forked: threads and locks of the caller stay out of them).
+
+    Args:
+        meanwhile: what this process does while they start, Ctrl-C held; longer than a shard takes, and they wait.
 
     Raises:
         BuildError: a process ended by itself, such as for lack of memory.
@@ -52,7 +57,7 @@ def run_processes(job: Job, shards: Sequence[int], report: Report, *, workers: i
                 process.start()
                 theirs.close()
                 pool[ours] = process
-        yield from _serve(pool, shards, report)
+        yield from _serve(pool, shards, report, meanwhile)
     finally:
         for connection, process in pool.items():
             process.kill()
@@ -71,9 +76,13 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(pool: dict[Connection, BaseProcess], shards: Sequence[int], report: Report) -> Iterator[Done]:
+def _serve(
+    pool: dict[Connection, BaseProcess], shards: Sequence[int], report: Report, meanwhile: Callable[[], object]
+) -> Iterator[Done]:
     waiting = iter(shards)
     busy = {connection for connection in pool if _assign(connection, waiting)}
+    with _interrupts_held():  # an interrupt inside an import may come out as any exception
+        meanwhile()
     while busy:
         for ready in cast(list[Connection], wait(list(busy))):
             try:

@@ -124,7 +124,7 @@ def test_a_worker_that_dies_is_one_clear_line(tmp_path: Path) -> None:
     plan = Plan(size=100, samples=100, samples_per_shard=10, seed=0)
     job = Job(source=deadly, plan=plan, encoder=OPTIONS.encoder, out=tmp_path, fail_on_error=False)
     with pytest.raises(BuildError, match=r"a worker process was killed by SIGKILL \(for lack of memory\?\); finished"):
-        list(run_processes(job, range(10), lambda _: None, workers=2))
+        list(run_processes(job, range(10), lambda _: None, workers=2, meanwhile=lambda: None))
 
 
 def test_ctrl_c_leaves_no_process_and_goes_on(tmp_path: Path, expected: dict[str, bytes]) -> None:
