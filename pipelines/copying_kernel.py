@@ -13,9 +13,10 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from pipelines.rounding_kernel import CONVERT, Convert
+
 _BYTE, _PAIR, _FOUR, _INDEX = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 _CHANNELS = 3
-_VALUES = 256  # of a byte
 _GROUP = 8  # pixels, so that the channels of three vectors begin again with the next group
 LANES = 8  # values in a vector
 PATTERN = _GROUP * _CHANNELS  # values of a group
@@ -32,7 +33,7 @@ def move_pixels(
     start: Any,  # noqa: ARG001
     mirror: Any,  # noqa: ARG001
     pixels: Any,  # noqa: ARG001
-    table: Any,
+    factors: Any,
     out: Any,
     at: Any,  # noqa: ARG001
 ) -> Any:
@@ -40,25 +41,25 @@ def move_pixels(
 
     source is uint8, `out` says what to do, both are flat. May read, but never writes, one byte past the last pixel.
 
-        uint8     copied
-        float32   x * table[0, v] + table[1, v] in two roundings; table [2, PATTERN], the channels again and again
-        others    table[c, x]; table [3, 256] of the type of `out`
+        uint8                   copied
+        float32, uint16, int16  x * factors[0, v] + factors[1, v] in two roundings, then rounded to float32, bfloat16,
+                                float16; factors [2, PATTERN] float32, the channels again and again
     """
     index = types.int64
-    signature = types.void(source, index, types.boolean, index, table, out, index)
+    signature = types.void(source, index, types.boolean, index, factors, out, index)
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        source, start, mirror, pixels, table, out, at = arguments
-        source, table, out = (
+        source, start, mirror, pixels, factors, out, at = arguments
+        source, factors, out = (
             context.make_array(signature.args[number])(context, builder, array).data
-            for number, array in ((0, source), (4, table), (5, out))
+            for number, array in ((0, source), (4, factors), (5, out))
         )
         row = _Row(builder, builder.gep(source, [start]), builder.gep(out, [at]), pixels)
         with builder.if_else(mirror) as (mirrored, straight):
             with mirrored:
-                row.write(signature.args[5].dtype, table, mirror=True)
+                row.write(signature.args[5].dtype, factors, mirror=True)
             with straight:
-                row.write(signature.args[5].dtype, table, mirror=False)
+                row.write(signature.args[5].dtype, factors, mirror=False)
         return context.get_dummy_value()
 
     return signature, emit
@@ -73,13 +74,11 @@ class _Row:
         self.grouped = builder.mul(self.groups, _number(_GROUP))
         self.last = builder.sub(pixels, _number(1))
 
-    def write(self, kind: Any, table: Any, *, mirror: bool) -> None:
-        if kind == types.float32:
-            self.normalise_groups(table, mirror=mirror)
+    def write(self, kind: Any, factors: Any, *, mirror: bool) -> None:
+        if kind != types.uint8:
+            self.normalise_groups(factors, CONVERT[kind], mirror=mirror)
             with self.builder.if_then(self._some_left()):
-                self.normalise(table, mirror=mirror)
-        elif kind != types.uint8:
-            self.look_up(table, mirror=mirror)
+                self.normalise(factors, CONVERT[kind], mirror=mirror)
         elif mirror:
             self.mirror_groups()
             with self.builder.if_then(self._some_left()):
@@ -96,16 +95,15 @@ class _Row:
             for part in range(_CHANNELS):
                 self._store(self._part(here, part, mirror=True), self._after(there, LANES * part))
 
-    def normalise_groups(self, factors: Any, *, mirror: bool) -> None:
+    def normalise_groups(self, factors: Any, convert: Convert, *, mirror: bool) -> None:
         with cgutils.for_range(self.builder, self.groups) as loop:
             here, there = self._group(loop.index, mirror=mirror)
             for part in range(_CHANNELS):
                 scale, bias = (
-                    self._load(self._after(factors, start + LANES * part), _EIGHT_FLOATS, align=4)
-                    for start in (0, PATTERN)
+                    self._load(self._after(factors, start + LANES * part), _EIGHT_FLOATS) for start in (0, PATTERN)
                 )
-                value = self._normalised(self._part(here, part, mirror=mirror), scale, bias, _EIGHT_FLOATS)
-                self._store(value, self._after(there, LANES * part), align=4)
+                value = self._normalised(self._part(here, part, mirror=mirror), scale, bias)
+                self._store(convert(self.builder, value), self._after(there, LANES * part))
 
     def copy_mirrored(self) -> None:
         """Moves four bytes a pixel: the next pixel writes over the one too many. The last moves as two and one."""
@@ -116,25 +114,17 @@ class _Row:
         self._move(here, there, _PAIR)
         self._move(self._after(here, 2), self._after(there, 2), _BYTE)
 
-    def normalise(self, factors: Any, *, mirror: bool) -> None:
-        """A pixel at a time, as four floats of which the next pixel overwrites one; the last pixel as three."""
-        scale, bias = (self._load(self._after(factors, start), _FLOATS, align=4) for start in (0, PATTERN))
+    def normalise(self, factors: Any, convert: Convert, *, mirror: bool) -> None:
+        """A pixel at a time, as four values of which the next pixel overwrites one; the last pixel as three."""
+        scale, bias = (self._load(self._after(factors, start), _FLOATS) for start in (0, PATTERN))
         with cgutils.for_range(self.builder, self.last, start=self.grouped) as loop:
             here, there = self._places(loop.index, mirror=mirror)
-            self._store(self._normalised(self._load(here, _BYTES), scale, bias, _FLOATS), there, align=4)
+            self._store(convert(self.builder, self._normalised(self._load(here, _BYTES), scale, bias)), there)
         here, there = self._places(self.last, mirror=mirror)
-        values = self._normalised(self._load(here, _BYTES), scale, bias, _FLOATS)
+        values = convert(self.builder, self._normalised(self._load(here, _BYTES), scale, bias))
         for channel in range(_CHANNELS):
             value = self.builder.extract_element(values, ir.Constant(_FOUR, channel))
             self.builder.store(value, self._after(there, channel))
-
-    def look_up(self, table: Any, *, mirror: bool) -> None:
-        with cgutils.for_range(self.builder, self.pixels) as loop:
-            here, there = self._places(loop.index, mirror=mirror)
-            for channel in range(_CHANNELS):
-                value = self.builder.zext(self.builder.load(self._after(here, channel)), _INDEX)
-                entry = self.builder.gep(self._after(table, _VALUES * channel), [value])
-                self.builder.store(self.builder.load(entry), self._after(there, channel))
 
     def _some_left(self) -> Any:
         return self.builder.icmp_unsigned("<", self.grouped, self.pixels)
@@ -157,8 +147,8 @@ class _Row:
         loaded = self._load(self._after(group, start), _SIXTEEN)
         return self.builder.shuffle_vector(loaded, ir.Constant(_SIXTEEN, ir.Undefined), chosen)
 
-    def _normalised(self, pixels: Any, scale: Any, bias: Any, kind: Any) -> Any:
-        return self.builder.fadd(self.builder.fmul(self.builder.uitofp(pixels, kind), scale), bias)
+    def _normalised(self, pixels: Any, scale: Any, bias: Any) -> Any:
+        return self.builder.fadd(self.builder.fmul(self.builder.uitofp(pixels, scale.type), scale), bias)
 
     def _places(self, pixel: Any, *, mirror: bool) -> tuple[Any, Any]:
         origin = self.builder.sub(self.last, pixel) if mirror else pixel
@@ -171,11 +161,11 @@ class _Row:
     def _move(self, here: Any, there: Any, kind: Any) -> None:
         self._store(self._load(here, kind), there)
 
-    def _load(self, here: Any, kind: Any, *, align: int = 1) -> Any:
-        return self.builder.load(self.builder.bitcast(here, kind.as_pointer()), align=align)
+    def _load(self, here: Any, kind: Any) -> Any:
+        return self.builder.load(self.builder.bitcast(here, kind.as_pointer()), align=1)
 
-    def _store(self, value: Any, there: Any, *, align: int = 1) -> None:
-        self.builder.store(value, self.builder.bitcast(there, value.type.as_pointer()), align=align)
+    def _store(self, value: Any, there: Any) -> None:
+        self.builder.store(value, self.builder.bitcast(there, value.type.as_pointer()), align=1)
 
 
 def _number(value: int) -> Any:

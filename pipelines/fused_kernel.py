@@ -30,7 +30,7 @@ def cut_window(source: Any, start: int, row_bytes: int, crop: Any, window: Any, 
 @kernel
 def render_images(
     pixels: Any, starts: Any, widths: Any, crop: Any, resize: Any, window: Any, flip: Any, size: int, antialias: bool,
-    patch: int, cells: Any, hole: Any, mask: Any, table: Any, patches: Any, images: Any,
+    patch: int, cells: Any, hole: Any, mask: Any, factors: Any, patches: Any, images: Any,
     first: int, last: int, middle: Any, square: Any,
 ) -> None:  # fmt: skip
     """Writes the patches and the whole image of rows first..last - 1 of a batch of b.
@@ -49,8 +49,8 @@ def render_images(
         cells: [b, N] int64; N = 0 without patches.
         hole: [b, N] bool; or no rows.
         mask: [b, G] bool; or no rows.
-        table: of `gather_kernel.value_table`.
-        patches: flat, of the table's type, for all images of the batch.
+        factors: of `gather_kernel.factors_of`.
+        patches: flat, of a type of `gather_kernel.KERNEL_DTYPE`, for all images of the batch.
         images: ditto; empty where whole images are not wanted.
         first: see above, as `last`.
         last: ditto.
@@ -75,9 +75,9 @@ def render_images(
             source, start = square, 0
         if patch_values:
             holes = hole[i] if hole.shape[0] else no_holes
-            gather(source, start, size, mirror, patch, cells[i], holes, table, patches, i * patch_values)
+            gather(source, start, size, mirror, patch, cells[i], holes, factors, patches, i * patch_values)
         if images.size:
             at = i * square_bytes
-            gather(source, start, size, mirror, size, whole, no_holes, table, images, at)
+            gather(source, start, size, mirror, size, whole, no_holes, factors, images, at)
             if mask.shape[0]:
                 blank_cells(images, at, size, patch, mask[i])

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pipelines.buffers import BufferPool
 from pipelines.compiled import announce
 from pipelines.fused_kernel import render_images
-from pipelines.gather_kernel import value_table
+from pipelines.gather_kernel import KERNEL_DTYPE, factors_of
 from pipelines.plan import BackendOutput, BatchPlan, OutputSpec
 from selfie_data.passes_kernel import SLACK, middle_stride
 
@@ -105,7 +105,7 @@ class RenderingBackend:
         self._source = source
         self._device = device
         self._threads = threads
-        self._table = value_table(spec)
+        self._factors = factors_of(spec)
         keep, size, p = prefetch + 2, spec.image_size, spec.patch_size or 0  # one is built, one is looked at
         self._patches = BufferPool(
             batch_size=spec.batch_size, row=(spec.patch_count, p, p, 3), dtype=spec.dtype, keep=keep
@@ -119,7 +119,7 @@ class RenderingBackend:
     def submit(self, plan: BatchPlan) -> None:
         patches = None if plan.cells is None else self._patches.take(len(plan))
         images = self._images.take(len(plan)) if self._spec.whole_image else None
-        batch = self._batch(plan, [_flat(output, self._table) for output in (patches, images)])
+        batch = self._batch(plan, [_flat(output, self._spec) for output in (patches, images)])
         piece = max(1, min(self._source.piece, -(-len(plan) // self._threads)))
         bounds = [(start, min(start + piece, len(plan))) for start in range(0, len(plan), piece)]
         work = [self._workers.submit(self._piece, batch, *bound) for bound in bounds]
@@ -160,7 +160,7 @@ class RenderingBackend:
             _given(plan.cells, (count, 0), np.int64),
             _given(plan.hole, (0, 0), np.bool_),
             _given(plan.mask if spec.patch_size else None, (0, 0), np.bool_),
-            self._table,
+            self._factors,
             *outputs,
         )
         middle = 0 if plan.resize is None else int(crop[:, 2].max()) * middle_stride(spec.image_size)
@@ -181,5 +181,6 @@ def _given(values: NDArray[Any] | None, missing: tuple[int, ...], dtype: type[np
     return np.zeros(missing, dtype) if values is None else np.ascontiguousarray(values)
 
 
-def _flat(output: NDArray[Any] | None, table: NDArray[Any]) -> NDArray[Any]:
-    return np.empty(0, table.dtype) if output is None else output.reshape(-1).view(table.dtype)
+def _flat(output: NDArray[Any] | None, spec: OutputSpec) -> NDArray[Any]:
+    dtype = KERNEL_DTYPE[spec.dtype]
+    return np.empty(0, dtype) if output is None else output.reshape(-1).view(dtype)

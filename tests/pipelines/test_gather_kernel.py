@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.fused_kernel import cut_window
-from pipelines.gather_kernel import blank_cells, gather, value_table
+from pipelines.gather_kernel import KERNEL_DTYPE, blank_cells, factors_of, gather
 from pipelines.grid import patchify
 from pipelines.normalise import Normalisation, normalise
 from pipelines.plan import Dtype, OutputSpec
@@ -37,11 +37,10 @@ def test_any_geometry_equals_numpy(
     image = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
     cells = np.array(data.draw(st.lists(st.integers(0, side * side - 1), min_size=1, max_size=20)))
     hole = rng.random(len(cells)) < 0.3 if seed % 2 else np.empty(0, np.bool_)
-    table = value_table(spec(dtype))
     guard, values = 5, len(cells) * patch * patch * 3
-    out = np.full(values + 2 * guard, 7, table.dtype)
+    out = np.full(values + 2 * guard, 7, KERNEL_DTYPE[dtype])
     source = np.concatenate((np.zeros(3, np.uint8), image.reshape(-1), np.zeros(SLACK, np.uint8)))
-    gather(source, 3, size, mirror, patch, cells, hole, table, out, guard)
+    gather(source, 3, size, mirror, patch, cells, hole, factors_of(spec(dtype)), out, guard)
 
     shown = image[:, ::-1] if mirror else image
     chosen = patchify(shown[None], patch)[0][cells]
@@ -54,6 +53,28 @@ def test_any_geometry_equals_numpy(
     assert torch.equal(actual.view(expected.dtype).view(expected.shape), expected)
     assert (out[:guard] == 7).all()
     assert (out[-guard:] == 7).all()
+
+
+@given(
+    dtype=st.sampled_from(["float32", "float16", "bfloat16"]),
+    exponents=st.tuples(st.integers(-45, 20), st.integers(-45, 20)),
+    seed=st.integers(0, 1_000_000),
+)
+@settings(max_examples=300, deadline=None)
+def test_values_are_rounded_as_pytorch_rounds_them(dtype: Dtype, exponents: tuple[int, int], seed: int) -> None:
+    """From below the smallest float16 to beyond the largest, with many halfway cases where few bits are drawn."""
+    rng = np.random.default_rng(seed)
+    scale, bias = (
+        np.ldexp(rng.integers(-(1 << bits), 1 << bits, 3), exponent - bits).astype(np.float32)
+        for bits, exponent in zip(rng.integers(1, 20, 2).tolist(), exponents, strict=True)
+    )
+    pixels = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(16, 16, 3)
+    factors = factors_of(OutputSpec(image_size=16, batch_size=1, dtype=dtype, scale=scale, bias=bias))
+    out = np.empty(pixels.size, KERNEL_DTYPE[dtype])
+    gather(pixels.reshape(-1), 0, 16, False, 16, np.zeros(1, np.int64), np.empty(0, np.bool_), factors, out, 0)
+    expected = torch.from_numpy(normalise(pixels, Normalisation(scale, bias))).to(spec(dtype).torch_dtype)
+    bits = torch.int32 if dtype == "float32" else torch.int16
+    np.testing.assert_array_equal(out.view(f"i{out.itemsize}"), expected.view(bits).reshape(-1).numpy())
 
 
 @pytest.mark.parametrize(("size", "patch"), [(12, 4), (32, 8), (9, 3)])
@@ -83,7 +104,3 @@ def test_a_window_may_overhang_on_any_side(height: int, width: int, top: int, le
     cut_window(image.reshape(-1), 0, 3 * (width + 2), crop, window, size, result)
     expected = window_of(image[2 : 2 + height, 1 : 1 + width], top, left, size)
     np.testing.assert_array_equal(result[: 3 * size * size].reshape(size, size, 3), expected)
-
-
-def test_bytes_need_no_table() -> None:
-    assert value_table(spec("uint8")).size == 0
