@@ -3,7 +3,8 @@
     python -m benchmarks.peers.build_selfie WAY SOURCE OUT LIMIT PROCESSES    prints {"images": n, "seconds": s}
 
 Ways: `resize` (shorter side 256, JPEG quality 90), `keep` (bytes kept, each image decoded once for the check), `raw`
-(32 px JPEGs to pixels). Plan, hashes, table, index, manifest and fsync are in the time, imports are not.
+(32 px JPEGs to pixels). Plan, hashes, table, index, manifest and fsync are in the time, and the start of the processes
+with what they import; this process's own imports are not.
 """
 
 import json
