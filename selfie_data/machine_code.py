@@ -1,7 +1,7 @@
 """Kernels without Numba: it compiles a function once a machine, llvmlite links the kept machine code in every process.
 
-Importing Numba and reading what it keeps takes half a second of processor time, linking an object file 20 ms: what a
-worker of a small build has for 10 images or for 250.
+Importing Numba and reading what it keeps takes 0.4 s of processor time, as long as 200 photographs; importing llvmlite
+and linking two functions takes 0.035 s.
 
     resize_kernel.resize_image -> Numba, some seconds, once -> KEPT.o -> llvmlite, each process -> a function of C
 
