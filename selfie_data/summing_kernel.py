@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import carray, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from selfie_data.compiled import exported
@@ -16,36 +17,35 @@ from selfie_data.compiled import exported
 _LANES = 16
 _BLOCK = 3 * _LANES
 _BLOCKS = 65_536  # 65,536 * 65,025 < 2**32
-_BYTE, _INT = ir.IntType(8), ir.IntType(32)
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _count(
-    _: Any,
-    source: Any,
-    at: Any,  # noqa: ARG001
-    counts: Any,
-    place: Any,  # noqa: ARG001
-    squares: Any,  # noqa: ARG001
-) -> Any:
-    """Adds 16 bytes of `source` from `at` on to counters from `place` on, their squares to those from `squares` on."""
-    index = types.int64
-    return types.void(source, index, counts, index, index), _emit
+_BYTES, _SHORTS, _INTS = (ir.VectorType(ir.IntType(bits), _LANES) for bits in (8, 16, 32))
 
 
 def _emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-    source, at, counts, place, squares = arguments
-    wide, narrow = ir.VectorType(_INT, _LANES), ir.VectorType(_BYTE, _LANES)
+    source, start, blocks, counters = arguments
 
     def address(kind: Any, array: Any, index: Any, vector: Any) -> Any:
         data = context.make_array(kind)(context, builder, array).data
         return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
 
-    values = builder.zext(builder.load(address(signature.args[0], source, at, narrow), align=1), wide)
-    for index, added in ((place, values), (squares, builder.mul(values, values))):
-        counter = address(signature.args[2], counts, index, wide)
-        builder.store(builder.add(builder.load(counter, align=4), added), counter, align=4)
+    totals = [cgutils.alloca_once_value(builder, ir.Constant(_INTS, [0] * _LANES)) for _ in range(6)]  # registers
+    with cgutils.for_range(builder, blocks) as loop:
+        block = builder.add(start, builder.mul(loop.index, ir.Constant(start.type, _BLOCK)))
+        for part in range(3):
+            place = builder.add(block, ir.Constant(start.type, part * _LANES))
+            narrow = builder.load(address(signature.args[0], source, place, _BYTES), align=1)
+            values = builder.zext(narrow, _SHORTS)
+            for total, added in ((totals[part], values), (totals[3 + part], builder.mul(values, values))):
+                builder.store(builder.add(builder.load(total), builder.zext(added, _INTS)), total)
+    for part, total in enumerate(totals):
+        target = address(signature.args[3], counters, ir.Constant(start.type, part * _LANES), _INTS)
+        builder.store(builder.load(total), target, align=4)
     return context.get_dummy_value()
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _count(_: Any, source: Any, start: Any, blocks: Any, counters: Any) -> Any:  # noqa: ARG001
+    """Writes the counters, uint32 [96], of `blocks` blocks of `source` from byte `start` on."""
+    return types.void(source, types.int64, types.int64, counters), _emit
 
 
 @exported("void(CPointer(uint8), int64, CPointer(uint32), CPointer(uint64))")
@@ -62,10 +62,7 @@ def sum_channels(source: Any, pixels: int, counters: Any, sums: Any) -> None:
     totals[:] = 0
     blocks = 3 * pixels // _BLOCK
     for start in range(0, blocks, _BLOCKS):
-        counts[:] = 0
-        for block in range(start, min(start + _BLOCKS, blocks)):
-            for place in range(0, _BLOCK, _LANES):
-                _count(data, block * _BLOCK + place, counts, place, place + _BLOCK)
+        _count(data, start * _BLOCK, min(_BLOCKS, blocks - start), counts)
         for place in range(_BLOCK):
             totals[place % 3] += counts[place]
             totals[3 + place % 3] += counts[_BLOCK + place]
