@@ -51,17 +51,24 @@ class ImageDraw:
         return 0 if self.evaluation else epoch
 
     def geometry(self, epoch: int, ids: NDArray[np.int64]) -> Geometry:
-        table = self.dataset.table
+        heights, widths = self._sizes(ids)
         return draw_geometry(
             self.augmentation,
             seed=self.seed,
             epoch=self.epoch_of(epoch),
             ids=ids,
-            heights=table.height[ids],
-            widths=table.width[ids],
+            heights=heights,
+            widths=widths,
             image_size=self.dataset.image_size,
             fixed_size=self.fixed_size,
         )
+
+    def _sizes(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Returns heights and widths of the stored images, int32 [B]; not looked up where all are the same."""
+        if self.fixed_size:
+            sides = np.full(len(ids), self.dataset.image_size, np.int32)
+            return sides, sides
+        return self.dataset.table.height[ids], self.dataset.table.width[ids]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,9 +12,10 @@ import torch
 from pipelines import ImageLoader, PatchLoader, backends, device_store
 from pipelines.augment import Augmentation
 from pipelines.plan import BatchPlan, OutputSpec
-from pipelines.store_backend import StoreBackend
+from pipelines.store_backend import StoreBackend, load_matching
 from selfie_data.dataset import open_dataset
 from selfie_data.errors import DatasetError
+from selfie_data.passes_kernel import SLACK
 from selfie_data.store import export_store
 
 from .conftest import MakeDataset
@@ -132,6 +133,13 @@ def test_a_damaged_store_is_a_typed_error(raw_shards: Path, tmp_path: Path) -> N
         pytest.raises(DatasetError, match="checksum"),
     ):
         next(iter(loader))
+
+
+def test_kernels_may_read_beyond_the_last_image(raw_shards: Path, raw_store: Path) -> None:
+    images = load_matching(raw_store, open_dataset(raw_shards), threads=2)
+    assert images.base is not None
+    assert images.base.nbytes >= images.nbytes + SLACK
+    assert images.ctypes.data == images.base.ctypes.data
 
 
 def test_memory_is_used_again_once_nobody_holds_it_and_never_before(raw_shards: Path, raw_store: Path) -> None:
