@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.compiled import kernel
+from pipelines.copying_kernel import move_pixels
 from pipelines.gather_kernel import blank_cells, gather
 from pipelines.prefetch_kernel import prefetch
 from pipelines.resample_kernel import resample
@@ -21,10 +22,10 @@ def cut_window(source: Any, start: int, row_bytes: int, crop: Any, window: Any, 
     top, left, height, width = crop
     result[: 3 * size * size] = 0
     before, after = max(-window[1], 0), min(width - window[1], size)
-    for y in range(max(-window[0], 0), min(height - window[0], size)):
-        place = start + (top + window[0] + y) * row_bytes + 3 * (left + window[1])
-        for j in range(3 * before, 3 * after):
-            result[y * 3 * size + j] = source[place + j]
+    as_it_is = np.empty((0, 256), np.uint8)
+    for y in range(max(-window[0], 0), min(height - window[0], size) if after > before else 0):
+        place = start + (top + window[0] + y) * row_bytes + 3 * (left + window[1] + before)
+        move_pixels(source, place, False, after - before, as_it_is, result, 3 * (y * size + before))
 
 
 @kernel

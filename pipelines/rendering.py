@@ -22,7 +22,7 @@ from pipelines.compiled import announce
 from pipelines.fused_kernel import render_images
 from pipelines.gather_kernel import KERNEL_DTYPE, factors_of
 from pipelines.plan import BackendOutput, BatchPlan, OutputSpec
-from selfie_data.passes_kernel import SLACK, middle_stride
+from selfie_data.passes_kernel import SLACK, middle_bytes
 
 Bytes = NDArray[np.uint8]
 Numbers = NDArray[np.int64]
@@ -163,7 +163,7 @@ class RenderingBackend:
             self._factors,
             *outputs,
         )
-        middle = 0 if plan.resize is None else int(crop[:, 2].max()) * middle_stride(spec.image_size)
+        middle = 0 if plan.resize is None else middle_bytes(*crop[:, 2:].max(axis=0).tolist(), spec.image_size)
         return _Batch(ids, arguments, middle)
 
     def _piece(self, batch: _Batch, start: int, stop: int) -> None:

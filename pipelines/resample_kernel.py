@@ -5,13 +5,13 @@ own taps, so pixels outside the window are never computed and mirroring is a mat
 
     source [H, W] -> along the width, rows that the window needs only -> middle -> along the height -> result [S, S]
 
-At 200 x 200 -> 224 x 224 a core needs 0.05 ms, Pillow 0.45 ms.
+At 200 x 200 -> 224 x 224 a core needs 0.04 ms, Pillow 0.45 ms.
 """
 
 from typing import Any
 
 from pipelines.compiled import kernel
-from selfie_data.passes_kernel import across, down, middle_stride
+from selfie_data.passes_kernel import ROWS, across, down, middle_start, middle_stride
 from selfie_data.taps_kernel import taps_of
 
 
@@ -32,7 +32,7 @@ def resample(
         mirror: whether the result is mirrored left to right.
         antialias: False = two taps a direction.
         size: S.
-        middle: scratch, uint8, flat, at least crop height * middle_stride(S).
+        middle: scratch, uint8, flat, at least `middle_bytes` of the crop and S.
         result: uint8, flat, 3 * S * S bytes and SLACK.
     """
     top, left, height, width = crop
@@ -41,16 +41,17 @@ def resample(
     taps_x, taps_y = weights_x.shape[1], weights_y.shape[1]
     first_x *= 3
     weights_x, weights_y = weights_x.reshape(-1), weights_y.reshape(-1)
-    stride = middle_stride(size)
+    rows, stride = middle_start(width, size), middle_stride(size)
     done = 0  # rows below this are in `middle`, or are never looked at
     for y in range(size):
         needed = first_y[y]
         inside = 0 <= window[0] + y < resize[0]
-        for row in range(max(done, needed), needed + taps_y if inside else 0):
+        while inside and done < needed + taps_y:
+            row = max(done, needed)
             place = start + (top + row) * row_bytes + 3 * left
-            across(source, place, first_x, weights_x, taps_x, middle, row * stride)
-            done = row + 1
+            across(source, place, row_bytes, height - row, width, first_x, weights_x, taps_x, middle, row)
+            done = row + ROWS
         if inside:
-            down(middle, needed * stride, stride, weights_y, y * taps_y, taps_y, result, y * 3 * size)
+            down(middle, rows + needed * stride, stride, weights_y, y * taps_y, taps_y, result, y * 3 * size)
         else:
             result[y * 3 * size : (y + 1) * 3 * size] = 0

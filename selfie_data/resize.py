@@ -81,8 +81,14 @@ def _compiled(pixels: Pixels, height: int, width: int) -> Pixels:
     source_height, source_width = pixels.shape[:2]
     first = np.empty(max(height, width), np.int64)
     weights = np.empty(2 * max(source_height, source_width) + 3 * max(height, width), np.int32)
-    middle = _MIDDLE.take(source_height * (3 * width + 2 * SLACK))  # rows are padded to whole vectors, and SLACK
+    middle = _MIDDLE.take(_middle_bytes(source_height, source_width, width))
     result = np.empty(height * width * 3 + SLACK, np.uint8)
     scratch = (array.ctypes.data for array in (first, weights, middle, result))
     link(*_KERNEL, *_ARGUMENTS)(source.ctypes.data, source_height, source_width, height, width, *scratch)
     return result[: height * width * 3].reshape(height, width, 3)
+
+
+def _middle_bytes(source_height: int, source_width: int, width: int) -> int:
+    """Returns at least as much as `passes_kernel.middle_bytes`, without loading Numba."""
+    padded, rows = 3 * width + SLACK, source_height + 15
+    return 16 * (3 * source_width + SLACK + padded) + rows * (padded + SLACK)

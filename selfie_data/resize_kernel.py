@@ -10,7 +10,7 @@ from typing import Any
 from numba import carray
 
 from selfie_data.compiled import exported
-from selfie_data.passes_kernel import across, down, middle_stride
+from selfie_data.passes_kernel import ROWS, across, down, middle_start, middle_stride
 from selfie_data.taps_kernel import find_taps, weigh_taps
 
 
@@ -30,10 +30,10 @@ def resize_image(
         height, width: of the result, pixels.
         first: scratch, int64 [max(height, width)].
         weights: scratch, int32 [2 * max(source_height, source_width) + 3 * max(height, width)].
-        middle: scratch, uint8, flat, source_height rows of `middle_stride(width)` bytes, and SLACK.
+        middle: scratch, uint8, flat, `middle_bytes(source_height, source_width, width)`.
         result: uint8, flat, height * width * 3 bytes and SLACK.
     """
-    stride = middle_stride(width)
+    rows, stride = middle_start(source_width, width), middle_stride(width)
     pixels, between, resized = carray(source, 1), carray(middle, 1), carray(result, 1)
     places = carray(first, max(height, width))
     parts = carray(weights, 2 * max(source_height, source_width) + 3 * max(height, width))
@@ -41,9 +41,12 @@ def resize_image(
     weigh_taps(source_width, width, 0, width, False, True, taps, places, parts)
     for x in range(width):
         places[x] *= 3
-    for y in range(source_height):
-        across(pixels, y * source_width * 3, places[:width], parts, taps, between, y * stride)
+    row_bytes = 3 * source_width
+    for y in range(0, source_height, ROWS):
+        across(
+            pixels, y * row_bytes, row_bytes, source_height - y, source_width, places[:width], parts, taps, between, y
+        )  # fmt: skip
     taps = find_taps(source_height, height, 0, height, False, True, places)
     weigh_taps(source_height, height, 0, height, False, True, taps, places, parts)
     for y in range(height):
-        down(between, places[y] * stride, stride, parts, y * taps, taps, resized, y * width * 3)
+        down(between, rows + places[y] * stride, stride, parts, y * taps, taps, resized, y * width * 3)

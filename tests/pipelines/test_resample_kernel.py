@@ -10,7 +10,7 @@ from PIL import Image
 from pipelines.reference import window_of
 from pipelines.resample import coefficients, resize_bilinear
 from pipelines.resample_kernel import resample
-from selfie_data.passes_kernel import SLACK, middle_stride
+from selfie_data.passes_kernel import SLACK, middle_bytes
 from selfie_data.taps_kernel import taps_of
 
 Pixels = NDArray[np.uint8]
@@ -28,7 +28,7 @@ def compiled(
     before: int = 0,
 ) -> Pixels:
     source = np.concatenate((np.zeros(before, np.uint8), image.reshape(-1), np.zeros(SLACK, np.uint8)))
-    middle = np.full(crop[2] * middle_stride(size), 77, np.uint8)
+    middle = np.full(middle_bytes(*crop[2:], size), 77, np.uint8)
     result = np.full(3 * size * size + SLACK, 99, np.uint8)
     geometry = (np.array(values, np.int64) for values in (crop, resize, window))
     resample(source, before, 3 * image.shape[1], *geometry, mirror, antialias, size, middle, result)
@@ -101,7 +101,7 @@ def test_taps_equal_those_of_the_twin_and_stay_inside(size: int, output: int, an
 def test_nothing_is_written_past_the_slack() -> None:
     image, size = pixels(50, 60), 21  # rows of 63 bytes: no multiple of what is written at once
     source = np.concatenate((image.reshape(-1), np.zeros(SLACK, np.uint8)))
-    middle, result = np.zeros(50 * middle_stride(size) + 8, np.uint8), np.zeros(3 * size * size + SLACK + 8, np.uint8)
+    middle, result = np.zeros(middle_bytes(50, 60, size) + 8, np.uint8), np.zeros(3 * size * size + SLACK + 8, np.uint8)
     middle[-8:] = result[-8:] = 99
     geometry = (np.array(values) for values in ((0, 0, 50, 60), (size, size), (0, 0)))
     resample(source, 0, 180, *geometry, False, True, size, middle[:-8], result[:-8])

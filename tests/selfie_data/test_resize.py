@@ -7,8 +7,18 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from selfie_data.passes_kernel import SLACK as KERNEL_SLACK
-from selfie_data.passes_kernel import middle_stride
-from selfie_data.resize import DECODED, SLACK, Buffer, _compiled, center_crop, resize, resize_by_pillow, resize_shorter
+from selfie_data.passes_kernel import middle_bytes
+from selfie_data.resize import (
+    DECODED,
+    SLACK,
+    Buffer,
+    _compiled,
+    _middle_bytes,
+    center_crop,
+    resize,
+    resize_by_pillow,
+    resize_shorter,
+)
 from tests.material import picture
 
 _SIDE = st.integers(1, 300)
@@ -50,10 +60,11 @@ def test_a_buffer_grows_and_is_kept() -> None:
     assert len(buffer.take(5000)) >= 5000 + SLACK
 
 
-@given(width=st.integers(1, 70_000))
-def test_scratch_memory_is_what_the_kernel_needs(width: int) -> None:
+@given(source_height=st.integers(1, 70_000), source_width=st.integers(1, 70_000), width=st.integers(1, 70_000))
+def test_scratch_memory_is_what_the_kernel_needs(source_height: int, source_width: int, width: int) -> None:
     assert SLACK == KERNEL_SLACK
-    assert middle_stride(width) <= 3 * width + 2 * SLACK
+    needed = middle_bytes(source_height, source_width, width)
+    assert needed <= _middle_bytes(source_height, source_width, width) + SLACK
 
 
 @pytest.mark.parametrize(
