@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.checks import whole_number
-from pipelines.compiled_draws import flip_draws
-from pipelines.draws import padded_crops, random_resized_crops
+from pipelines.compiled_draws import crop_draws, flip_draws
+from pipelines.draws import padded_crops
 
 _LARGEST_SMALL_IMAGE = 64
 _PADDING = 4
@@ -117,7 +117,8 @@ def draw_geometry(
     """
     flip = flip_draws(seed, epoch, ids) if augmentation.flip else None
     if augmentation.crop_area is not None:
-        crop = random_resized_crops(seed, epoch, ids, heights, widths, area=augmentation.crop_area)
+        stored = heights.astype(np.int64), widths.astype(np.int64)
+        crop = crop_draws(seed, epoch, ids, *stored, area=augmentation.crop_area)
         return Geometry(crop, np.full((len(ids), 2), image_size), None, flip)
     resize, window = (None, None) if fixed_size else evaluation_crop(heights, widths, image_size)
     if augmentation.padding:
