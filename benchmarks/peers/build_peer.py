@@ -7,6 +7,7 @@ draft mode that its documentation recommends for thumbnails), `opencv-area` (sim
 `opencv-area-scaled` (the same after libjpeg-turbo's scaled decoding), `copy` (the bytes as they are).
 """
 
+import functools
 import io
 import json
 import multiprocessing
@@ -16,6 +17,7 @@ import warnings
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -52,15 +54,23 @@ def opencv_area_scaled(payload: bytes) -> bytes:
 
 
 def _shrink_and_encode(pixels: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> bytes:
-    import cv2
     import simplejpeg
 
     height, width, _ = pixels.shape
     scale = SHORTER / min(height, width)
     if scale < 1:
+        cv2 = _opencv()
         pixels = cv2.resize(pixels, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
     encoded: bytes = simplejpeg.encode_jpeg(pixels, quality=QUALITY, colorsubsampling="420")
     return encoded
+
+
+@functools.cache
+def _opencv() -> Any:
+    import cv2
+
+    cv2.setNumThreads(1)  # a process a core: its own threads win nothing, and wait for long where cores are busy
+    return cv2
 
 
 def copy(payload: bytes) -> bytes:
