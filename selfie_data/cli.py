@@ -1,11 +1,14 @@
 """`selfie-data`: from images to checked shards. One command a file in `selfie_data.commands`."""
 
-import logging
+from selfie_data.interrupted import interrupted_in_one_line
 
-import click
+with interrupted_in_one_line():  # from a cold disk these take long enough to be interrupted
+    import logging
 
-from selfie_data import __version__
-from selfie_data.lazy_commands import LazyCommands
+    import click
+
+    from selfie_data import __version__
+    from selfie_data.lazy_commands import LazyCommands
 
 _SUMMARIES = {
     "build-shards": "Pack a data set, a folder or an archive of images into shards.",

@@ -8,12 +8,14 @@ from typing import Any
 import click
 
 from selfie_data.errors import SelfieDataError
+from selfie_data.interrupted import interrupted_in_one_line
 
 
 class LazyCommands(click.Group):
     """The commands of one package of modules; module NAME (with `_` for `-`) defines the click command `command`.
 
-    A user's mistake comes out as one line: exit 2 for wrong usage (click's own), 1 for data or a run at fault.
+    A user's mistake comes out as one line: exit 2 for wrong usage (click's own), 1 for data or a run at fault; so does
+    Ctrl-C, with exit 130, also while a command is being imported.
     """
 
     def __init__(
@@ -50,12 +52,12 @@ class LazyCommands(click.Group):
             formatter.write_dl(list(self._summaries.items()))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        with _usage_in_one_line():
+        with interrupted_in_one_line(), _usage_in_one_line():
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with _usage_in_one_line():
+            with interrupted_in_one_line(), _usage_in_one_line():
                 return super().invoke(ctx)
         except BrokenPipeError:  # click's own: the reader of our output has gone
             raise

@@ -3,14 +3,17 @@
 The mistakes of a user come out as one line: exit 2 for wrong options, 1 for damaged data and for runs that fail.
 """
 
-import logging
+from selfie_data.interrupted import interrupted_in_one_line
 
-import click
+with interrupted_in_one_line():  # from a cold disk these take long enough to be interrupted
+    import logging
 
-from selfie_data import __version__
-from selfie_data.errors import SelfieDataError
-from selfie_data.lazy_commands import LazyCommands
-from selfie_model.errors import RunError
+    import click
+
+    from selfie_data import __version__
+    from selfie_data.errors import SelfieDataError
+    from selfie_data.lazy_commands import LazyCommands
+    from selfie_model.errors import RunError
 
 _SUMMARIES = {
     "pretrain": "Learn from images without labels.",
