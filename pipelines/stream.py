@@ -6,6 +6,8 @@ other thread, queue or hidden state: everything that must survive a restart is (
     begun where          set_epoch(e) or load_state_dict(state), else at the epoch after the one last begun
     state_dict()         the step after the last batch handed out; after the last of an epoch: the next epoch's start
     break, exception     leave the iteration; the next one begins the next epoch, or where it is told to
+    told meanwhile       set_epoch and load_state_dict end the iteration that is under way: asked for another batch, it
+                         raises, since it and the loader's state would speak of different places
 """
 
 import os
@@ -128,12 +130,19 @@ class EpochStream(Generic[Batch]):
         return self._parts.subset.sample_ids(self._parts.order(self.epoch)(left_out))
 
     def set_epoch(self, epoch: int) -> None:
-        """Makes the next iteration go through `epoch`, from its start or from the step that was loaded for it."""
+        """Makes the next iteration go through `epoch`, from its start or from the step that was loaded for it.
+
+        One that is under way may not go on: its next batch is a RuntimeError. Call this between two loops.
+
+        Raises:
+            ValueError: `epoch` is no whole number in [0, 2**32).
+        """
         epoch = whole_number("an epoch", epoch)
         if not 0 <= epoch < 1 << 32:
             raise ValueError(f"an epoch must be in [0, 2**32), got {epoch}")
         if self._at is not None or self._next[0] != epoch:
-            self._at, self._next = None, (epoch, 0)
+            self._next = (epoch, 0)
+            self._at = self._turn = None  # an old iteration going on would make the next state one of its own place
 
     def state_dict(self) -> State:
         """Returns the place after the last batch handed out: numbers and texts, fit for JSON and `weights_only`."""
@@ -143,13 +152,15 @@ class EpochStream(Generic[Batch]):
         return save_state(self._parts.identity, epoch=epoch, step=step)
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
-        """Makes the next iteration go on where `state` was taken, by any number of ranks; a running one may not go on.
+        """Makes the next iteration go on where `state` was taken, by any number of ranks.
+
+        One that is under way may not go on, as with `set_epoch`.
 
         Raises:
             StateError: the state is of another dataset, subset, seed, batch size, order, sampling or version.
         """
         self._next = load_state(state, self._parts.identity, steps=len(self))
-        self._at = self._turn = None  # an old iteration going on would make the next state one of its own place
+        self._at = self._turn = None  # as in `set_epoch`
 
     def close(self) -> None:
         """Ends threads and closes files. May be called twice; a closed loader cannot be iterated."""
@@ -187,7 +198,8 @@ class EpochStream(Generic[Batch]):
             raise ValueError("the loader is closed")
         if self._turn is not turn:
             raise RuntimeError(
-                "a newer iteration of this loader has begun, or a state was loaded; make a loader for each loop"
+                "this iteration may not go on: since then a newer iteration has begun, an epoch was set or a state was "
+                "loaded; do that between two loops, or make a loader for each"
             )
 
     def _submit(self, order: StepOrder, epoch: int, step: int) -> _Work:

@@ -130,7 +130,8 @@ class BatchLoader(Protocol[BatchT_co]):
     """What training takes batches from; the loaders of `pipelines` are such, and so is any list of batches in a coat.
 
     Iterating gives this rank's batches from where the loader stands to the end of the epoch; `len` is the number of
-    steps of a whole epoch. A state is that of the stream of global batches, after the last batch handed out.
+    steps of a whole epoch. A state is that of the stream of global batches, after the last batch handed out. Epochs
+    are set and states loaded between two iterations only.
     """
 
     @property

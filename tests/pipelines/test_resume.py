@@ -225,3 +225,30 @@ def test_a_running_iteration_does_not_go_on_after_a_state_is_loaded(raw_shards: 
         next(running)
     assert (loader.state_dict()["epoch"], loader.state_dict()["step"]) == (0, 3)
     assert len(one_epoch(loader)) == STEPS - 3
+
+
+@pytest.mark.parametrize("kind", [PatchLoader, ImageLoader])
+def test_a_running_iteration_does_not_go_on_after_an_epoch_is_set(
+    raw_shards: Path, kind: type[PatchLoader | ImageLoader]
+) -> None:
+    options = {"global_batch_size": 10, "backend": "reference", "device": "cpu", "seed": 4}
+    with kind(raw_shards, **options) as loader, kind(raw_shards, **options) as other:
+        other.set_epoch(7)
+        expected = [batch.sample_id.tolist() for batch in other]
+        running = iter(loader)
+        next(running)
+        loader.set_epoch(7)
+        with pytest.raises(RuntimeError, match="an epoch was set"):
+            next(running)
+        assert (loader.epoch, loader.state_dict()["epoch"], loader.state_dict()["step"]) == (7, 7, 0)
+        assert [batch.sample_id.tolist() for batch in loader] == expected
+
+
+def test_after_the_last_batch_the_next_epoch_may_be_set_inside_the_loop(raw_shards: Path) -> None:
+    loader = make(raw_shards)
+    for number, _ in enumerate(loader, 1):
+        if number == STEPS:
+            loader.set_epoch(3)
+    assert (loader.state_dict()["epoch"], loader.state_dict()["step"]) == (3, 0)
+    assert len(one_epoch(loader)) == STEPS
+    assert loader.epoch == 3
