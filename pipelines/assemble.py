@@ -11,7 +11,7 @@ import torch
 
 from pipelines import order, recipes
 from pipelines.augment import Augmentation, resolve_augmentation
-from pipelines.backends import BackendName, choose_backend, make_backend, resolve_device
+from pipelines.backends import BackendName, check_views, choose_backend, make_backend, resolve_device
 from pipelines.checks import given_normalisation, whole_number
 from pipelines.distributed import resolve_rank
 from pipelines.normalise import Normalisation, from_statistics
@@ -131,12 +131,17 @@ class LoaderParts:
         )
 
     def image_draw(self, augment: str | Augmentation, *, preset: str) -> ImageDraw:
-        """Returns the geometry of the images; `auto` is `preset`, in an evaluation `none`."""
+        """Returns the geometry of the images; `auto` is `preset`, in an evaluation `none`.
+
+        Raises:
+            ValueError: an evaluation is to draw, or the pixel store is to give crops that it does not hold.
+        """
         if augment == "auto":
             augment = "none" if self.options.evaluation else preset
         augmentation = resolve_augmentation(augment, self.dataset.image_size)
         if self.options.evaluation and augmentation.random:
             raise ValueError(f"an evaluation sees every image as it is, so augment must be 'none', got {augment!r}")
+        check_views(self.backend, self.dataset, augmentation)
         return ImageDraw(
             dataset=self.dataset,
             augmentation=augmentation,

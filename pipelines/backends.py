@@ -12,8 +12,10 @@ from typing import Any, Literal, cast
 
 import torch
 
+from pipelines.augment import Augmentation
 from pipelines.plan import Backend, OutputSpec, Verify
 from selfie_data.dataset import Dataset
+from selfie_data.payloads import stored_at_size
 
 BackendName = Literal["auto", "dali", "fused", "reference", "store"]
 
@@ -71,6 +73,20 @@ def choose_backend(name: BackendName, device: torch.device, *, store: Path | str
         else:
             return candidate
     return wanted[-1]
+
+
+def check_views(name: str, dataset: Dataset, augmentation: Augmentation) -> None:
+    """Refuses to draw crops where there is nothing to crop from.
+
+    Raises:
+        ValueError: the backend is the store, which has photographs' central views only, and the crops are random.
+    """
+    if name != "store" or (augmentation.crop_area is None and not augmentation.padding) or stored_at_size(dataset):
+        return
+    raise ValueError(
+        f"the pixel store holds the central views of these images only, so random crops need the shards, got "
+        f"{augmentation}: leave out store=, or give augment='none' or Augmentation(flip=True)"
+    )
 
 
 def make_backend(

@@ -103,11 +103,29 @@ def test_photographs_as_evaluation_sees_them(photo_shards: Path, tmp_path: Path)
         ImageLoader(photo_shards, backend="reference", **options) as reference,
     ):
         assert_same_stream(ours, reference)
-    with (
-        PatchLoader(photo_shards, global_batch_size=8, store=tmp_path / "store.zarr", device="cpu") as loader,
-        pytest.raises(ValueError, match="central views"),
-    ):
-        next(iter(loader))
+
+
+@pytest.mark.parametrize(
+    ("loader", "augment"),
+    [
+        (PatchLoader, "auto"),
+        (PatchLoader, Augmentation(crop_area=(0.5, 1.0))),
+        (ImageLoader, "finetune"),
+        (ImageLoader, Augmentation(padding=4)),
+    ],
+    ids=str,
+)
+def test_random_crops_of_photographs_are_refused_at_once(
+    photo_shards: Path, tmp_path: Path, loader: type[PatchLoader | ImageLoader], augment: str | Augmentation
+) -> None:
+    store = tmp_path / "store.zarr"
+    export_store(open_dataset(photo_shards), store)
+    with pytest.raises(ValueError, match=r"central views.* leave out store="):
+        loader(photo_shards, global_batch_size=8, store=store, device="cpu", augment=augment)
+    with loader(
+        photo_shards, global_batch_size=8, store=store, device="cpu", augment=Augmentation(flip=True)
+    ) as allowed:
+        assert len(next(iter(allowed)).sample_id) == 8
 
 
 def test_the_store_of_another_dataset_is_refused(raw_store: Path, make_dataset: MakeDataset) -> None:
