@@ -9,6 +9,10 @@ class SourceError(SelfieDataError):
     """The source cannot be read: missing, truncated, hostile or not of the stated kind."""
 
 
+class OptionError(SourceError):
+    """An option does not go with this kind of source, or one that it needs is missing; no data is at fault."""
+
+
 class ImageError(SourceError):
     """One image of a source cannot be used; at build it is quarantined or, with `--on-error fail`, ends the build."""
 

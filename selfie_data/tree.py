@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from selfie_data.errors import SourceError
+from selfie_data.errors import OptionError, SourceError
 from selfie_data.labels import Labelled, classes_of_paths, label_by_name, label_by_text
 from selfie_data.names import is_image, is_junk, printable, suffix
 from selfie_data.sequential import Resolved
@@ -33,7 +33,7 @@ class Picker:
         if self.subtree is not None:
             parts = [part for part in self.subtree.split("/") if part not in ("", ".")]
             if ".." in parts:
-                raise SourceError(f"a subtree is a path below the root, got {self.subtree}")
+                raise OptionError(f"a subtree is a path below the root, got {self.subtree}")
             self.subtree = "/".join(parts) or None
 
     def pick(self, name: str) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from selfie_data.build import build_shards, default_workers
+from selfie_data.errors import OptionError
 from selfie_data.estimate import estimate_build, samples_per_shard
 from selfie_data.manifest import Manifest
 from selfie_data.options import ENCODINGS, SHARD_BYTES, BuildOptions
@@ -112,13 +113,17 @@ def command(**given: Any) -> None:
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     classes = given["classes_from"]
-    source = open_source(
-        given["source"],
-        given["root"],
-        classes=None if classes is None else Manifest.load(classes).class_names,
-        size=size,
-        **{name: given[name] for name in _SOURCE_OPTIONS},
-    )
+    class_names = None if classes is None else Manifest.load(classes).class_names
+    try:
+        source = open_source(
+            given["source"],
+            given["root"],
+            classes=class_names,
+            size=size,
+            **{name: given[name] for name in _SOURCE_OPTIONS},
+        )
+    except (OptionError, ValueError) as error:
+        raise click.UsageError(str(error)) from error
     if given["dry_run"]:
         _dry_run(source, options, workers=given["workers"], as_json=given["as_json"])
         return

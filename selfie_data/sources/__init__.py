@@ -6,12 +6,19 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
-from selfie_data.errors import SourceError
+from selfie_data.errors import OptionError
 from selfie_data.sample import Source
 
 KINDS = ("cifar10", "cifar100", "imagenet32", "imagenet", "folder", "parquet", "tar", "synthetic")
 SPLITS = ("train", "val", "test")
 _MODULES = {"cifar10": "cifar", "cifar100": "cifar"}
+_TAKEN_BY = {
+    "subtree": ("folder", "tar", "imagenet"),
+    "table": ("folder",),
+    "synsets": ("imagenet",),
+    "ground_truth": ("imagenet",),
+    "devkit": ("imagenet",),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +75,7 @@ def open_source(
 
     Raises:
         SourceError: no such thing there, or it is not what `kind` says.
+        OptionError: `kind` has no such split, takes no such option, or needs one that is missing.
         ValueError: an argument out of range.
     """
     if kind not in KINDS:
@@ -91,7 +99,11 @@ def open_source(
         checksum=checksum,
     )
     if root is None and kind != "synthetic":
-        raise SourceError(f"the source {kind} needs --root: the archive or folder to read")
+        raise OptionError(f"the source {kind} needs --root: the archive or folder to read")
+    for name, kinds in _TAKEN_BY.items():
+        if getattr(options, name) is not None and kind not in kinds:
+            option = "--" + name.replace("_", "-")
+            raise OptionError(f"{option} is for {', '.join(kinds)}, got it for {kind}: leave it out")
     module = import_module(f"selfie_data.sources.{_MODULES.get(kind, kind)}")
     return cast(Source, module.open_images(kind, "" if root is None else root, options))
 

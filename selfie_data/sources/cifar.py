@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from selfie_data.archives import Entry, list_entries, unpacked_bytes
 from selfie_data.checksums import check_official
-from selfie_data.errors import SourceError
+from selfie_data.errors import OptionError, SourceError
 from selfie_data.labels import label_by_code
 from selfie_data.locate import layout_root
 from selfie_data.pickles import load_pickle, text, text_keys
@@ -53,10 +53,12 @@ _META = {
 def open_images(kind: str, root: Path | str, options: SourceOptions) -> Source:
     """Opens `kind` = cifar10 or cifar100; see `selfie_data.sources.open_source`."""
     if options.split == "val":
-        raise SourceError(f"{kind} has train and test only; `selfie-data split` takes a validation part out of train")
+        raise OptionError(
+            f"{kind} has train and test only, got --split val; `selfie-data split` takes a validation part out of train"
+        )
     labels = options.labels if kind == "cifar100" else "fine"
     if options.labels == "coarse" and kind == "cifar10":
-        raise SourceError("cifar10 has no coarse labels: --labels coarse is for cifar100")
+        raise OptionError("cifar10 has no coarse labels: --labels coarse is for cifar100")
     batch = _BATCHES[kind, options.split]
     path = layout_root(
         root, kind, wanted=lambda name: batch.fullmatch(name) is not None, archives=_is_archive(_ARCHIVES[kind])

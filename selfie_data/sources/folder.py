@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from selfie_data.errors import ImageError, SourceError
+from selfie_data.errors import ImageError, OptionError, SourceError
 from selfie_data.files import FileSource, Found, read_file, walk
 from selfie_data.label_table import Line, read_table
 from selfie_data.labels import Labelled, label_by_text
@@ -30,7 +30,7 @@ from selfie_data.tree import MAX_LABEL_BYTES, Picker, label_text, refuse_twice, 
 def open_images(kind: str, root: Path | str, options: SourceOptions) -> Source:
     """Opens a folder; see `selfie_data.sources.open_source`."""
     if options.split != "train":
-        raise SourceError(f"a folder has no splits: --subtree picks a part of it, got --split {options.split}")
+        raise OptionError(f"a folder has no splits: --subtree picks a part of it, got --split {options.split}")
     path = existing(root, kind)
     if not path.is_dir():
         raise SourceError(f"{path} is a file: --root must name a folder, or use the source tar")

@@ -16,7 +16,7 @@ import numpy as np
 
 from selfie_data.archives import OpenedTar, is_gzip
 from selfie_data.checksums import check_official
-from selfie_data.errors import SourceError
+from selfie_data.errors import OptionError, SourceError
 from selfie_data.labels import Labelled, label_by_name
 from selfie_data.locate import existing, listed
 from selfie_data.names import is_image, is_junk, printable
@@ -120,7 +120,7 @@ def _list_classes(outer: FileWindow, inner: list[Member], listing: Listing) -> l
 
 def _label_classes(listing: Listing, classes: list[str], options: SourceOptions) -> Resolved:
     if options.split != "train":
-        raise SourceError(f"a tar of class tars is the training set, got --split {options.split}")
+        raise OptionError(f"a tar of class tars is the training set, got --split {options.split}")
     images = [index for index, name in enumerate(listing.names) if is_image(name)]
     images.sort(key=listing.names.__getitem__)
     refuse_twice([listing.names[index] for index in images], "the training set")
@@ -131,7 +131,7 @@ def _label_flat(listing: Listing, path: Path, options: SourceOptions) -> Resolve
     if options.split == "train":
         flat = not any("/" in name for name in listing.names)
         if flat:
-            raise SourceError(f"{path.name} is flat: it is no training set; --split val or test reads it")
+            raise OptionError(f"{path.name} is flat: it is no training set; --split val or test reads it")
         return resolve_tree(listing.rows(), classes=options.classes, label=path.name)
     resolved = resolve_tree(listing.rows(), label=path.name, folders=False)
     wnids = _validation_wnids([path.parent], options) if options.split == "val" else None
@@ -162,9 +162,9 @@ def _validation_wnids(folders: list[Path], options: SourceOptions) -> list[str]:
     devkit = options.devkit or _beside(folders, re.compile(r"ILSVRC2012_devkit_t12(\.tar\.gz)?|meta\.mat"))
     truth = options.ground_truth or _beside(folders, re.compile(re.escape(TRUTH_NAME)))
     if devkit is None and truth is not None:
-        raise SourceError(f"{truth.name} numbers the classes in an order of its own: --devkit must name what maps them")
+        raise OptionError(f"{truth.name} numbers the classes in an order of its own: --devkit must name what maps them")
     if devkit is None:
-        raise SourceError("validation labels are missing: --synsets FILE (one WNID a line, in name order), or --devkit")
+        raise OptionError("validation labels are missing: --synsets FILE (one WNID a line, in name order), or --devkit")
     return read_ground_truth(truth, devkit)
 
 

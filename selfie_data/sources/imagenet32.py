@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from selfie_data.archives import Entry, list_entries, unpacked_bytes
 from selfie_data.checksums import check_official
-from selfie_data.errors import SourceError
+from selfie_data.errors import OptionError, SourceError
 from selfie_data.labels import label_by_integer
 from selfie_data.locate import layout_root
 from selfie_data.pickles import load_pickle, text_keys
@@ -47,7 +47,7 @@ _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueEr
 def open_images(kind: str, root: Path | str, options: SourceOptions) -> Source:
     """Opens downsampled ImageNet; see `selfie_data.sources.open_source`."""
     if options.split == "test":
-        raise SourceError("downsampled ImageNet has train and val only")
+        raise OptionError("downsampled ImageNet has train and val only, got --split test")
     batch = _BATCHES[options.split]
     path = layout_root(
         root,

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from selfie_data.errors import SourceError
+from selfie_data.errors import OptionError, SourceError
 from selfie_data.labels import label_by_code, label_by_integer, label_by_text
 from selfie_data.locate import below, existing
 from selfie_data.names import is_junk, printable
@@ -105,7 +105,7 @@ def _find(root: Path, split: str) -> list[Path]:
     if split == "train" and set(by_split) == {None}:
         return files
     there = ", ".join(sorted(name for name in by_split if name is not None)) or "none"
-    raise SourceError(f"{root} holds no Parquet files of {split}; the splits there: {there}")
+    raise OptionError(f"{root} holds no Parquet files of {split}; the splits there: {there}")
 
 
 def _split_of(path: Path) -> str | None:

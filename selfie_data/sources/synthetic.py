@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from selfie_data.errors import SourceError
+from selfie_data.errors import OptionError, SourceError
 from selfie_data.figures import FIGURES, draw_figures
 from selfie_data.sample import Json, Progress, SourceImage
 
@@ -40,7 +40,7 @@ def open_images(kind: str, root: Path | str, options: "SourceOptions") -> "Synth
         ValueError: size or limit out of range.
     """
     if str(root):
-        raise SourceError(f"the source {kind} reads no files, got --root {root}: leave it out")
+        raise OptionError(f"the source {kind} reads no files, got --root {root}: leave it out")
     count = DEFAULT_COUNT[options.split] if options.limit is None else options.limit
     return SyntheticSource(
         split=options.split, count=count, size=options.size, seed=options.seed, classes=options.classes

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from selfie_data.archives import OpenedTar, is_gzip, unpacked_bytes
 from selfie_data.checksums import check_official
-from selfie_data.errors import SourceError
+from selfie_data.errors import OptionError, SourceError
 from selfie_data.locate import existing
 from selfie_data.names import NameTable, printable, suffix
 from selfie_data.ranges import Ranges, RangeSource, check_length
@@ -36,7 +36,7 @@ def open_images(kind: str, root: Path | str, options: SourceOptions) -> Source:
 
         return webdataset.open_images(kind, root, options)
     if options.split != "train":
-        raise SourceError(f"a tar has no splits: --subtree picks a part of it, got --split {options.split}")
+        raise OptionError(f"a tar has no splits: --subtree picks a part of it, got --split {options.split}")
     path = existing(root, kind)
     if path.is_dir():
         raise SourceError(f"{path} is a folder: --root must name a tar file, or use the source folder")

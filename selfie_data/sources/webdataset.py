@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from selfie_data.archives import checked_stream, is_gzip
-from selfie_data.errors import SourceError
+from selfie_data.errors import OptionError, SourceError
 from selfie_data.locate import existing
 from selfie_data.names import printable
 from selfie_data.sample import Json, Source
@@ -38,7 +38,7 @@ _RANGE = re.compile(r"\{(-?\d+)\.\.(-?\d+)")
 def open_images(kind: str, root: str, options: SourceOptions) -> Source:
     """Opens shards; `root` is a brace list, several of them joined by `::`, or URLs."""
     if options.split != "train":
-        raise SourceError(f"shards have no splits: --root names those to read, got --split {options.split}")
+        raise OptionError(f"shards have no splits: --root names those to read, got --split {options.split}")
     shards = [_strip_file_scheme(shard) for shard in expand(root)]
     refuse_twice(shards, "the list of shards")
     remote = [shard for shard in shards if "://" in shard]
