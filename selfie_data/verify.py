@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import google_crc32c
 import numpy as np
@@ -71,12 +71,21 @@ def _unless_listed(problem: str, problems: list[str]) -> list[str]:
 
 
 def _strangers(path: Path, manifest: Manifest) -> Iterator[str]:
-    """Names files that the manifest does not know; a dataset directory holds nothing else."""
-    known = {MANIFEST, *manifest.files, *(shard.name for shard in manifest.shards)}
+    """Names what the manifest does not know, empty folders too; a dataset directory holds nothing else."""
+    files = [MANIFEST, *manifest.files, *(shard.name for shard in manifest.shards)]
+    known = {*files, *(folder.as_posix() for name in files for folder in PurePosixPath(name).parents), SPLITS}
     for entry in sorted(path.rglob("*")):
         name = entry.relative_to(path).as_posix()
-        if entry.is_file() and name not in known and not name.startswith(f"{SPLITS}/"):
-            yield f"{entry}: not part of the dataset (the manifest does not list it)"
+        if name not in known and not name.startswith(f"{SPLITS}/") and not _has_entries(entry):
+            yield f"{entry}: not part of the dataset (the manifest does not list it); remove it"
+
+
+def _has_entries(path: Path) -> bool:
+    """Tells whether it is a folder, not a link to one, whose entries are judged by themselves."""
+    try:
+        return path.is_dir() and not path.is_symlink() and any(path.iterdir())
+    except OSError:  # it may not be read: as good as empty
+        return False
 
 
 def _changed_files(path: Path, manifest: Manifest) -> Iterator[str]:

@@ -15,6 +15,7 @@ from selfie_data.cli import main
 from selfie_data.dataset import open_dataset
 from selfie_data.errors import DatasetError
 from selfie_data.manifest import Manifest
+from selfie_data.splits import SplitOptions, write_splits
 from selfie_data.table import SampleTable, write_table
 from selfie_data.verify import verify_dataset
 
@@ -43,6 +44,11 @@ def swap_indices(folder: Path) -> None:
     second.write_bytes(data)
 
 
+def extra_folder_in_splits(folder: Path) -> None:
+    write_splits(open_dataset(folder), SplitOptions())
+    (folder / "splits" / "old").mkdir()
+
+
 def cut(path: Path, length: int) -> None:
     path.write_bytes(path.read_bytes()[:length])
 
@@ -69,6 +75,13 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         "shard-000009.tar: not part of the",
     ),
     "extra file": (lambda folder: (folder / "notes.txt").write_bytes(b"x"), "notes.txt: not part of the dataset"),
+    "extra folder": (lambda folder: (folder / "old").mkdir(), "old: not part of the dataset"),
+    "extra folders": (lambda folder: (folder / "old" / "er").mkdir(parents=True), "old/er: not part of the dataset"),
+    "folder in the table": (lambda folder: (folder / "samples.zarr" / "x").mkdir(), "x: not part of the dataset"),
+    "link to a folder": (lambda folder: (folder / "old").symlink_to("samples.zarr"), "old: not part of the dataset"),
+    "dead link": (lambda folder: (folder / "old").symlink_to("nowhere"), "old: not part of the dataset"),
+    "empty splits": (lambda folder: (folder / "splits").mkdir(), "splits/splits.json: missing"),
+    "folder in the splits": (extra_folder_in_splits, "splits/old: not listed in splits.json"),
     "index": (lambda folder: flip(folder / "shard-000000.idx", 20), "shard-000000.idx: changed, SHA-256"),
     "swapped indices": (swap_indices, "shard-000001.idx: differs from what the table gives, from line 2"),
     "missing index": (lambda folder: (folder / "shard-000000.idx").unlink(), "shard-000000.idx: missing"),
@@ -86,6 +99,11 @@ def test_damage_is_named_and_exits_1(dataset: Path, kind: str) -> None:
     assert result.exit_code == 1
     assert message in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_a_folder_that_lost_its_files_is_not_called_a_stranger(dataset: Path) -> None:
+    (dataset / "samples.zarr/crc32c/c/0").unlink()
+    assert [line for line in verify_dataset(dataset) if "not part of" in line] == []
 
 
 def test_every_problem_is_listed(dataset: Path) -> None:
