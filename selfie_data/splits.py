@@ -7,7 +7,8 @@ too, is `train`. Labelled subsets are beginnings of that order, so a smaller one
                    | all-5  ...| ......... all-20 ......... | ............... all-100 ........... |
 
 `train-P` is P % of what is not validation (to tune on), `all-P` is P % of everything (to retrain on afterwards), the
-two steps of the paper's protocol (arXiv 1906.02940, section 4). P % are exact counts a class, rounded half up.
+two steps of the paper's protocol (arXiv 1906.02940, section 4). P % are exact counts a class, rounded half up:
+5 % of 50 images a class are 3 a class, so 6 % in all; the classes stay balanced, and small ones keep their share.
 """
 
 import hashlib

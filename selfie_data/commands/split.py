@@ -1,11 +1,14 @@
 """`selfie-data split`: validation and labelled subsets."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
+import numpy as np
+from numpy.typing import NDArray
 
 from selfie_data.dataset import open_dataset
-from selfie_data.splits import SplitOptions, write_splits
+from selfie_data.splits import Ids, SplitOptions, write_splits
 
 
 @click.command("split")
@@ -24,13 +27,28 @@ def command(out: Path, validation: str, fractions: str, seed: int, force: bool) 
     """Splits the dataset OUT into training, validation and labelled subsets: stratified, nested, seeded.
 
     The subsets are stored as OUT/splits/NAME.npy (sample ids) and are named in `--subset NAME` later.
+
+    Percentages are taken class by class and rounded half up to whole images, one at least: 5 % of 50 images a class are
+    3 a class, which is 6 %. The share that each subset really has is printed.
     """
     try:
         labelled = tuple(text for text in fractions.split(",") if text.strip())
         options = SplitOptions(validation=validation, labelled=labelled, seed=seed)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    subsets = write_splits(open_dataset(out), options, force=force)
+    dataset = open_dataset(out)
+    subsets = write_splits(dataset, options, force=force)
     width = max(map(len, subsets))
     for name, ids in subsets.items():
-        click.echo(f"{name:<{width}}  {len(ids):>9,} samples")
+        count, population = population_of(name, subsets, dataset.table.label)
+        share = f"{len(ids) / count:8.2%}" if count else "     none"
+        click.echo(f"{name:<{width}}  {len(ids):>9,} samples  {share} of the {count:,} {population}")
+
+
+def population_of(name: str, subsets: Mapping[str, Ids], labels: NDArray[np.int32]) -> tuple[int, str]:
+    """Returns what a subset's percentage is a share of: how many samples, and what they are; labels [N], -1 = none."""
+    if name in ("train", "validation"):
+        return len(labels), "in all"
+    if name.startswith("train-"):
+        return int((labels[subsets["train"]] >= 0).sum()), "labelled in train"
+    return int((labels >= 0).sum()), "labelled"

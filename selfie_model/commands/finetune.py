@@ -34,7 +34,11 @@ SCRATCH = "scratch"
     metavar="RUN|scratch",
     help="Pretraining run whose P to start from; scratch = the supervised arm, in the same code.",
 )
-@click.option("--labelled", metavar="PERCENT", help="Share of the labels to learn from, e.g. 5%.  [default: all]")
+@click.option(
+    "--labelled",
+    metavar="PERCENT",
+    help="Share of the labels to learn from, e.g. 5%, rounded to whole images a class.  [default: all]",
+)
 @configuration_options
 @click.option("--subset", help="Named split or .npy file of ids to learn from, instead of --labelled.")
 @click.option(

@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 @click.argument("shards", type=click.Path(path_type=Path))
 @configuration_options
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the study.")
-@click.option("--fractions", default="5,8,20,100", show_default=True, metavar="PERCENTS", help="Labelled shares.")
+@click.option(
+    "--fractions",
+    default="5,8,20,100",
+    show_default=True,
+    metavar="PERCENTS",
+    help="Labelled shares, rounded to whole images a class.",
+)
 @click.option("--seeds", default=5, show_default=True, type=click.IntRange(min=1), help="Runs a cell: seeds 0 … n-1.")
 @click.option("--budget", default=1.0, show_default=True, help="Factor on the steps of both trainings.")
 @click.option(
