@@ -19,6 +19,7 @@ import torch
 
 from selfie_model.config import Config
 from selfie_model.errors import RunError
+from selfie_model.json_file import damaged
 
 FORMAT = 1
 _FOLDER = "checkpoints"
@@ -94,7 +95,19 @@ def read_checkpoint(path: Path) -> State:
         raise RunError(f"{path} is not a checkpoint of selfie-model")
     if state["format"] > FORMAT:
         raise RunError(f"{path} has format {state['format']}, this version reads up to {FORMAT}; use a newer version")
+    if not isinstance(state.get("kind"), str):
+        raise RunError(f"{path} is not a checkpoint of selfie-model")
     return state
+
+
+def config_of(state: State, path: Path) -> Config:
+    """Returns the configuration in the checkpoint that was read from `path`.
+
+    Raises:
+        RunError: there is none, or it has values that this version does not know.
+    """
+    with damaged(path, remedy="use the version that wrote it"):
+        return Config.from_dict(state["config"])
 
 
 def find_checkpoint(run: Path, *, which: Literal["best", "last", "auto"] = "auto") -> Path:
@@ -123,4 +136,4 @@ def read_run(run: Path, *, kind: str, which: Literal["best", "last", "auto"] = "
     state = read_checkpoint(path)
     if state["kind"] != kind:
         raise RunError(f"{path} comes from {state['kind']}, a run of {kind} is needed here")
-    return state, Config.from_dict(state["config"])
+    return state, config_of(state, path)

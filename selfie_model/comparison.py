@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from selfie_model.json_file import checked_number, number
 from selfie_model.plots import Spread, spread_chart
 from selfie_model.published import ARM_NAMES, Published, published
 
@@ -190,14 +191,24 @@ def rows_from_json(content: dict[str, Any]) -> list[Row]:
     """The inverse of `as_json`.
 
     Raises:
-        KeyError, TypeError: it is not what `as_json` gives.
+        KeyError, TypeError, ValueError: it is not what `as_json` gives.
     """
-    rows = []
-    for row in content["rows"]:
-        paper = None if row["paper"] is None else Published(**row["paper"])
-        lists = {name: tuple(row[name]) for name in ("seeds", "accuracies")}
-        rows.append(Row(**{**row, **lists, "paper": paper}))
-    return rows
+    return [_row_from_json(row) for row in content["rows"]]
+
+
+def _row_from_json(row: dict[str, Any]) -> Row:
+    if row["arm"] not in ARM_NAMES:
+        raise ValueError(f"arm must be one of {', '.join(ARM_NAMES)}, got {row['arm']!r}")
+    for name in ("percent", "labelled", "rate", "mean"):
+        number(row, name)
+    lists = {name: tuple(checked_number(value, name) for value in row[name]) for name in ("seeds", "accuracies")}
+    if not len(lists["seeds"]) == len(lists["accuracies"]) > 0:
+        raise ValueError("every seed needs one accuracy")
+    paper = None if row["paper"] is None else Published(**row["paper"])
+    for value in (row["deviation"], *(paper or ())):
+        if value is not None:
+            checked_number(value, "a mean or a deviation")
+    return Row(**{**row, **lists, "paper": paper})
 
 
 def chart(rows: Sequence[Row]) -> str:

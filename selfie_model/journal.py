@@ -13,8 +13,11 @@ from typing import Any, Protocol
 
 from selfie_model.atomic import write_text
 from selfie_model.errors import RunError
+from selfie_model.json_file import number
 
 NAME = "journal.jsonl"
+_MEASUREMENTS = ("train", "validation")  # a divergence names its loss in words
+_NUMBERS = {"loss", "accuracy", "images_per_s"}  # what readers compute with
 
 
 class ScalarWriter(Protocol):
@@ -59,13 +62,25 @@ def read_journal(run: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), start=1):
-        if line.endswith("\n"):
+    for count, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        if line.endswith(b"\n"):
             try:
-                records.append(json.loads(line))
-            except ValueError as error:
-                raise RunError(f"{path}: line {number} is damaged ({error}); delete that line") from error
+                records.append(_record(line))
+            except (ValueError, TypeError, RecursionError) as error:
+                raise RunError(f"{path}: line {count} is damaged ({error}); delete that line") from error
     return records
+
+
+def _record(line: bytes) -> dict[str, Any]:
+    """Returns a line's record, having checked that it has an event, a step and, as a measurement, numbers."""
+    record = json.loads(line)
+    if not isinstance(record, dict) or not isinstance(record.get("event"), str):
+        raise TypeError("it must be an object with an event")
+    number(record, "step")
+    if record["event"] in _MEASUREMENTS:
+        for name in record.keys() & _NUMBERS:
+            number(record, name)
+    return record
 
 
 def open_tensorboard(run: Path) -> ScalarWriter:

@@ -11,7 +11,7 @@ from typing import Any
 
 from selfie_model import page
 from selfie_model.atomic import write_text
-from selfie_model.checkpoint import find_checkpoint, read_checkpoint
+from selfie_model.checkpoint import config_of, find_checkpoint, read_checkpoint
 from selfie_model.comparison import Row, chart, difference_sentences, ours, paper_text
 from selfie_model.config import Config
 from selfie_model.errors import RunError
@@ -58,10 +58,11 @@ def read_story(run: Path) -> Story:
     """Reads a run's folder.
 
     Raises:
-        RunError: it holds no run.
+        RunError: it holds no run, or a damaged one.
     """
-    state = read_checkpoint(find_checkpoint(run, which="last"))
-    config = Config.from_dict(state["config"])
+    path = find_checkpoint(run, which="last")
+    state = read_checkpoint(path)
+    config = config_of(state, path)
     kind = str(state["kind"])
     if kind not in _TITLES:
         raise RunError(f"{run} holds a run of kind {kind}; a report is made of pretrain or finetune")

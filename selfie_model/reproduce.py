@@ -27,6 +27,7 @@ from selfie_model.errors import DivergedError, RunError
 from selfie_model.evaluate import evaluate
 from selfie_model.finetune import finetune, load_classifier
 from selfie_model.interrupt import StopRequest
+from selfie_model.json_file import damaged, read_object
 from selfie_model.pretrain import pretrain
 from selfie_model.study import Cell, Study, apply_budget, best_rate, claim, read_done, write_done
 from selfie_model.study_data import StudyData
@@ -58,7 +59,7 @@ def run_study(
         poll_s: seconds between looks at cells that others work on.
 
     Raises:
-        RunError: the folder holds another study.
+        RunError: the folder holds another study, or a damaged one.
         DivergedError: a final or pretraining cell diverged (a tuning cell is recorded as such and loses).
     """
     config = apply_budget(study.config, study.budget)
@@ -199,17 +200,20 @@ def _check_same(study: Study, config: Config, identity: dict[str, str]) -> None:
     """Refuses to mix cells of another configuration or data set; seeds, shares and rates may be added."""
     path = study.out / STUDY
     asked = {"config": config.to_dict(), "identity": identity}
-    if not path.exists():
+    remedy = "delete it if the study was begun with this very command, else give another --out"
+    saved = read_object(path, remedy=remedy)
+    if saved is None:
         write_text(path, json.dumps(asked, indent=2) + "\n")
         return
-    saved = json.loads(path.read_text(encoding="utf-8"))
-    changed = differences(Config.from_dict(saved["config"]), config)
-    names = sorted(saved["identity"].keys() | identity.keys())
-    changed += [
-        f"{name}: {saved['identity'].get(name)} → {identity.get(name)}"
-        for name in names
-        if saved["identity"].get(name) != identity.get(name)
-    ]
+    with damaged(path, remedy=remedy):
+        changed = differences(Config.from_dict(saved["config"]), config)
+        theirs = saved["identity"]
+        names = sorted(theirs.keys() | identity.keys())
+        changed += [
+            f"{name}: {theirs.get(name)} → {identity.get(name)}"
+            for name in names
+            if theirs.get(name) != identity.get(name)
+        ]
     if changed:
         raise RunError(f"{study.out} holds another study ({'; '.join(changed)}); give another --out")
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from selfie_model.atomic import write_text
-from selfie_model.checkpoint import Checkpoints, State, read_checkpoint
+from selfie_model.checkpoint import Checkpoints, State, config_of, read_checkpoint
 from selfie_model.config import Config, differences
 from selfie_model.distributed import Ranks
 from selfie_model.errors import RunError
 from selfie_model.evaluate import Metrics
+from selfie_model.json_file import damaged, number, read_object
 
 CONFIG = "config.json"
 RESULT = "result.json"
@@ -83,7 +84,7 @@ def open_run(run: Path, *, kind: str, config: Config, resume: Resume, ranks: Ran
         raise RunError(f"{run} holds a run already; go on with --resume auto, or give another --out")
     if newest is not None:
         state = read_checkpoint(newest)
-        _check_same(run, state, kind, config)
+        _check_same(run, state, kind, config, config_of(state, newest))
     if ranks.writes:
         run.mkdir(parents=True, exist_ok=True)
         write_json(run / CONFIG, config.to_dict())
@@ -91,17 +92,25 @@ def open_run(run: Path, *, kind: str, config: Config, resume: Resume, ranks: Ran
 
 
 def read_result(run: Path) -> Result | None:
-    """Returns how a run ended, None if it never did."""
+    """Returns how a run ended, None if it never did.
+
+    Raises:
+        RunError: the file is damaged.
+    """
     path = run / RESULT
-    if not path.exists():
+    remedy = "delete it: the checkpoints hold the run, and --resume auto writes it anew, but for the training accuracy"
+    plain = read_object(path, remedy=remedy)
+    if plain is None:
         return None
-    plain = json.loads(path.read_text(encoding="utf-8"))
-    best, validation = plain.pop("best"), plain.pop("validation")
-    return Result(
-        **plain,
-        best=(best["accuracy"], best["step"]) if best else None,
-        validation=Metrics(**validation) if validation else None,
-    )
+    with damaged(path, remedy=remedy):
+        best, validation = plain.pop("best"), plain.pop("validation")
+        for name in ("step", "loss", "accuracy", "images_per_s"):
+            number(plain, name)
+        return Result(
+            **plain,
+            best=(number(best, "accuracy"), int(number(best, "step"))) if best else None,
+            validation=Metrics(**validation) if validation else None,
+        )
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -109,9 +118,9 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def _check_same(run: Path, state: State, kind: str, config: Config) -> None:
+def _check_same(run: Path, state: State, kind: str, config: Config, saved: Config) -> None:
     if state["kind"] != kind:
         raise RunError(f"{run} holds a run of {state['kind']}, not of {kind}; give another --out")
-    changed = differences(Config.from_dict(state["config"]), config)
+    changed = differences(saved, config)
     if changed:
         raise RunError(f"{run} was started with another configuration ({'; '.join(changed)}); give another --out")

@@ -22,11 +22,12 @@ from typing import Any, Literal
 
 from selfie_model.atomic import write_text
 from selfie_model.config import Config
-from selfie_model.errors import RunError
+from selfie_model.json_file import damaged, number, read_object
 
 Arm = Literal["scratch", "selfie"]
 Stage = Literal["pretrain", "tune", "final"]
 DONE = "done.json"
+RUN_AGAIN = "delete it to run the cell again"
 TUNING_SEED = 0  # the same whatever seeds a machine runs, so that all agree on the tuned rates
 
 
@@ -183,14 +184,10 @@ def read_done(folder: Path) -> dict[str, Any] | None:
         RunError: the record is not what this module writes.
     """
     path = folder / DONE
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise RunError(f"{path} is damaged ({error}); delete it to run the cell again") from error
-    if not isinstance(record, dict):
-        raise RunError(f"{path} must hold an object, got {type(record).__name__}; delete it to run the cell again")
+    record = read_object(path, remedy=RUN_AGAIN)
+    if record is not None:
+        with damaged(path, remedy=RUN_AGAIN):
+            number(record, "accuracy")
     return record
 
 

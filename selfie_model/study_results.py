@@ -1,22 +1,47 @@
 """The finished cells of a study → its table as Markdown, JSON and SVG, with what it must be read with."""
 
 import json
+from typing import Any
 
 from selfie_model.atomic import write_text
 from selfie_model.comparison import FinalResult, Row, as_json, chart, markdown, rows_of
-from selfie_model.study import Study, apply_budget, read_done
+from selfie_model.json_file import damaged, number
+from selfie_model.published import ARM_NAMES
+from selfie_model.study import DONE, RUN_AGAIN, Study, apply_budget, read_done
 from selfie_model.svg import standalone
 
 
 def collect(study: Study) -> list[Row]:
-    """Returns the table's rows from the final cells that are finished."""
+    """Returns the table's rows from the final cells that are finished.
+
+    Raises:
+        RunError: what a cell recorded is damaged.
+    """
     results = []
     for cell in study.grid.cells():
         record = read_done(study.folder(cell)) if cell.stage == "final" else None
         if record is not None:
-            names = ("arm", "percent", "seed", "accuracy", "labelled", "rate")
-            results.append(FinalResult(**{name: record[name] for name in names}))
+            with damaged(study.folder(cell) / DONE, remedy=RUN_AGAIN):
+                results.append(final_result(record))
     return rows_of(results, preset=study.config.preset)
+
+
+def final_result(record: dict[str, Any]) -> FinalResult:
+    """Returns what a final cell recorded.
+
+    Raises:
+        KeyError, TypeError, ValueError: an entry is missing or not what it must be.
+    """
+    if record["arm"] not in ARM_NAMES:
+        raise ValueError(f"arm must be one of {', '.join(ARM_NAMES)}, got {record['arm']!r}")
+    return FinalResult(
+        arm=record["arm"],
+        percent=number(record, "percent"),
+        seed=int(number(record, "seed")),
+        accuracy=number(record, "accuracy"),
+        labelled=int(number(record, "labelled")),
+        rate=number(record, "rate"),
+    )
 
 
 def write_results(study: Study, rows: list[Row]) -> str:

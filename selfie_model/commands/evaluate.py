@@ -42,8 +42,7 @@ def command(
     \b
     selfie-model evaluate RUN2 TEST_SHARDS
     """
-    from selfie_model.checkpoint import find_checkpoint, read_checkpoint
-    from selfie_model.config import Config
+    from selfie_model.checkpoint import config_of, find_checkpoint, read_checkpoint
     from selfie_model.distributed import process_group
     from selfie_model.evaluate import evaluate
     from selfie_model.finetune import load_classifier
@@ -52,7 +51,7 @@ def command(
 
     path = find_checkpoint(run, which=cast(Literal["auto", "best", "last"], which))
     state = read_checkpoint(path)
-    config = Config.from_dict(state["config"])
+    config = config_of(state, path)
     kind = state["kind"]
     if batch_size is not None:
         config = config.override(pretrain={"batch_size": batch_size}, finetune={"batch_size": batch_size})

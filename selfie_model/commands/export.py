@@ -32,14 +32,13 @@ def command(run: Path, file_format: str, out: Path | None, which: str) -> None:
 
     A pretraining run gives its stem and the stages of P: load them with strict=False.
     """
-    from selfie_model.checkpoint import find_checkpoint, read_checkpoint
-    from selfie_model.config import Config
+    from selfie_model.checkpoint import config_of, find_checkpoint, read_checkpoint
     from selfie_model.export import Format, describe, export_onnx, export_weights
     from selfie_model.finetune import load_classifier
 
     checkpoint = find_checkpoint(run, which=cast(Literal["auto", "best", "last"], which))
     state = read_checkpoint(checkpoint)
-    config = Config.from_dict(state["config"])
+    config = config_of(state, checkpoint)
     classes = len(state["class_names"]) if state["kind"] == "finetune" else None
     fingerprint = str(state["data"].get("fingerprint", ""))
     folder = run if run.is_dir() else run.parent

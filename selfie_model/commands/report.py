@@ -5,7 +5,7 @@ from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -97,12 +97,12 @@ def _puzzles(
 
 
 def _study(folder: Path) -> "tuple[list[Row], Sequence[str]]":
-    import json
-
     from selfie_model.comparison import rows_from_json
+    from selfie_model.json_file import damaged, read_object
 
-    try:
-        content: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        return rows_from_json(content), content["notes"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise click.ClickException(f"{folder} holds no results of reproduce ({error})") from error
+    path, remedy = folder / "results.json", "the command `reproduce` that made it writes it anew"
+    content = read_object(path, remedy=remedy)
+    if content is None:
+        raise click.ClickException(f"{folder} holds no results.json of reproduce; give the folder of a study")
+    with damaged(path, remedy=remedy):
+        return rows_from_json(content), [str(note) for note in content["notes"]]
