@@ -55,7 +55,9 @@ def nice_ticks(low: float, high: float, *, about: int = 5) -> list[float]:
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(f"ticks need finite ends, got {low} and {high}")
     if high - low < 1e-12 * max(abs(low), abs(high), 1.0):
-        low, high = low - 0.5 * (abs(low) or 1.0), high + 0.5 * (abs(high) or 1.0)
+        half = 0.5 * max(abs(low), abs(high))
+        half = half if half > 1e-12 else 0.5  # half of the smallest numbers is nothing
+        low, high = low - half, high + half
     raw = (high - low) / about
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)

@@ -5,7 +5,7 @@ import statistics
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from selfie_model.comparison import FinalResult, as_json, chart, difference_sentences, differences_of, markdown, rows_of
@@ -83,6 +83,8 @@ def test_json_and_chart_hold_the_same_rows() -> None:
 
 
 @given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))
+@example(5e-324, 5e-324)
+@example(-1e-310, 1e-310)
 def test_ticks_enclose_the_data(a: float, b: float) -> None:
     low, high = sorted((a, b))
     ticks = nice_ticks(low, high)
