@@ -20,6 +20,7 @@ from selfie_model.errors import RunError
 from selfie_model.features import Features
 
 CHUNK_ROWS = 4096
+_ENTRIES = {"zarr.json", "features"}
 
 
 def write_embeddings(
@@ -32,16 +33,19 @@ def write_embeddings(
         parts: features of batches, by rising sample id, as an evaluation loader gives them.
         samples: how many there must be.
         attributes: what is said about them.
-        overwrite: replace what stands at `path`.
+        overwrite: replace the embeddings at `path`; nothing else is ever replaced.
 
     Returns:
         Shape of the array.
 
     Raises:
-        RunError: `path` exists already; a sample is missing or out of order.
+        RunError: `path` exists already, or is to be replaced and holds something else; a sample is missing or out of
+            order.
     """
     if path.exists() and not overwrite:
         raise RunError(f"{path} exists already; give another place, or --overwrite")
+    if path.exists() and not _holds_embeddings(path):
+        raise RunError(f"{path} holds something else than embeddings, which --overwrite does not replace; give another")
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,6 +57,11 @@ def write_embeddings(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return samples, width
+
+
+def _holds_embeddings(path: Path) -> bool:
+    """Tells whether a folder has the entries that are written here and no others."""
+    return path.is_dir() and not path.is_symlink() and {entry.name for entry in path.iterdir()} <= _ENTRIES
 
 
 def _write(path: Path, parts: Iterable[Features], samples: int, attributes: Mapping[str, str]) -> int:

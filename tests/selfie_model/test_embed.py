@@ -64,3 +64,15 @@ def test_an_existing_place_is_kept_unless_told(tmp_path: Path) -> None:
     assert zarr.open_group(str(path), mode="r").attrs["n"] == "1"
     write_embeddings(path, parts(4, 2), samples=4, attributes={"n": "2"}, overwrite=True)
     assert zarr.open_group(str(path), mode="r").attrs["n"] == "2"
+
+
+def test_overwrite_replaces_embeddings_only(tmp_path: Path) -> None:
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "manifest.json").write_text("{}")
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to("dataset")
+    before = sorted(tmp_path.rglob("*"))
+    for name in ("dataset", "file", "link"):
+        with pytest.raises(RunError, match="holds something else than embeddings"):
+            write_embeddings(tmp_path / name, parts(4, 2), samples=4, attributes={}, overwrite=True)
+    assert sorted(tmp_path.rglob("*")) == before
