@@ -13,7 +13,7 @@ def existing(root: Path | str, kind: str) -> Path:
     try:
         path.stat()
     except FileNotFoundError as error:
-        raise SourceError(f"there is no {path}: --root must name the archive or folder of {kind}") from error
+        raise SourceError(f"there is no {path}: --root must name what the source {kind} reads") from error
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}") from error
     return path

@@ -140,8 +140,10 @@ class Manifest:
             text = file.read_bytes()
         except FileNotFoundError:
             if not path.exists():
-                raise DatasetError(f"{path}: no such dataset directory") from None
+                raise DatasetError(f"{path}: no such dataset directory; `selfie-data build-shards` makes one") from None
             raise DatasetError(f"{file}: missing; the folder is no finished dataset (build it, or resume it)") from None
+        except NotADirectoryError:
+            raise DatasetError(f"{path}: a file, where the directory of a dataset is wanted") from None
         except OSError as error:
             raise DatasetError(f"{file}: cannot be read ({error.strerror})") from error
         return _parse(text, file)

@@ -84,13 +84,15 @@ def read_checkpoint(path: Path) -> State:
     Raises:
         RunError: not a checkpoint of this program, damaged, or of a newer format.
     """
+    # never tell somebody to delete a file of theirs that they named by mistake
+    remedy = "delete it to use an older one" if path.parent.name == _FOLDER else "give the folder of a run"
     if path.is_file() and not zipfile.is_zipfile(path):
-        raise RunError(f"{path} cannot be read as a checkpoint (truncated or not one); delete it to use an older one")
+        raise RunError(f"{path} cannot be read as a checkpoint (truncated or not one); {remedy}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RunError(f"{path} cannot be read as a checkpoint ({reason}); delete it to use an older one") from error
+        raise RunError(f"{path} cannot be read as a checkpoint ({reason}); {remedy}") from error
     if not isinstance(state, dict) or not isinstance(state.get("format"), int):
         raise RunError(f"{path} is not a checkpoint of selfie-model")
     if state["format"] > FORMAT:

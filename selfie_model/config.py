@@ -8,8 +8,10 @@ Source of the defaults: the paper (arXiv 1906.02940), and docs/decisions for wha
 """
 
 import dataclasses
+import math
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
@@ -60,13 +62,18 @@ class ModelConfig:
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
+        _check(self.image_size >= 1, "image_size must be at least 1", self)
+        _check(self.width >= 1, "width must be at least 1", self)
+        _check(self.attention_heads >= 1, "attention_heads must be at least 1", self)
+        _check(self.attention_hidden >= 1, "attention_hidden must be at least 1", self)
+        _check(self.attention_blocks >= 0, "attention_blocks must not be negative", self)
         _check(
             self.patch_size > 0 and self.image_size % self.patch_size == 0, "patch_size must divide image_size", self
         )
-        _check(self.context >= 1 and self.target >= 2, "an image needs 1 context and 2 target patches or more", self)
+        _check(self.context >= 1 and self.target >= 2, "context must be at least 1 and target at least 2", self)
         _check(self.context + self.target <= self.cells, f"context + target must be at most {self.cells} cells", self)
         _check(1 <= self.patch_stages <= 4, "patch_stages must be 1..4", self)
-        _check(min(self.blocks) >= 1, "every stage needs a block", self)
+        _check(min(self.blocks) >= 1, "blocks must be at least 1 each", self)
         _check(self.embedding % self.attention_heads == 0, f"attention_heads must divide {self.embedding}", self)
         _check(0 <= self.dropout < 1, "dropout must be in [0, 1)", self)
         _check(self.temperature > 0, "temperature must be positive", self)
@@ -223,6 +230,8 @@ def differences(saved: Config, asked: Config) -> list[str]:
 
 
 def _parse(section: str, record: Any, values: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{section} is a section of values, got {values!r}")
     kinds = typing.get_type_hints(type(record))
     parsed = {}
     for name, value in values.items():
@@ -230,7 +239,7 @@ def _parse(section: str, record: Any, values: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(f"no value {section}.{name} in a configuration; there are {', '.join(sorted(kinds))}")
         try:
             parsed[name] = _convert(value, kinds[name])
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{section}.{name} takes {_describe(kinds[name])}, got {value!r}") from error
     return parsed
 
@@ -253,6 +262,8 @@ def _convert(value: Any, kind: Any) -> Any:
         return int(value.replace("_", ""))
     if kind is int and (isinstance(value, bool) or int(value) != value):
         raise ValueError(value)
+    if kind is float and (isinstance(value, bool) or not math.isfinite(float(value))):
+        raise ValueError(value)
     return kind(value)
 
 
@@ -267,9 +278,11 @@ def _describe(kind: Any) -> str:
         return "one of " + ", ".join(typing.get_args(kind))
     if isinstance(kind, types.GenericAlias):
         return f"{len(typing.get_args(kind))} whole numbers"
-    return {int: "a whole number", float: "a number", bool: "true or false"}[kind]
+    return {int: "a whole number", float: "a finite number", bool: "true or false"}[kind]
 
 
 def _check(holds: bool, rule: str, record: Any) -> None:
     if not holds:
-        raise ValueError(f"{rule}, got {record}")
+        words = rule.split()
+        got = [f"{entry.name} = {getattr(record, entry.name)}" for entry in dataclasses.fields(record)]
+        raise ValueError(f"{rule}, got {', '.join(text for text in got if text.split()[0] in words)}")

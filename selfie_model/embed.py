@@ -16,6 +16,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from selfie_model.atomic import make_folder
 from selfie_model.errors import RunError
 from selfie_model.features import Features
 
@@ -39,8 +40,8 @@ def write_embeddings(
         Shape of the array.
 
     Raises:
-        RunError: `path` exists already, or is to be replaced and holds something else; a sample is missing or out of
-            order.
+        RunError: `path` cannot be written, exists already, or is to be replaced and holds something else; a sample is
+            missing or out of order.
     """
     if path.exists() and not overwrite:
         raise RunError(f"{path} exists already; give another place, or --overwrite")
@@ -48,12 +49,14 @@ def write_embeddings(
         raise RunError(f"{path} holds something else than embeddings, which --overwrite does not replace; give another")
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     try:
         width = _write(temporary, parts, samples, attributes)
         if path.exists():
             shutil.rmtree(path)
         temporary.rename(path)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror}); give another place, or make room") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return samples, width

@@ -30,7 +30,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from selfie_model.atomic import write_bytes
+from selfie_model.atomic import make_folder, write_bytes
 from selfie_model.classifier import Classifier
 from selfie_model.config import Config
 
@@ -159,7 +159,7 @@ def export_onnx(classifier: Classifier, path: Path, *, metadata: Mapping[str, st
     size = classifier.config.model.image_size
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     try:
         with warnings.catch_warnings():
             # The exporter that needs no further package warns that it is not the newest one.

@@ -24,7 +24,7 @@ def read_object(path: Path, *, remedy: str) -> dict[str, Any] | None:
     with damaged(path, remedy=remedy):
         try:
             content = json.loads(path.read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         if not isinstance(content, dict):
             raise TypeError(f"it must hold an object, got {type(content).__name__}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from selfie_model.atomic import write_text
+from selfie_model.atomic import make_folder, write_text
 from selfie_model.checkpoint import Checkpoints, State, config_of, read_checkpoint
 from selfie_model.config import Config, differences
 from selfie_model.distributed import Ranks
@@ -86,7 +86,7 @@ def open_run(run: Path, *, kind: str, config: Config, resume: Resume, ranks: Ran
         state = read_checkpoint(newest)
         _check_same(run, state, kind, config, config_of(state, newest))
     if ranks.writes:
-        run.mkdir(parents=True, exist_ok=True)
+        make_folder(run)
         write_json(run / CONFIG, config.to_dict())
     return state
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from selfie_model.atomic import write_text
+from selfie_model.atomic import make_folder, write_text
 from selfie_model.config import Config
 from selfie_model.json_file import damaged, number, read_object
 
@@ -83,8 +83,8 @@ class Grid:
                 raise ValueError(f"{name} must be given and all different, got {values}")
         if any(not 0 < percent <= 100 for percent in self.percents):
             raise ValueError(f"labelled shares must be in (0, 100] per cent, got {self.percents}")
-        if any(not rate > 0 for rate in self.rates):
-            raise ValueError(f"learning rates must be positive, got {self.rates}")
+        if any(not 0 < rate < math.inf for rate in self.rates):
+            raise ValueError(f"learning rates must be positive and finite, got {self.rates}")
 
     def pretraining(self) -> list[Cell]:
         """The pretraining cells; none if no arm needs one."""
@@ -164,7 +164,7 @@ def claim(folder: Path) -> Iterator[bool]:
     False means that another process works on it. Check afterwards whether the cell is finished: it may have been
     finished between the look and the claim.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:

@@ -155,6 +155,11 @@ class _Trainer(Generic[BatchT]):
         torch.manual_seed(_mix(self.train.seed, self.standing.step, self.ranks.rank))
         set_learning_rate(self.optimiser, learning_rate(self.standing.step, self.train))
         self.optimiser.zero_grad(set_to_none=True)
+        if len(batch) < self.train.accumulate:
+            raise RunError(
+                f"accumulate must be at most the images of a process's batch, {len(batch)}, got "
+                f"{self.train.accumulate}; lower --accumulate"
+            )
         parts = batch.split(self.train.accumulate) if self.train.accumulate > 1 else [batch]
         for number, part in enumerate(parts):
             with _synchronised(self.wrapped, number == len(parts) - 1):

@@ -51,6 +51,8 @@ def command(
 
     Context and targets are those that training with the same seed sees in the same epoch.
     """
+    if batch and first:
+        raise click.UsageError(f"--batch shows the images in the loader's order, got --first {first}: leave one out")
     dataset = open_dataset(out)
     try:
         size = dataset.image_size

@@ -82,6 +82,8 @@ def resolve_config(
         content = _read_toml(config_file) if config_file is not None else {}
         name = preset or content.pop("preset", None)
         content.pop("preset", None)
+        if name is not None and not isinstance(name, str):
+            raise ValueError(f"preset is the name of one, got {name!r}")
         config = _start(name, base)
         config = config.override(**content)
         for assignment in assignments:

@@ -60,7 +60,7 @@ def source_options(function: Command) -> Command:
         click.option(
             "--store",
             type=click.Path(path_type=Path, exists=True),
-            help="Pixel store to hold in memory (selfie-data store).",
+            help="Pixel store to hold in memory (selfie-data export-store).",
         ),
     ]
     for option in reversed(options):

@@ -68,6 +68,7 @@ def images(tmp_path: Path) -> Path:
         (["verify"], "Missing argument 'OUT'"),
         (["verify", "out", "more"], "Got unexpected extra argument (more)"),
         (["verify", "out", "--threads", "0"], "0 is not in the range x>=1"),
+        (["preview", "out", "--batch", "--first", "3"], "got --first 3: leave one out"),
         (["completion", "tcsh"], "'tcsh' is not one of"),
         (["nope"], "No such command 'nope'"),
         (["--nope"], "No such option"),
@@ -107,6 +108,14 @@ def test_a_failed_build_with_finished_shards_stays_bound(tmp_path: Path, images:
     assert status == 1
     assert "holds an unfinished build with seed = 0, asked for is 1" in lines[-1]
     assert run(*build)[0] == 0
+
+
+def test_a_file_instead_of_a_dataset_is_called_so(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for command in ("verify", "info", "stats", "split", "preview"):
+        status, lines = run(command, tmp_path / "file")
+        assert (status, len(lines)) == (1, 1)
+        assert "file: a file, where the directory of a dataset is wanted" in lines[0]
 
 
 def test_an_image_that_its_source_refuses_is_named_once(tmp_path: Path, images: Path) -> None:

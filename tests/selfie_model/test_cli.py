@@ -222,6 +222,33 @@ def test_images_without_labels_are_not_evaluated(shards: Path, tmp_path: Path) -
     assert "nothing to evaluate: no image, or none with a label" in error_line(result)
 
 
+def test_mistakes_are_one_line(pretrained: Path, shards: Path, tmp_path: Path) -> None:
+    """What was a traceback, spoke in the system's words only, or told to delete a file named by mistake."""
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "section.toml").write_text("model = 3\n")
+    (tmp_path / "steps.toml").write_text("[pretrain]\nsteps = inf\n")
+    (tmp_path / "preset.toml").write_text('preset = ["tiny"]\n')
+    pretrain = ["pretrain", shards, "--out", tmp_path / "run"]
+    report = ["report", pretrained, "--out", tmp_path / "page.html"]
+    reproduce = ["reproduce", shards, "--preset", "tiny", "--device", "cpu", "--out", tmp_path / "study"]
+    for code, arguments, message in [
+        (2, [*pretrain, *SMALL, "--config", tmp_path / "section.toml"], "model is a section of values, got 3"),
+        (2, [*pretrain, *SMALL, "--config", tmp_path / "steps.toml"], "pretrain.steps takes a whole number, got inf"),
+        (2, [*pretrain, "--config", tmp_path / "preset.toml"], "preset is the name of one, got ['tiny']"),
+        (2, [*pretrain, *SMALL, "--set", "model.attention_heads=0"], "attention_heads must be at least 1"),
+        (1, [*pretrain, *SMALL, "--accumulate", "99"], "images of a process's batch, 32, got 99; lower --accumulate"),
+        (1, ["pretrain", shards, "--out", tmp_path / "file", *SMALL], "cannot be made a folder (File exists)"),
+        (1, ["export", pretrained, "--format", "timm", "--out", tmp_path / "file" / "x"], "cannot be made a folder"),
+        (1, ["export", pretrained, "--format", "timm", "--out", tmp_path], "cannot be written (Is a directory)"),
+        (1, ["evaluate", tmp_path / "file", shards], "cannot be read as a checkpoint (truncated or not one); give the"),
+        (1, ["evaluate", pretrained, tmp_path / "file"], "a file, where the directory of a dataset is wanted"),
+        (1, [*report, "--study", tmp_path / "file"], "holds no results.json of reproduce"),
+        (2, [*reproduce, "--learning-rates", "inf"], "learning rates must be positive and finite, got (inf,)"),
+    ]:
+        assert message in error_line(invoke(*arguments, code=code)), arguments
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 @pytest.mark.parametrize("budget", ["0", "nan", "inf"])
 def test_a_budget_is_a_positive_factor(shards: Path, tmp_path: Path, budget: str) -> None:
     options = ["--preset", "tiny", "--out", tmp_path / "study", "--budget", budget, "--device", "cpu"]

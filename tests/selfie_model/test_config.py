@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from selfie_model.config import Config, ModelConfig, TrainConfig, differences
     [
         ({"patch_size": 7}, "patch_size must divide"),
         ({"context": 13}, "context \\+ target must be at most 16"),
-        ({"target": 1}, "2 target patches"),
+        ({"target": 1}, "target at least 2, got context = 12, target = 1"),
         ({"attention_heads": 3}, "attention_heads must divide 1024"),
         ({"dropout": 1.0}, "dropout"),
         ({"temperature": 0.0}, "temperature"),
@@ -61,10 +62,17 @@ def test_values_are_read_from_text(section: str, name: str, text: object, value:
         ("model", {"masking": "blur"}, "model.masking takes one of skip, zero, got 'blur'"),
         ("model", {"blocks": "1,2"}, "model.blocks takes 4 whole numbers"),
         ("model", {"encoder_positions": "maybe"}, "true or false"),
-        ("pretrain", {"learning_rate": "fast"}, "pretrain.learning_rate takes a number"),
+        ("model", {"width": 0}, "width must be at least 1, got width = 0$"),
+        ("model", {"attention_heads": 0}, "attention_heads must be at least 1, got attention_heads = 0$"),
+        ("model", {"image_size": -32}, "image_size must be at least 1, got image_size = -32$"),
+        ("model", {"context": 20}, r"context \+ target must be at most 16 cells, got context = 20, target = 4$"),
+        ("model", 3, "model is a section of values, got 3"),
+        ("pretrain", {"steps": float("inf")}, "pretrain.steps takes a whole number, got inf"),
+        ("pretrain", {"learning_rate": "inf"}, "pretrain.learning_rate takes a finite number, got 'inf'"),
+        ("pretrain", {"learning_rate": "fast"}, "pretrain.learning_rate takes a finite number"),
     ],
 )
-def test_wrong_values_name_themselves(section: str, values: dict[str, object], message: str) -> None:
+def test_wrong_values_name_themselves(section: str, values: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         presets.cifar10().override(**{section: values})
 

@@ -76,3 +76,13 @@ def test_overwrite_replaces_embeddings_only(tmp_path: Path) -> None:
         with pytest.raises(RunError, match="holds something else than embeddings"):
             write_embeddings(tmp_path / name, parts(4, 2), samples=4, attributes={}, overwrite=True)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(embed, "_write", full)
+    with pytest.raises(RunError, match=r"out\.zarr: cannot be written \(No space left on device\)"):
+        write_embeddings(tmp_path / "out.zarr", parts(4, 2), samples=4, attributes={})
+    assert list(tmp_path.iterdir()) == []
