@@ -41,7 +41,7 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 fuzz: $(INSTALLED)
-	$(BIN)/python -m pytest -m fuzz --timeout 3600 --override-ini addopts=
+	$(BIN)/python -m pytest -m fuzz --timeout 3600
 
 # The peers' own environment. FFCV is compiled: on Debian it needs pkg-config, libopencv-dev and libturbojpeg0-dev; where
 # it does not build, the benchmark says so and goes on without it.
