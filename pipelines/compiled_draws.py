@@ -1,4 +1,4 @@
-"""The draws of `draws.py` that every sample needs, compiled: a fifth of the time than NumPy takes.
+"""The draws of `draws.py` that every sample needs, compiled: a fifth of the time that NumPy takes, or less.
 
 `patch_draws` gives `draws.patch_order` and `draws.hidden_mask`, `flip_draws` gives `draws.flips`, `crop_draws` gives
 `draws.random_resized_crops`, to the bit; those are the definitions, and tests hold these to them.
@@ -11,9 +11,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipelines.aspect_ratios import ASPECT_RATIOS, HIGHEST, INDEX_BITS, LOWEST
+from pipelines.draws import CROP_ATTEMPTS
 from selfie_data.philox import Purpose
 
-_CROP_ATTEMPTS = 10
 _RATIOS = np.array(ASPECT_RATIOS)
 _RATIO_SHIFT = np.uint64(32 - INDEX_BITS)
 
@@ -76,7 +76,7 @@ def _crops(
 ) -> None:  # fmt: skip
     for row in range(len(ids)):
         height, width = heights[row], widths[row]
-        for attempt in range(_CROP_ATTEMPTS):
+        for attempt in range(CROP_ATTEMPTS):
             words = _philox(np.uint64(ids[row]), epoch, purpose + np.uint64(attempt), seed)
             fraction = lowest + (highest - lowest) * (np.float64(words[0]) / 4294967296.0)
             ratio = ratios[words[1] >> _RATIO_SHIFT]

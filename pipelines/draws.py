@@ -28,7 +28,7 @@ it by its module and `__qualname__`.
 """
 
 _WORDS_PER_BLOCK = 4
-_CROP_ATTEMPTS = 10
+CROP_ATTEMPTS = 10
 _RATIOS = np.array(ASPECT_RATIOS)
 _HALF = np.uint64(32)
 _LOW = np.uint64(0xFFFFFFFF)
@@ -151,9 +151,9 @@ def random_resized_crops(
     pending = np.flatnonzero(~fits)
     if not pending.size:
         return windows
-    words = draw_words(seed, epoch, sample_ids[pending], Purpose.CROP, _CROP_ATTEMPTS)
+    words = draw_words(seed, epoch, sample_ids[pending], Purpose.CROP, CROP_ATTEMPTS)
     windows[pending] = _central(height[pending], width[pending])
-    for attempt in reversed(range(1, _CROP_ATTEMPTS)):  # the earliest that fits is written last
+    for attempt in reversed(range(1, CROP_ATTEMPTS)):  # the earliest that fits is written last
         block = words[:, _WORDS_PER_BLOCK * attempt : _WORDS_PER_BLOCK * (attempt + 1)]
         tried, fits = _attempt(block, height[pending], width[pending], area)
         windows[pending[fits]] = tried[fits]

@@ -11,13 +11,13 @@ import numpy as np
 import simplejpeg
 import torch
 
-from pipelines.compiled import announce
 from pipelines.compiled_reader import CompiledReader
 from pipelines.plan import OutputSpec, Verify
 from pipelines.read_kernel import read_payloads
 from pipelines.reader import Payloads
 from pipelines.reference import decode
 from pipelines.rendering import Bytes, Numbers, RenderingBackend, Scratch, Stored
+from selfie_data.compiled import announce
 from selfie_data.dataset import Dataset
 from selfie_data.passes_kernel import SLACK
 

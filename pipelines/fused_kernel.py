@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.compiled import kernel
 from pipelines.copying_kernel import move_pixels
 from pipelines.gather_kernel import blank_cells, gather
 from pipelines.prefetch_kernel import prefetch
 from pipelines.resample_kernel import resample
+from selfie_data.compiled import kernel
 
 
 @kernel

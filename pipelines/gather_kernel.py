@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.compiled import kernel
 from pipelines.copying_kernel import PATTERN, move_pixels
 from pipelines.plan import Dtype, OutputSpec
+from selfie_data.compiled import kernel
 
 KERNEL_DTYPE: dict[Dtype, type[np.generic]] = {
     "uint8": np.uint8,

@@ -9,7 +9,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from pipelines.compiled import kernel
+from selfie_data.compiled import kernel
 
 _BYTE, _FLAG = ir.IntType(8), ir.IntType(32)
 _READ, _KEEP, _DATA = (ir.Constant(_FLAG, value) for value in (0, 3, 1))

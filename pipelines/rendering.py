@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 
 from pipelines.buffers import BufferPool
-from pipelines.compiled import announce
 from pipelines.fused_kernel import render_images
 from pipelines.gather_kernel import KERNEL_DTYPE, factors_of
 from pipelines.plan import BackendOutput, BatchPlan, OutputSpec
+from selfie_data.compiled import announce
 from selfie_data.passes_kernel import SLACK, middle_bytes
 
 Bytes = NDArray[np.uint8]

@@ -5,8 +5,9 @@ A pixel is three bytes, too few for vector instructions, so 16 rows go along the
     16 rows of source -> their bytes as columns -> weighed, 16 rows with each instruction -> 16 rows of middle
     rows of middle    -> weighed, 16 bytes with each instruction                          -> a row of the result
 
-Pixel by pixel the first pass took three times as long. A constant number of taps lets the compiler unroll, so the usual
-ones are written out: 2 where nothing is antialiased, 3 where nothing is shrunk, 4 and 5 where the scale is below 2.
+Pixel by pixel the first pass took nearly twice as long. A constant number of taps lets the compiler unroll, so the
+usual ones are written out: 2 where nothing is antialiased, 3 where nothing is shrunk, 4 and 5 where it shrinks to more
+than half.
 """
 
 from typing import Any
