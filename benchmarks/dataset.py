@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.material import Packed, load
 from benchmarks.work import Task
-from selfie_data.sample import Source, SourceImage
+from selfie_data.source import Source, SourceImage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +82,8 @@ class PackedSource:
 
 def shards(task: Task) -> Path:
     """The shards of the task's material; JPEGs are kept byte for byte, pixels raw."""
-    from selfie_data.build import build_shards
-    from selfie_data.options import BuildOptions
+    from selfie_data.build.build_shards import build_shards
+    from selfie_data.build.options import BuildOptions
 
     target = task.converted("selfie")
     with _alone(target):
@@ -98,8 +98,8 @@ def shards(task: Task) -> Path:
 
 def store(task: Task) -> Path:
     """The pixel store of the task's shards."""
-    from selfie_data.dataset import open_dataset
-    from selfie_data.store import export_store
+    from selfie_data.dataset.opened import open_dataset
+    from selfie_data.dataset.pixel_store import export_store
 
     built = shards(task)
     target = task.converted("store.zarr")

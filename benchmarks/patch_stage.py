@@ -21,7 +21,7 @@ from benchmarks.record import Record, record, versions
 from benchmarks.rounds import interleaved
 from benchmarks.statistics import pair_ratios
 from benchmarks.work import Task, rows
-from pipelines.grid import patchify
+from pipelines.sampling.grid import patchify
 
 QUESTION = "patch_stage"
 WINDOW_S = 0.4

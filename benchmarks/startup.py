@@ -72,8 +72,8 @@ def run(*, rounds: int, threads: int, scratch: Path, images: Path | None, sample
 
 def million(task: Task, samples: int) -> Path:
     """Shards of `samples` images: the material again and again. Built once."""
-    from selfie_data.build import build_shards
-    from selfie_data.options import BuildOptions
+    from selfie_data.build.build_shards import build_shards
+    from selfie_data.build.options import BuildOptions
 
     target = Path(task.folder) / f"{task.material}.{samples}"
     if not (target / "manifest.json").exists():

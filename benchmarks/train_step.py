@@ -63,9 +63,9 @@ def run(*, rounds: int, threads: int, scratch: Path, images: Path | None) -> lis
 
 def _step(loader: Any) -> Any:
     """A function that takes a batch and makes one optimiser step."""
-    from selfie_model.optim import make_optimiser
+    from selfie_model.network.selfie import Selfie
     from selfie_model.presets import tiny
-    from selfie_model.selfie import Selfie
+    from selfie_model.training.optimiser import make_optimiser
 
     config = tiny()
     model = Selfie(config)

@@ -12,19 +12,19 @@ from pathlib import Path
 
 import torch
 
-from pipelines.assemble import LoaderOptions, LoaderParts, OnError, Shuffle
-from pipelines.augment import Augmentation
-from pipelines.backends import BackendName
-from pipelines.checks import whole_number
-from pipelines.draws import Selection
-from pipelines.grid import Grid, default_patch_size, default_split
+from pipelines.arguments import whole_number
+from pipelines.backends.choose import BackendName
+from pipelines.batch import ImageBatch, PatchBatch
+from pipelines.batch_plan import Dtype, Verify
 from pipelines.normalise import Normalisation
-from pipelines.plan import Dtype, Verify
-from pipelines.recipes import ImageRecipe, Masking, PatchRecipe
+from pipelines.options import LoaderOptions, LoaderParts, OnError, Shuffle
+from pipelines.sampling.augment import Augmentation
+from pipelines.sampling.draws import Selection
+from pipelines.sampling.grid import Grid, default_patch_size, default_split
+from pipelines.sampling.recipes import ImageRecipe, Masking, PatchRecipe
+from pipelines.sampling.subset import Ids
 from pipelines.stream import EpochStream
-from pipelines.subset import Ids
-from selfie_data.dataset import Dataset
-from selfie_model.batch import ImageBatch, PatchBatch
+from selfie_data.dataset.opened import Dataset
 
 
 class PatchLoader(EpochStream[PatchBatch]):

@@ -23,13 +23,13 @@ from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.checks import whole_number
-from pipelines.order import EpochOrder, StepOrder
-from pipelines.partition import Partition
-from pipelines.plan import Backend, BackendOutput, BatchPlan
+from pipelines.arguments import whole_number
+from pipelines.batch_plan import Backend, BackendOutput, BatchPlan
+from pipelines.sampling.order import EpochOrder, StepOrder
+from pipelines.sampling.partition import Partition
+from pipelines.sampling.subset import Subset, record_exclusion
 from pipelines.state import State, StreamIdentity, load_state, save_state
-from pipelines.subset import Subset, record_exclusion
-from selfie_data.dataset import Dataset
+from selfie_data.dataset.opened import Dataset
 from selfie_data.errors import CorruptSampleError
 
 Batch = TypeVar("Batch")

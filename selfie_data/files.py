@@ -1,132 +1,50 @@
-"""A source whose images are files of their own below one folder."""
+"""Files that are either whole or not there: temporary name, fsync, rename, fsync of the directory."""
 
 import os
-import stat
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
-
-from numpy import int32
-from numpy.typing import NDArray
-
-from selfie_data.errors import ImageError, SourceError
-from selfie_data.labels import Labelled
-from selfie_data.names import NameTable, printable
-from selfie_data.ranges import check_length
-from selfie_data.sample import Json, Progress, SourceImage
-from selfie_data.tree import Picker
 
 
-class Found(NamedTuple):
-    """A file: its path below the root, its size, its time of change in ns."""
-
-    name: str
-    size: int
-    changed: int
-
-
-def walk(root: Path, picker: Picker) -> list[Found]:
-    """Returns what `picker` takes of a folder and those below it, sorted. Links are followed; loops are refused."""
-    found: list[Found] = []
-    pending = [(root if picker.subtree is None else root / picker.subtree, "", frozenset[tuple[int, int]]())]
-    while pending:
-        folder, prefix, above = pending.pop()
-        try:
-            here = folder.stat()
-            if (here.st_dev, here.st_ino) in above:
-                raise SourceError(f"the folder {printable(prefix)} links to a folder that holds it")
-            below = above | {(here.st_dev, here.st_ino)}
-            for entry in os.scandir(folder):
-                name = prefix + entry.name
-                if entry.is_dir():
-                    pending.append((folder / entry.name, name + "/", below))
-                elif (file := _take(entry, name, picker)) is not None:
-                    found.append(file)
-        except OSError as error:
-            raise SourceError(f"cannot read {folder}: {error.strerror}") from error
-    picker.report(root.name)
-    return sorted(found)
-
-
-def _take(entry: "os.DirEntry[str]", name: str, picker: Picker) -> Found | None:
-    inner = picker.pick(name if picker.subtree is None else f"{picker.subtree}/{name}")
-    if inner is None:
-        return None
-    try:
-        facts = entry.stat()
-    except FileNotFoundError:  # a link to nothing: found out, and reported, when it is read
-        return Found(inner, 0, 0)
-    return Found(inner, facts.st_size, facts.st_mtime_ns)
-
-
-def read_file(path: Path, name: str, *, limit: int | None = None) -> bytes:
-    """Returns the bytes of a regular file.
+def write_atomic(path: Path, data: bytes, *, temporary: Path | None = None) -> None:
+    """Writes `data` to `path` such that a crash at any moment leaves the old file or the new one.
 
     Args:
         path: the file.
-        name: what errors call it.
-        limit: bytes it may have; None for the limit of an image.
-
-    Raises:
-        ImageError: it is gone, may not be read, is no regular file, is empty or too large.
+        data: all of its bytes.
+        temporary: where to write first, on the same file system; default: a hidden name beside `path`.
     """
+    scratch = temporary or path.with_name(f".{path.name}.tmp")
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a named pipe must not hold us up
-        try:
-            facts = os.fstat(descriptor)
-            if not stat.S_ISREG(facts.st_mode):
-                raise ImageError(f"{name} is no regular file")
-            if limit is None:
-                check_length(facts.st_size, name)
-            size = facts.st_size if limit is None else min(facts.st_size, limit)
-            return _read_whole(descriptor, size)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise ImageError(f"cannot read {name}: {error.strerror}") from error
+        write_durable(scratch, data)
+        publish(scratch, path)
+    except OSError:
+        scratch.unlink(missing_ok=True)
+        raise
 
 
-def _read_whole(descriptor: int, size: int) -> bytes:
-    pieces = list(_pieces(descriptor, size))
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+def write_durable(path: Path, data: bytes) -> None:
+    """Writes a file and waits until it is on disk; its name may not be yet."""
+    with path.open("wb", buffering=0) as file:
+        write_all(file.fileno(), data)
+        os.fsync(file.fileno())
 
 
-def _pieces(descriptor: int, size: int) -> Iterator[bytes]:
-    while size > 0 and (data := os.read(descriptor, size)):
-        size -= len(data)
-        yield data
+def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
+    """Writes every byte; a plain `write` may stop early."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileSource:
-    """See `selfie_data.sample.Source`. `names` are paths below `root`."""
+def publish(scratch: Path, path: Path) -> None:
+    """Renames a file or directory that is already on disk to its final name, and makes the new name durable."""
+    os.replace(scratch, path)
+    sync_directory(path.parent)
 
-    kind: str
-    description: Mapping[str, Json]
-    fingerprint: str
-    root: Path
-    names: NameTable
-    labelled: Labelled
-    spool_bytes: int = 0
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return self.labelled.class_names
-
-    @property
-    def labels(self) -> NDArray[int32]:
-        return self.labelled.labels
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def read(self, index: int) -> SourceImage:
-        if not 0 <= index < len(self.names):
-            raise IndexError(f"image {index} of {len(self.names)}")
-        name = self.names[index]
-        shown = printable(name)
-        return SourceImage(shown, read_file(self.root / name, shown))
-
-    def spool(self, directory: Path, progress: Progress | None = None) -> "FileSource":  # noqa: ARG002
-        return self
+def sync_directory(path: Path) -> None:
+    """Makes the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

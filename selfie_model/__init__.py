@@ -3,7 +3,8 @@
     from selfie_model import Classifier, Selfie, presets
     selfie = Selfie(presets.cifar10())
 
-Read in this order: config, presets, resnet, positions, attention_pooling, selfie, classifier, transfer, train.
+Read in this order: config, presets; network: resnet, positions, attention_pooling, selfie, classifier, transfer;
+training: loop.
 Importing this package does not import torch; the first use of a model does.
 """
 
@@ -14,13 +15,13 @@ from selfie_model import presets
 from selfie_model.config import Config, ModelConfig, RuntimeConfig, TrainConfig
 
 if TYPE_CHECKING:
-    from selfie_model.attention_pooling import AttentionPooling
-    from selfie_model.batch import ImageBatch, PatchBatch
-    from selfie_model.classifier import Classifier
-    from selfie_model.positions import Positions
-    from selfie_model.resnet import PatchNetwork
-    from selfie_model.selfie import Selfie
-    from selfie_model.transfer import transfer_patch_network
+    from pipelines.batch import ImageBatch, PatchBatch
+    from selfie_model.network.attention_pooling import AttentionPooling
+    from selfie_model.network.classifier import Classifier
+    from selfie_model.network.positions import Positions
+    from selfie_model.network.resnet import PatchNetwork
+    from selfie_model.network.selfie import Selfie
+    from selfie_model.network.transfer import transfer_patch_network
 
 __all__ = [
     "AttentionPooling",
@@ -39,21 +40,21 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AttentionPooling": "attention_pooling",
-    "Classifier": "classifier",
-    "ImageBatch": "batch",
-    "PatchBatch": "batch",
-    "PatchNetwork": "resnet",
-    "Positions": "positions",
-    "Selfie": "selfie",
-    "transfer_patch_network": "transfer",
+    "AttentionPooling": "selfie_model.network.attention_pooling",
+    "Classifier": "selfie_model.network.classifier",
+    "ImageBatch": "pipelines.batch",
+    "PatchBatch": "pipelines.batch",
+    "PatchNetwork": "selfie_model.network.resnet",
+    "Positions": "selfie_model.network.positions",
+    "Selfie": "selfie_model.network.selfie",
+    "transfer_patch_network": "selfie_model.network.transfer",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -3,7 +3,7 @@
 The mistakes of a user come out as one line: exit 2 for wrong options, 1 for damaged data and for runs that fail.
 """
 
-from selfie_data.interrupted import interrupted_in_one_line
+from selfie_data.cli.interrupted import interrupted_in_one_line
 
 with interrupted_in_one_line():  # from a cold disk these take long enough to be interrupted
     import logging
@@ -11,8 +11,8 @@ with interrupted_in_one_line():  # from a cold disk these take long enough to be
     import click
 
     from selfie_data import __version__
+    from selfie_data.cli.command_group import LazyCommands
     from selfie_data.errors import SelfieDataError
-    from selfie_data.lazy_commands import LazyCommands
     from selfie_model.errors import RunError
 
 _SUMMARIES = {

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from selfie_data.build import build_shards
-from selfie_data.options import BuildOptions
+from selfie_data.build.build_shards import build_shards
+from selfie_data.build.options import BuildOptions
 from selfie_data.sources import open_source
 
 # A shell starts its background jobs with SIGINT ignored, which the processes that tests interrupt would inherit.

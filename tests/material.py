@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from selfie_data.errors import ImageError
-from selfie_data.sample import Json, Progress, SourceImage
+from selfie_data.source import Json, Progress, SourceImage
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -35,45 +35,27 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
             yield name, id(node) not in inside
 
 
-def is_command(path: Path) -> bool:
-    return path.name == "cli.py" or path.parent.name == "commands"
-
-
-def belongs(name: str, *packages: str) -> bool:
-    return any(name == package or name.startswith(f"{package}.") for package in packages)
-
-
 def identify(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("path", MODULES["selfie_data"], ids=identify)
-def test_selfie_data_imports_neither_torch_nor_dali_nor_what_comes_after(path: Path) -> None:
-    for name, at_import in imports(path):
-        assert not belongs(name, "nvidia"), name
-        if at_import or not is_command(path):
-            assert not belongs(name, "torch"), name
-        if not is_command(path):
-            assert not belongs(name, "pipelines", "selfie_model"), name
+LAYERS = ("selfie_data", "pipelines", "selfie_model", "benchmarks")  # each imports only those before it
+NEVER = {"selfie_data": ("torch", "nvidia"), "pipelines": (), "selfie_model": ("nvidia",)}
+FULLEST_FOLDER = 14  # files, `__init__.py` not counted
 
 
-@pytest.mark.parametrize("path", MODULES["pipelines"], ids=identify)
-def test_pipelines_know_only_the_batch_of_the_model(path: Path) -> None:
-    for name, at_import in imports(path):
-        assert not belongs(name, "selfie_model") or belongs(name, "selfie_model.batch"), name
-        if path.name in ("grid.py", "draws.py"):
-            assert not at_import or belongs(name, "numpy", "selfie_data.philox", "pipelines") or name in STANDARD, name
-
-
-STANDARD = {name for path in ALL for name, _ in imports(path) if name.split(".")[0] in sys.stdlib_module_names}
-
-
-@pytest.mark.parametrize("path", MODULES["selfie_model"], ids=identify)
-def test_the_model_never_imports_dali_and_only_commands_join_packages(path: Path) -> None:
+@pytest.mark.parametrize("path", ALL, ids=identify)
+def test_imports_run_down_the_layers(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0]
+    above = LAYERS[LAYERS.index(package) + 1 :]
     for name, _ in imports(path):
-        assert not belongs(name, "nvidia"), name
-        if not is_command(path):
-            assert not belongs(name, "pipelines", "selfie_data"), name
+        assert name.split(".")[0] not in (*above, *NEVER[package]), name
+
+
+def test_no_folder_is_a_drawer() -> None:
+    folders = {path.parent for path in ALL}
+    full = {str(folder.relative_to(ROOT)): len(list(folder.glob("[!_]*.py"))) for folder in folders}
+    assert {folder: files for folder, files in full.items() if files > FULLEST_FOLDER} == {}
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -86,7 +68,8 @@ def test_importing_a_package_imports_neither_torch_nor_dali(package: str) -> Non
 
 def test_the_command_line_starts_without_heavy_imports() -> None:
     heavy = "('torch', 'nvidia.dali', 'numba', 'zarr', 'webdataset', 'pyarrow')"
-    code = f"import sys, selfie_data.build, selfie_data.cli; print([name for name in {heavy} if name in sys.modules])"
+    code = "import sys, selfie_data.build.build_shards, selfie_data.cli.__main__ as _; "
+    code += f"print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -134,7 +117,7 @@ OPTIONS = {
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_no_new_options_by_accident(name: str) -> None:
-    from selfie_data.cli import main
+    from selfie_data.cli.__main__ import main
 
     command = main.get_command(click.Context(main), name)
     assert command is not None

@@ -69,7 +69,7 @@ def step_rate(work: str, name: str, chosen: dict[str, Any], ceiling: float, sett
 
 def prepared(work: str, chosen: dict[str, Any], setting: Setting) -> tuple[Any, Callable[[Any], None]]:
     """A batch on the device and the function that makes one step with it."""
-    from selfie_model.precision import autocast, compiled, place
+    from selfie_model.training.precision import autocast, compiled, place
 
     torch._dynamo.reset()
     config = configuration(work, setting)
@@ -109,8 +109,8 @@ def configuration(work: str, setting: Setting) -> Any:
 
 def network(work: str, config: Any) -> torch.nn.Module:
     """Selfie, or the classifier of finetuning."""
-    from selfie_model.classifier import Classifier
-    from selfie_model.selfie import Selfie
+    from selfie_model.network.classifier import Classifier
+    from selfie_model.network.selfie import Selfie
 
     model = Classifier(config, 1000) if work.startswith("finetune") else Selfie(config)
     return model.train()
@@ -118,7 +118,7 @@ def network(work: str, config: Any) -> torch.nn.Module:
 
 def noise(work: str, config: Any, setting: Setting) -> Any:
     """A batch of random bytes on the device."""
-    from selfie_model.batch import ImageBatch, PatchBatch
+    from pipelines.batch import ImageBatch, PatchBatch
 
     model, device = config.model, setting.device
     count = setting.size(*BATCHES[work])
@@ -166,6 +166,6 @@ def _loop(step: Callable[[Any], None], batches: Iterator[Any], setting: Setting)
 
 
 def _optimiser(model: torch.nn.Module, config: Any) -> torch.optim.Optimizer:
-    from selfie_model.optim import make_optimiser
+    from selfie_model.training.optimiser import make_optimiser
 
     return make_optimiser(model, config.pretrain)

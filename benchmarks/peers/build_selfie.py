@@ -1,4 +1,4 @@
-"""The same work done by `selfie_data.build`, everything it checks and writes included.
+"""The same work done by `selfie_data.build.build_shards`, everything it checks and writes included.
 
     python -m benchmarks.peers.build_selfie WAY SOURCE OUT LIMIT PROCESSES    prints {"images": n, "seconds": s}
 
@@ -18,8 +18,8 @@ SIZES = {"resize": 224, "keep": 224, "raw": 32}
 
 
 def main() -> None:
-    from selfie_data.build import build_shards
-    from selfie_data.options import BuildOptions
+    from selfie_data.build.build_shards import build_shards
+    from selfie_data.build.options import BuildOptions
 
     way, source, out = sys.argv[1:4]
     limit, processes = int(sys.argv[4]), int(sys.argv[5])

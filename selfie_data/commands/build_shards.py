@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from selfie_data.build import build_shards, default_workers
+from selfie_data.build.build_shards import build_shards, default_workers
+from selfie_data.build.estimate import estimate_build, samples_per_shard
+from selfie_data.build.options import ENCODINGS, SHARD_BYTES, BuildOptions
+from selfie_data.build.progress import Bar, JsonLines, Lines, Reporter
+from selfie_data.dataset.manifest import Manifest
 from selfie_data.errors import OptionError
-from selfie_data.estimate import estimate_build, samples_per_shard
-from selfie_data.manifest import Manifest
-from selfie_data.options import ENCODINGS, SHARD_BYTES, BuildOptions
-from selfie_data.progress import Bar, JsonLines, Lines, Reporter
-from selfie_data.sample import Source
+from selfie_data.source import Source
 from selfie_data.sources import KINDS, SPLITS, open_source
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}

@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from selfie_data.dataset import open_dataset
-from selfie_data.store import export_store
+from selfie_data.dataset.opened import open_dataset
+from selfie_data.dataset.pixel_store import export_store
 
 
 @click.command("export-store")

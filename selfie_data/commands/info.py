@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from selfie_data.dataset import Dataset, open_dataset
+from selfie_data.dataset.opened import Dataset, open_dataset
 
 
 @click.command("info")

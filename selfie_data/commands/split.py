@@ -7,8 +7,8 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from selfie_data.dataset import open_dataset
-from selfie_data.splits import Ids, SplitOptions, write_splits
+from selfie_data.dataset.opened import open_dataset
+from selfie_data.dataset.splits import Ids, SplitOptions, write_splits
 
 
 @click.command("split")

@@ -8,7 +8,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from selfie_data.dataset import Dataset, open_dataset
+from selfie_data.dataset.opened import Dataset, open_dataset
 
 _PERCENTILES = (0, 25, 50, 75, 100)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from selfie_data.manifest import Manifest
-from selfie_data.verify import verify_dataset
+from selfie_data.dataset.manifest import Manifest
+from selfie_data.dataset.verify import verify_dataset
 
 
 @click.command("verify")

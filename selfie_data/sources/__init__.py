@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from selfie_data.errors import OptionError
-from selfie_data.sample import Source
+from selfie_data.source import Source
 
 KINDS = ("cifar10", "cifar100", "imagenet32", "imagenet", "folder", "parquet", "tar", "synthetic")
 SPLITS = ("train", "val", "test")

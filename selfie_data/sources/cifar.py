@@ -20,17 +20,17 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from selfie_data.archives import Entry, list_entries, unpacked_bytes
-from selfie_data.checksums import check_official
 from selfie_data.errors import OptionError, SourceError
-from selfie_data.labels import label_by_code
-from selfie_data.locate import layout_root
-from selfie_data.pickles import load_pickle, text, text_keys
-from selfie_data.pixels import check_rows, integer_labels, interleaved_pieces
-from selfie_data.sample import Json, Source
-from selfie_data.sequential import Resolved, SequentialSource, describe, facts_of, fingerprint_of
+from selfie_data.source import Json, Source
 from selfie_data.sources import SourceOptions
-from selfie_data.spool import Part, Rows
+from selfie_data.sources.readers.archives import Entry, list_entries, unpacked_bytes
+from selfie_data.sources.readers.checksums import check_official
+from selfie_data.sources.readers.labels import label_by_code
+from selfie_data.sources.readers.locate import layout_root
+from selfie_data.sources.readers.pickles import load_pickle, text, text_keys
+from selfie_data.sources.readers.pixel_rows import check_rows, integer_labels, interleaved_pieces
+from selfie_data.sources.readers.spool import Part, Rows
+from selfie_data.sources.readers.spooled_source import Resolved, SequentialSource, describe, facts_of, fingerprint_of
 
 _log = logging.getLogger(__name__)
 _ROW = 3072
@@ -106,7 +106,7 @@ def _class_names(path: Path, kind: str, labels: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Cifar:
-    """See `selfie_data.sequential.Layout`."""
+    """See `selfie_data.sources.readers.spooled_source.Layout`."""
 
     path: Path
     kind: str

@@ -1,7 +1,7 @@
 """Any tree of images. Class folders give labels, one flat folder gives none; or a table of path,label says it all.
 
     root/cat/1.jpg, root/dog/x/2.png      labels cat and x: an image's class is the folder it lies in, see
-                                          `selfie_data.labels.classes_of_paths`
+                                          `selfie_data.sources.readers.labels.classes_of_paths`
     root/1.jpg                            no label; both may be mixed
     root/1.jpg + 1.cls                    labels in files beside the images
 
@@ -15,16 +15,16 @@ from pathlib import Path
 import numpy as np
 
 from selfie_data.errors import ImageError, OptionError, SourceError
-from selfie_data.files import FileSource, Found, read_file, walk
-from selfie_data.label_table import Line, read_table
-from selfie_data.labels import Labelled, label_by_text
-from selfie_data.locate import existing
-from selfie_data.names import NameTable, is_image, printable, suffix
-from selfie_data.sample import Json, Source
-from selfie_data.sequential import fingerprint_of
+from selfie_data.source import Json, Source
 from selfie_data.sources import SourceOptions
-from selfie_data.spool import Rows
-from selfie_data.tree import MAX_LABEL_BYTES, Picker, label_text, refuse_twice, resolve_tree
+from selfie_data.sources.readers.file_names import NameTable, is_image, printable, suffix
+from selfie_data.sources.readers.image_files import FileSource, Found, read_file, walk
+from selfie_data.sources.readers.image_tree import MAX_LABEL_BYTES, Picker, label_text, refuse_twice, resolve_tree
+from selfie_data.sources.readers.label_table import Line, read_table
+from selfie_data.sources.readers.labels import Labelled, label_by_text
+from selfie_data.sources.readers.locate import existing
+from selfie_data.sources.readers.spool import Rows
+from selfie_data.sources.readers.spooled_source import fingerprint_of
 
 
 def open_images(kind: str, root: Path | str, options: SourceOptions) -> Source:

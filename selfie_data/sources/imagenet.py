@@ -2,7 +2,7 @@
 
     ILSVRC2012_img_train.tar   a tar of one tar a class: n01440764.tar, …         class = the inner tar's name
     ILSVRC2012_img_val.tar     flat; classes from a file of one WNID a line, or from the official ground truth and the
-                               development kit's mapping (see `selfie_data.synsets`)
+                               development kit's mapping (see `selfie_data.sources.readers.synsets`)
     ILSVRC2012_img_test*.tar   flat, unlabelled
     folders                    ROOT/n01440764/…, ROOT/train/n01440764/…, ROOT/ILSVRC/Data/CLS-LOC/train/…
 
@@ -14,21 +14,21 @@ from pathlib import Path
 
 import numpy as np
 
-from selfie_data.archives import OpenedTar, is_gzip
-from selfie_data.checksums import check_official
 from selfie_data.errors import OptionError, SourceError
-from selfie_data.labels import Labelled, label_by_name
-from selfie_data.locate import existing, listed
-from selfie_data.names import is_image, is_junk, printable
-from selfie_data.ranges import RangeSource
-from selfie_data.sample import Json, Source
-from selfie_data.sequential import Resolved, describe, facts_of, fingerprint_of
+from selfie_data.source import Json, Source
 from selfie_data.sources import SourceOptions
 from selfie_data.sources.folder import open_flat, open_tree
+from selfie_data.sources.readers.archives import OpenedTar, is_gzip
+from selfie_data.sources.readers.byte_ranges import RangeSource
+from selfie_data.sources.readers.checksums import check_official
+from selfie_data.sources.readers.file_names import is_image, is_junk, printable
+from selfie_data.sources.readers.image_tree import Picker, refuse_twice, resolve_tree, unlabelled
+from selfie_data.sources.readers.labels import Labelled, label_by_name
+from selfie_data.sources.readers.locate import existing, listed
+from selfie_data.sources.readers.spooled_source import Resolved, describe, facts_of, fingerprint_of
+from selfie_data.sources.readers.synsets import TRUTH_NAME, read_ground_truth, read_synsets
+from selfie_data.sources.readers.tarball import FileWindow, Member, list_members
 from selfie_data.sources.tar import Listing
-from selfie_data.synsets import TRUTH_NAME, read_ground_truth, read_synsets
-from selfie_data.tarball import FileWindow, Member, list_members
-from selfie_data.tree import Picker, refuse_twice, resolve_tree, unlabelled
 
 _TAR = {split: re.compile(rf"ILSVRC2012_img_{split}.*\.tar", re.IGNORECASE) for split in ("train", "val", "test")}
 _SYNSETS = re.compile(r"(ILSVRC2012_val_synsets.*|imagenet_2012_validation_synset_labels)\.txt")

@@ -22,17 +22,17 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from selfie_data.archives import Entry, list_entries, unpacked_bytes
-from selfie_data.checksums import check_official
 from selfie_data.errors import OptionError, SourceError
-from selfie_data.labels import label_by_integer
-from selfie_data.locate import layout_root
-from selfie_data.pickles import load_pickle, text_keys
-from selfie_data.pixels import check_rows, integer_labels, interleave, interleaved_pieces, side_of
-from selfie_data.sample import Json, Source
-from selfie_data.sequential import Resolved, SequentialSource, describe, facts_of, fingerprint_of
+from selfie_data.source import Json, Source
 from selfie_data.sources import SourceOptions
-from selfie_data.spool import Part, Rows
+from selfie_data.sources.readers.archives import Entry, list_entries, unpacked_bytes
+from selfie_data.sources.readers.checksums import check_official
+from selfie_data.sources.readers.labels import label_by_integer
+from selfie_data.sources.readers.locate import layout_root
+from selfie_data.sources.readers.pickles import load_pickle, text_keys
+from selfie_data.sources.readers.pixel_rows import check_rows, integer_labels, interleave, interleaved_pieces, side_of
+from selfie_data.sources.readers.spool import Part, Rows
+from selfie_data.sources.readers.spooled_source import Resolved, SequentialSource, describe, facts_of, fingerprint_of
 
 _BATCHES = {
     "train": re.compile(r"train_data_batch_(\d+)(\.npz)?"),
@@ -76,7 +76,7 @@ def _is_archive(name: str, split: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Downsampled:
-    """See `selfie_data.sequential.Layout`."""
+    """See `selfie_data.sources.readers.spooled_source.Layout`."""
 
     path: Path
     split: str

@@ -20,14 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfie_data.errors import OptionError, SourceError
-from selfie_data.labels import label_by_code, label_by_integer, label_by_text
-from selfie_data.locate import below, existing
-from selfie_data.names import is_junk, printable
-from selfie_data.sample import Json, Source
-from selfie_data.sequential import Resolved, SequentialSource, describe, facts_of, fingerprint_of
+from selfie_data.source import Json, Source
 from selfie_data.sources import SourceOptions
-from selfie_data.spool import Part, Rows
-from selfie_data.tree import unlabelled
+from selfie_data.sources.readers.file_names import is_junk, printable
+from selfie_data.sources.readers.image_tree import unlabelled
+from selfie_data.sources.readers.labels import label_by_code, label_by_integer, label_by_text
+from selfie_data.sources.readers.locate import below, existing
+from selfie_data.sources.readers.spool import Part, Rows
+from selfie_data.sources.readers.spooled_source import Resolved, SequentialSource, describe, facts_of, fingerprint_of
 
 _ROWS_AT_ONCE = 512
 _SPLIT_NAMES = {
@@ -182,7 +182,7 @@ def _image_bytes(file: Any, image: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Parquet:
-    """See `selfie_data.sequential.Layout`."""
+    """See `selfie_data.sources.readers.spooled_source.Layout`."""
 
     paths: tuple[Path, ...]
     columns: Columns

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfie_data.errors import OptionError, SourceError
-from selfie_data.figures import FIGURES, draw_figures
-from selfie_data.sample import Json, Progress, SourceImage
+from selfie_data.source import Json, Progress, SourceImage
+from selfie_data.sources.synthetic_shapes import FIGURES, draw_figures
 
 if TYPE_CHECKING:
     from selfie_data.sources import SourceOptions

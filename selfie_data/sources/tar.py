@@ -1,6 +1,6 @@
 """A tar of images, read in place by offset; a gzipped one is spooled. Brace lists and URLs are WebDataset sources.
 
-Labels: `KEY.cls` files if there are any, else the images' folders (see `selfie_data.labels.classes_of_paths`).
+Labels: `KEY.cls` files if there are any, else the images' folders (see `readers.labels.classes_of_paths`).
 """
 
 import re
@@ -12,18 +12,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from selfie_data.archives import OpenedTar, is_gzip, unpacked_bytes
-from selfie_data.checksums import check_official
 from selfie_data.errors import OptionError, SourceError
-from selfie_data.locate import existing
-from selfie_data.names import NameTable, printable, suffix
-from selfie_data.ranges import Ranges, RangeSource, check_length
-from selfie_data.sample import Json, Source
-from selfie_data.sequential import Resolved, SequentialSource, describe, facts_of, fingerprint_of
+from selfie_data.source import Json, Source
 from selfie_data.sources import SourceOptions
-from selfie_data.spool import Part, Rows
-from selfie_data.tarball import Member, Window
-from selfie_data.tree import MAX_LABEL_BYTES, Picker, label_text, picked_members, resolve_tree
+from selfie_data.sources.readers.archives import OpenedTar, is_gzip, unpacked_bytes
+from selfie_data.sources.readers.byte_ranges import Ranges, RangeSource, check_length
+from selfie_data.sources.readers.checksums import check_official
+from selfie_data.sources.readers.file_names import NameTable, printable, suffix
+from selfie_data.sources.readers.image_tree import MAX_LABEL_BYTES, Picker, label_text, picked_members, resolve_tree
+from selfie_data.sources.readers.locate import existing
+from selfie_data.sources.readers.spool import Part, Rows
+from selfie_data.sources.readers.spooled_source import Resolved, SequentialSource, describe, facts_of, fingerprint_of
+from selfie_data.sources.readers.tarball import Member, Window
 
 PART_BYTES = 64 << 20
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
@@ -127,7 +127,7 @@ def _read_label(window: Window, member: Member) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GzippedTar:
-    """See `selfie_data.sequential.Layout`."""
+    """See `selfie_data.sources.readers.spooled_source.Layout`."""
 
     path: Path
     subtree: str | None

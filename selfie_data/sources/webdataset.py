@@ -18,17 +18,17 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from selfie_data.archives import checked_stream, is_gzip
 from selfie_data.errors import OptionError, SourceError
-from selfie_data.locate import existing
-from selfie_data.names import printable
-from selfie_data.sample import Json, Source
-from selfie_data.sequential import Resolved, SequentialSource, describe, facts_of, fingerprint_of
+from selfie_data.source import Json, Source
 from selfie_data.sources import SourceOptions
+from selfie_data.sources.readers.archives import checked_stream, is_gzip
+from selfie_data.sources.readers.file_names import printable
+from selfie_data.sources.readers.image_tree import Picker, refuse_twice, resolve_tree
+from selfie_data.sources.readers.locate import existing
+from selfie_data.sources.readers.spool import Part, Rows
+from selfie_data.sources.readers.spooled_source import Resolved, SequentialSource, describe, facts_of, fingerprint_of
+from selfie_data.sources.readers.tarball import ForwardWindow
 from selfie_data.sources.tar import GzippedTar, open_in_place, parts_of_stream
-from selfie_data.spool import Part, Rows
-from selfie_data.tarball import ForwardWindow
-from selfie_data.tree import Picker, refuse_twice, resolve_tree
 
 _REMOTE = ("http", "https", "ftps", "sftp", "scp", "gs", "htgs", "ais", "hf")
 _MAX_SHARDS = 1_000_000
@@ -126,7 +126,7 @@ def _open_local(kind: str, paths: list[Path], options: SourceOptions) -> Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _RemoteShards:
-    """See `selfie_data.sequential.Layout`."""
+    """See `selfie_data.sources.readers.spooled_source.Layout`."""
 
     urls: tuple[str, ...]
     subtree: str | None

@@ -6,7 +6,7 @@ from typing import cast
 
 import click
 
-from selfie_model.commands.data import Source, image_loader, open_shards, source_options
+from selfie_model.data import Source, image_loader, open_shards, source_options
 
 
 @click.command("embed")
@@ -40,9 +40,9 @@ def command(
     \b
     selfie-model embed RUN SHARDS embeddings.zarr
     """
-    from selfie_model.embed import write_embeddings
-    from selfie_model.features import Source as FeatureSource
-    from selfie_model.features import extract, load_encoder
+    from selfie_model.features.embed import write_embeddings
+    from selfie_model.features.encoder import Source as FeatureSource
+    from selfie_model.features.encoder import extract, load_encoder
 
     try:
         encoder, config = load_encoder(run, source=cast(FeatureSource | None, feature_source))
@@ -57,7 +57,7 @@ def command(
         "source": encoder.source,
         "preset": config.preset,
     }
-    from selfie_model.distributed import choose_device
+    from selfie_model.training.distributed import choose_device
 
     place = choose_device(device)
     with closing(image_loader(dataset, config, source, evaluation=True)) as loader:

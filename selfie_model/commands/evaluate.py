@@ -7,7 +7,7 @@ from typing import Any, Literal, cast
 
 import click
 
-from selfie_model.commands.data import Source, image_loader, open_shards, patch_loader, source_options
+from selfie_model.data import Source, image_loader, open_shards, patch_loader, source_options
 
 
 @click.command("evaluate")
@@ -42,12 +42,12 @@ def command(
     \b
     selfie-model evaluate RUN2 TEST_SHARDS
     """
-    from selfie_model.checkpoint import config_of, find_checkpoint, read_checkpoint
-    from selfie_model.distributed import process_group
-    from selfie_model.evaluate import evaluate
-    from selfie_model.finetune import load_classifier
-    from selfie_model.precision import place
-    from selfie_model.pretrain import load_selfie
+    from selfie_model.training.checkpoint import config_of, find_checkpoint, read_checkpoint
+    from selfie_model.training.distributed import process_group
+    from selfie_model.training.evaluate import evaluate
+    from selfie_model.training.finetune import load_classifier
+    from selfie_model.training.precision import place
+    from selfie_model.training.pretrain import load_selfie
 
     path = find_checkpoint(run, which=cast(Literal["auto", "best", "last"], which))
     state = read_checkpoint(path)

@@ -32,9 +32,9 @@ def command(run: Path, file_format: str, out: Path | None, which: str) -> None:
 
     A pretraining run gives its stem and the stages of P: load them with strict=False.
     """
-    from selfie_model.checkpoint import config_of, find_checkpoint, read_checkpoint
-    from selfie_model.export import Format, describe, export_onnx, export_weights
-    from selfie_model.finetune import load_classifier
+    from selfie_model.features.export import Format, describe, export_onnx, export_weights
+    from selfie_model.training.checkpoint import config_of, find_checkpoint, read_checkpoint
+    from selfie_model.training.finetune import load_classifier
 
     checkpoint = find_checkpoint(run, which=cast(Literal["auto", "best", "last"], which))
     state = read_checkpoint(checkpoint)

@@ -6,9 +6,11 @@ from typing import Any
 
 import click
 
-from selfie_data.dataset import Dataset
+from selfie_data.dataset.opened import Dataset
 from selfie_model.commands.configuration import configuration_options, resolve_config
-from selfie_model.commands.data import (
+from selfie_model.commands.running import run_options, tell
+from selfie_model.config import Config
+from selfie_model.data import (
     HELD_OUT,
     Source,
     check_held_out,
@@ -19,8 +21,6 @@ from selfie_model.commands.data import (
     source_options,
     subset_ids,
 )
-from selfie_model.commands.running import run_options, tell
-from selfie_model.config import Config
 
 SCRATCH = "scratch"
 
@@ -75,9 +75,9 @@ def command(
 
     Nothing is chosen on a test set: measure there once, with `selfie-model evaluate`.
     """
-    from selfie_model.distributed import process_group
-    from selfie_model.finetune import finetune
-    from selfie_model.interrupt import StopRequest
+    from selfie_model.training.distributed import process_group
+    from selfie_model.training.finetune import finetune
+    from selfie_model.training.stop_request import StopRequest
 
     start = None if source_run == SCRATCH else Path(source_run)
     config = resolve_config("finetune", base=_config_of(start), **configuration)
@@ -134,6 +134,6 @@ def choose_subset(dataset: Dataset, *, labelled: str | None, subset: str | None,
 
 
 def _config_of(run: Path | None) -> Config | None:
-    from selfie_model.checkpoint import read_run
+    from selfie_model.training.checkpoint import read_run
 
     return None if run is None else read_run(run, kind="pretrain")[1]

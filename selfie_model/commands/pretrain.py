@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from selfie_model.commands.configuration import configuration_options, resolve_config
-from selfie_model.commands.data import (
+from selfie_model.commands.running import run_options, tell
+from selfie_model.data import (
     HELD_OUT,
     Source,
     check_held_out,
@@ -16,7 +17,6 @@ from selfie_model.commands.data import (
     patch_loader,
     source_options,
 )
-from selfie_model.commands.running import run_options, tell
 
 
 @click.command("pretrain")
@@ -52,9 +52,9 @@ def command(
     selfie-model pretrain SHARDS --preset cifar10 --out RUN
     torchrun --nproc-per-node 8 -m selfie_model.cli pretrain SHARDS --preset imagenet224 --out RUN
     """
-    from selfie_model.distributed import process_group
-    from selfie_model.interrupt import StopRequest
-    from selfie_model.pretrain import pretrain
+    from selfie_model.training.distributed import process_group
+    from selfie_model.training.pretrain import pretrain
+    from selfie_model.training.stop_request import StopRequest
 
     config = resolve_config("pretrain", **configuration)
     if sync_batch_norm:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from selfie_data.dataset import Dataset
-from selfie_model.commands.data import Source, check_held_out, image_loader, open_shards, source_options
+from selfie_data.dataset.opened import Dataset
+from selfie_model.data import Source, check_held_out, image_loader, open_shards, source_options
 
 if TYPE_CHECKING:
     from selfie_model.config import Config
-    from selfie_model.features import Encoder, Features
+    from selfie_model.features.encoder import Encoder, Features
 
 
 @click.command("probe")
@@ -52,9 +52,9 @@ def command(
     \b
     selfie-model probe RUN SHARDS --test TEST_SHARDS
     """
-    from selfie_model.features import Source as FeatureSource
-    from selfie_model.features import load_encoder
-    from selfie_model.probe import linear_probe, nearest_neighbours
+    from selfie_model.features.encoder import Source as FeatureSource
+    from selfie_model.features.encoder import load_encoder
+    from selfie_model.features.probe import linear_probe, nearest_neighbours
 
     try:
         encoder, config = load_encoder(run, source=cast(FeatureSource | None, feature_source))
@@ -98,8 +98,8 @@ def command(
 
 
 def _features(encoder: "Encoder", dataset: Dataset, config: "Config", source: Source, subset: str | None) -> "Features":
-    from selfie_model.distributed import choose_device
-    from selfie_model.features import extract, gather
+    from selfie_model.features.encoder import extract, gather
+    from selfie_model.training.distributed import choose_device
 
     with closing(image_loader(dataset, config, source, subset=subset, evaluation=True)) as loader:
         return gather(extract(encoder, loader, device=choose_device(source.device)))

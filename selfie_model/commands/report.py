@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from selfie_model.commands.data import Source, open_shards, patch_loader, source_options
-from selfie_model.commands.study_shards import TEST_IDS
+from selfie_model.data import Source, open_shards, patch_loader, source_options
+from selfie_model.study.shards import TEST_IDS
 
 if TYPE_CHECKING:
-    from selfie_model.comparison import Row
-    from selfie_model.puzzles import Puzzle
+    from selfie_model.report.puzzles import Puzzle
+    from selfie_model.study.comparison import Row
 
 
 @click.command("report")
@@ -53,7 +53,7 @@ def command(
     \b
     selfie-model report RUN --shards TEST_SHARDS --noise NOISE_RUN
     """
-    from selfie_model.report import build_page, read_story, write_page
+    from selfie_model.report.report import build_page, read_story, write_page
 
     folder = run
     if (run / "results.json").exists():
@@ -80,9 +80,9 @@ def command(
 def _puzzles(
     run: Path, shards: Path, source: Source, *, subset: str | None, images: int, held_out: Path
 ) -> "list[Puzzle]":
-    from selfie_model.checkpoint import read_run
-    from selfie_model.pretrain import load_selfie
-    from selfie_model.puzzles import solve
+    from selfie_model.report.puzzles import solve
+    from selfie_model.training.checkpoint import read_run
+    from selfie_model.training.pretrain import load_selfie
 
     selfie, config = load_selfie(run)
     config = config.override(pretrain={"batch_size": min(images, 128)})
@@ -97,8 +97,8 @@ def _puzzles(
 
 
 def _study(folder: Path) -> "tuple[list[Row], Sequence[str]]":
-    from selfie_model.comparison import rows_from_json
     from selfie_model.json_file import damaged, read_object
+    from selfie_model.study.comparison import rows_from_json
 
     path, remedy = folder / "results.json", "the command `reproduce` that made it writes it anew"
     content = read_object(path, remedy=remedy)

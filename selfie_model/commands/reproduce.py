@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from selfie_model.commands.configuration import configuration_options, resolve_config
-from selfie_model.commands.data import Source, source_options
+from selfie_model.data import Source, source_options
 
 if TYPE_CHECKING:
     from selfie_model.config import Config
-    from selfie_model.study import Grid
+    from selfie_model.study.grid import Grid
 
 
 @click.command("reproduce")
@@ -68,12 +68,12 @@ def command(
 
     --steps and its neighbours speak of finetuning; for pretraining, --set pretrain.NAME=VALUE.
     """
-    from selfie_model.commands.study_shards import TEST_IDS, StudyShards
-    from selfie_model.distributed import process_group
-    from selfie_model.interrupt import StopRequest
-    from selfie_model.reproduce import Progress, run_study
-    from selfie_model.study import Study
-    from selfie_model.study_results import collect, write_results
+    from selfie_model.study.grid import Study
+    from selfie_model.study.run import Progress, run_study
+    from selfie_model.study.shards import TEST_IDS, StudyShards
+    from selfie_model.study.study_results import collect, write_results
+    from selfie_model.training.distributed import process_group
+    from selfie_model.training.stop_request import StopRequest
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise click.UsageError("a cell runs in one process: start one a GPU with the same --out, not torchrun")
@@ -102,7 +102,7 @@ def command(
 def _grid(
     config: "Config", fractions: str, seeds: int, learning_rates: str | None, *, pretrain_per_seed: bool
 ) -> "Grid":
-    from selfie_model.study import Grid
+    from selfie_model.study.grid import Grid
 
     peak = config.finetune.learning_rate
     rates = (peak / 2, peak, 2 * peak) if learning_rates is None else _numbers("--learning-rates", learning_rates)

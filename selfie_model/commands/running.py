@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from selfie_model.run_folder import Result
+from selfie_model.training.run_folder import Result
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from benchmarks import material
 from benchmarks.check import disagreements, observe
 from benchmarks.work import MEAN, STD, Task, rows
-from pipelines.grid import patchify
+from pipelines.sampling.grid import patchify
 
 
 @pytest.fixture(scope="module")

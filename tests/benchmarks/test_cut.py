@@ -10,7 +10,7 @@ from PIL import Image
 
 from benchmarks.peers.cut import RESIZE, cut, finish, window
 from benchmarks.work import MEAN, STD, rows
-from pipelines.grid import patchify
+from pipelines.sampling.grid import patchify
 
 
 def test_cut_is_patchify_and_a_gather() -> None:

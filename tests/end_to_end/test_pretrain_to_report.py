@@ -11,7 +11,7 @@ import zarr
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
-from selfie_data.cli import main as selfie_data
+from selfie_data.cli.__main__ import main as selfie_data
 from selfie_model.cli import main as selfie_model
 
 SMALL = ["--preset", "tiny", "--set", "model.width=4", "--set", "model.attention_hidden=16"]

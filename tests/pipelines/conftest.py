@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from selfie_data.manifest import Manifest, ShardRecord
-from selfie_data.table import SampleTable, write_table
+from selfie_data.dataset.manifest import Manifest, ShardRecord
+from selfie_data.dataset.table import SampleTable, write_table
 
 MakeDataset = Callable[..., Path]
 

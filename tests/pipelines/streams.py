@@ -3,7 +3,7 @@
 import torch
 
 from pipelines import ImageLoader, PatchLoader
-from selfie_model.batch import PatchBatch
+from pipelines.batch import PatchBatch
 
 
 def assert_same_stream(left: PatchLoader | ImageLoader, right: PatchLoader | ImageLoader) -> None:

@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from pipelines import ImageLoader, PatchLoader
-from selfie_model.batch import PatchBatch
+from pipelines.batch import PatchBatch
 
 
 @runtime_checkable

@@ -17,16 +17,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import pipelines
-from pipelines import ImageLoader, PatchLoader, order, recipes
-from pipelines.augment import Augmentation
-from pipelines.draws import block_targets, flips, patch_order
-from pipelines.grid import Grid, patchify
+from pipelines import ImageLoader, PatchLoader
+from pipelines.batch import ImageBatch, PatchBatch
 from pipelines.normalise import normalise
-from pipelines.order import global_shuffle
-from selfie_data.dataset import open_dataset
-from selfie_model.batch import ImageBatch, PatchBatch
-
-from .conftest import MakeDataset, random_images
+from pipelines.sampling import order, recipes
+from pipelines.sampling.augment import Augmentation
+from pipelines.sampling.draws import block_targets, flips, patch_order
+from pipelines.sampling.grid import Grid, patchify
+from pipelines.sampling.order import global_shuffle
+from selfie_data.dataset.opened import open_dataset
+from tests.pipelines.conftest import MakeDataset, random_images
 
 
 def patches(shards: Path, *, batch: int = 16, backend: str = "reference", **options: object) -> PatchLoader:
@@ -431,7 +431,7 @@ def test_a_loader_dropped_without_closing_is_collected(raw_shards: Path) -> None
 def test_the_slow_way_is_announced(
     raw_shards: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipelines import backends
+    from pipelines.backends import choose as backends
 
     monkeypatch.setitem(backends._CLASSES, "fused", ("pipelines.not_there", "FusedBackend"))
     with caplog.at_level(logging.WARNING, "pipelines"):

@@ -9,11 +9,10 @@ import pytest
 import torch
 
 from pipelines import ImageLoader, PatchLoader
-from pipelines.augment import Augmentation
-from pipelines.draws import block_targets
+from pipelines.sampling.augment import Augmentation
+from pipelines.sampling.draws import block_targets
 from pipelines.state import StateError
-
-from .conftest import MakeDataset
+from tests.pipelines.conftest import MakeDataset
 
 STEPS = 5  # 50 samples in batches of 10
 

@@ -15,8 +15,7 @@ import pytest
 import torch
 
 from pipelines import PatchLoader
-
-from .conftest import MakeDataset
+from tests.pipelines.conftest import MakeDataset
 
 BACKENDS = ["reference", "auto"]  # auto: the default of this machine, with its threads
 

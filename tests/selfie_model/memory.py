@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from selfie_model.batch import ImageBatch, PatchBatch
+from pipelines.batch import ImageBatch, PatchBatch
 from selfie_model.config import Config, ModelConfig, RuntimeConfig, TrainConfig
 
 

@@ -14,15 +14,15 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from selfie_data.build import BuildOptions, build_shards
-from selfie_data.dataset import open_dataset
+from selfie_data.build.build_shards import BuildOptions, build_shards
+from selfie_data.dataset.opened import open_dataset
+from selfie_data.dataset.splits import SplitOptions, write_splits
 from selfie_data.sources import open_source
-from selfie_data.splits import SplitOptions, write_splits
-from selfie_model.checkpoint import Checkpoints, read_checkpoint
 from selfie_model.cli import main
 from selfie_model.commands.configuration import resolve_config
 from selfie_model.config import Config
-from selfie_model.journal import read_journal
+from selfie_model.training.checkpoint import Checkpoints, read_checkpoint
+from selfie_model.training.journal import read_journal
 
 ROOT = Path(__file__).parents[2]
 QUICK = ["--device", "cpu", "--quiet", "--set", "runtime.validate_every=0"]

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from selfie_model.comparison import FinalResult, as_json, rows_from_json, rows_of
 from selfie_model.errors import RunError
-from selfie_model.journal import read_journal
 from selfie_model.json_file import damaged, number, read_object
-from selfie_model.run_folder import Result, read_result, write_json
-from selfie_model.study import read_done
-from selfie_model.study_results import final_result
+from selfie_model.study.comparison import FinalResult, as_json, rows_from_json, rows_of
+from selfie_model.study.grid import read_done
+from selfie_model.study.study_results import final_result
+from selfie_model.training.journal import read_journal
+from selfie_model.training.run_folder import Result, read_result, write_json
 
 RESULT = Result(
     step=4, finished=True, stopped_by="", loss=1.0, accuracy=0.5, validation=None, best=(0.5, 4), images_per_s=9.0

@@ -1,0 +1,136 @@
+"""The DALI operators between a batch of stored images and its patches: the same graph for CPU and GPU.
+
+    encoded bytes -> decode -> crop -> resize -> window -> flip -> image [S, S, 3]
+    image -> frames [G, p, p, 3] -> patches [N, p, p, 3]
+
+A patch is a frame of a video: once the image is laid out as G frames, `sequence_rearrange` by the drawn cells is all of
+patch sampling. Nothing here is random: DALI's own random operators depend on the batch, so crops, flips and cells come
+in as small integer tensors. On a GPU JPEGs are decoded whole by nvJPEG without its hardware engine, then cropped on the
+device: both the hardware path and decoding a region have open reports of wrong output or crashes (nvImageCodec #55,
+pytorch/vision #9606). On a CPU only the region is decoded, which is equal to the bit to decoding all of it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from nvidia.dali import Pipeline, fn, types
+
+from pipelines.batch_plan import BatchPlan, OutputSpec
+from pipelines.sampling.grid import Grid
+
+ENCODED, CROP, RESIZE, WINDOW, FLIP, CELLS = "encoded", "crop", "resize", "window", "flip", "cells"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphInputs:
+    """Which inputs a graph has besides the stored images: those of `BatchPlan` that are not None."""
+
+    crop: bool
+    resize: bool
+    window: bool
+    flip: bool
+    cells: bool
+
+    @classmethod
+    def of(cls, plan: BatchPlan) -> "GraphInputs":
+        """Returns the inputs that `plan` needs."""
+        return cls(
+            crop=plan.crop is not None,
+            resize=plan.resize is not None,
+            window=plan.window is not None,
+            flip=plan.flip is not None,
+            cells=plan.cells is not None,
+        )
+
+
+def build_graph(spec: OutputSpec, inputs: GraphInputs, *, raw: bool, device_id: int | None, threads: int) -> Pipeline:
+    """Returns a built pipeline that gives patches, if there are cells, and the image, if it is wanted, in this order.
+
+    Args:
+        spec: sizes and what is wanted; outputs are uint8 whatever its dtype.
+        inputs: what is fed.
+        raw: stored images are fed as pixels [H, W, 3], not as encoded bytes.
+        device_id: number of the GPU; None for the CPU.
+        threads: of DALI, on the CPU.
+    """
+    pipeline = Pipeline(
+        batch_size=spec.batch_size,
+        num_threads=threads,
+        device_id=device_id,
+        prefetch_queue_depth=1,
+        exec_dynamic=True,  # outputs own their memory, so they can be handed on without a copy
+        set_affinity=False,
+    )
+    with pipeline:
+        image = to_image(spec, inputs, raw=raw, gpu=device_id is not None)
+        patches = [to_patches(image, spec)] if inputs.cells else []
+        pipeline.set_outputs(*patches, *([image] if spec.whole_image else []))
+    pipeline.build()
+    return pipeline
+
+
+def to_image(spec: OutputSpec, inputs: GraphInputs, *, raw: bool, gpu: bool) -> Any:
+    """The image [S, S, 3] uint8 that the model sees."""
+    size = spec.image_size
+    image = _cropped_pixels(inputs, gpu=gpu) if raw else _decoded(inputs, gpu=gpu)
+    if inputs.resize:
+        target = fn.cast(_integers(RESIZE), dtype=types.FLOAT)
+        image = fn.resize(image, size=target, interp_type=types.INTERP_LINEAR, antialias=spec.antialias)
+    corner = _integers(WINDOW) if inputs.window else types.Constant([0, 0], dtype=types.INT32)
+    if inputs.window or not inputs.resize:
+        image = fn.slice(
+            image,
+            corner,
+            types.Constant([size, size], dtype=types.INT32),
+            axes=[0, 1],
+            normalized_anchor=False,
+            normalized_shape=False,
+            out_of_bounds_policy="pad",
+            fill_values=0,
+        )
+    return fn.flip(image, horizontal=_integers(FLIP), vertical=0) if inputs.flip else image
+
+
+def to_patches(image: Any, spec: OutputSpec) -> Any:
+    """The patches [N, p, p, 3] of an image [S, S, 3]."""
+    assert spec.patch_size is not None
+    grid = Grid(image_size=spec.image_size, patch_size=spec.patch_size)
+    side, p = grid.side, grid.patch_size
+    rows = fn.reshape(image, shape=[side, p, side, 3 * p], layout="")
+    frames = fn.reshape(fn.transpose(rows, perm=[0, 2, 1, 3]), shape=[grid.cells, p, p, 3], layout="FHWC")
+    return fn.sequence_rearrange(frames, new_order=_integers(CELLS))
+
+
+def _decoded(inputs: GraphInputs, *, gpu: bool) -> Any:
+    encoded = fn.external_source(name=ENCODED, ndim=1, dtype=types.UINT8)
+    options: dict[str, Any] = {"output_type": types.RGB}
+    if gpu:
+        image = fn.decoders.image(encoded, device="mixed", hw_decoder_load=0.0, **options)
+        return _crop(image) if inputs.crop else image
+    if not inputs.crop:
+        return fn.decoders.image(encoded, device="cpu", **options)
+    corner, shape = _corner_and_shape()
+    return fn.decoders.image_slice(
+        encoded, corner, shape, axes=[0, 1], normalized_anchor=False, normalized_shape=False, device="cpu", **options
+    )
+
+
+def _cropped_pixels(inputs: GraphInputs, *, gpu: bool) -> Any:
+    image = fn.external_source(name=ENCODED, ndim=3, dtype=types.UINT8, layout="HWC")
+    image = image.gpu() if gpu else image
+    return _crop(image) if inputs.crop else image
+
+
+def _crop(image: Any) -> Any:
+    corner, shape = _corner_and_shape()
+    return fn.slice(image, corner, shape, axes=[0, 1], normalized_anchor=False, normalized_shape=False)
+
+
+def _corner_and_shape() -> tuple[Any, Any]:
+    crop = _integers(CROP)
+    return crop[0:2], crop[2:4]
+
+
+def _integers(name: str) -> Any:
+    """An input of int32 numbers; argument inputs of operators live on the CPU on both devices."""
+    return fn.external_source(name=name, ndim=0 if name == FLIP else 1, dtype=types.INT32)

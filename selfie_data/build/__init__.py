@@ -1,0 +1,1 @@
+"""From a source to a dataset: options, plan, shard tasks, workers, the last steps."""

@@ -1,0 +1,177 @@
+"""From a source to a dataset directory: spool, plan, shards, table, manifest. Killed at any moment, it goes on.
+
+    OUT/.build/            while building only: identity, plan, spool, a record a finished shard
+    OUT/shard-000000.tar   each renamed into place when it is whole, its index after it, then its record
+    OUT/samples.zarr       from the records, when all shards are there
+    OUT/manifest.json      last; then .build goes
+
+The bytes depend on source, options, seed and library versions; not on workers, time, host or interruptions.
+"""
+
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from selfie_data.build.estimate import Estimate, count_samples, estimate_build, samples_per_shard
+from selfie_data.build.finish import assemble, prepare_assembling
+from selfie_data.build.options import BuildOptions
+from selfie_data.build.plan import Plan
+from selfie_data.build.progress import Reporter, Silent, human_bytes
+from selfie_data.build.shard_task import BUILD, Job
+from selfie_data.build.workers import run_inline, run_processes
+from selfie_data.build.workspace import bind, clear, forget_if_vain, is_finished, locked, refuse_other
+from selfie_data.dataset.manifest import Manifest
+from selfie_data.dataset.opened import open_dataset
+from selfie_data.errors import BuildError, DatasetError, SelfieDataError
+from selfie_data.images.codecs import codec_versions
+from selfie_data.randomness import permutation
+from selfie_data.source import Source
+
+__all__ = ["BuildOptions", "build_shards", "default_workers"]
+
+_log = logging.getLogger(__name__)
+_OVERHEAD_BYTES = 4 << 20  # table and manifest of a small dataset
+_ROW_BYTES = 100  # table and index, a sample
+
+
+def default_workers() -> int:
+    """Returns the number of processors this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def build_shards(
+    source: Source,
+    out: Path | str,
+    options: BuildOptions,
+    *,
+    workers: int | None = None,
+    progress: Reporter | None = None,
+) -> Manifest:
+    """Builds a dataset, goes on with one that was cut short, or finds it finished.
+
+    Args:
+        source: where images come from.
+        out: the dataset directory; made if need be, must be empty or a build of the same kind.
+        options: how to store them.
+        workers: processes; 1 builds in this one. None: as many as there are processors. Does not change any byte.
+        progress: told what happens.
+
+    Raises:
+        BuildError: other options or another build in the folder, no space, an I/O error, nothing usable in the source.
+        SourceError: the source cannot be read.
+    """
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+    directory = Path(out).absolute()
+    reporter = progress or Silent()
+    with locked(directory), closing(reporter):
+        identity = describe_build(source, options)
+        if is_finished(directory):
+            return _finished(directory, identity)
+        bind(directory, {**identity, "source_fingerprint": source.fingerprint})
+        try:
+            manifest = _build(source, directory, options, workers or default_workers(), reporter, identity)
+        except SelfieDataError:
+            forget_if_vain(directory)
+            raise
+        clear(directory)
+        return manifest
+
+
+def _build(
+    source: Source,
+    directory: Path,
+    options: BuildOptions,
+    workers: int,
+    reporter: Reporter,
+    identity: Mapping[str, Any],
+) -> Manifest:
+    plan, spooled = _prepare(source, directory, options, reporter)
+    job = Job(
+        source=spooled,
+        plan=plan,
+        encoder=options.encoder,
+        out=directory,
+        fail_on_error=options.on_error == "fail",
+    )
+    _run(job, workers, reporter)
+    return assemble(directory, plan, identity=identity, class_names=spooled.class_names)
+
+
+def describe_build(source: Source, options: BuildOptions) -> dict[str, Any]:
+    """Returns what the bytes of a dataset depend on: two builds with equal descriptions may share a folder."""
+    return {
+        "source": dict(source.description),
+        "options": options.describe(),
+        "seed": options.seed,
+        "codecs": codec_versions(),
+        "permutation_version": permutation.VERSION,
+    }
+
+
+def _finished(directory: Path, identity: Mapping[str, Any]) -> Manifest:
+    manifest = Manifest.load(directory)
+    recorded = {name: getattr(manifest, name) for name in identity}
+    refuse_other(directory, recorded, identity, what="a dataset")
+    if (directory / BUILD).exists():  # ended between the manifest and the removal
+        clear(directory)
+    try:
+        open_dataset(directory)
+    except DatasetError as error:
+        raise BuildError(f"{error}; the finished dataset is damaged: delete the folder and build again") from error
+    _log.info("%s: already built", directory)
+    return manifest
+
+
+def _prepare(source: Source, directory: Path, options: BuildOptions, reporter: Reporter) -> tuple[Plan, Source]:
+    build = directory / BUILD
+    _check_space(directory, source.spool_bytes - _bytes_below(build / "spool"), what="the spool")
+    spooled = source.spool(build / "spool", reporter.spool)
+    if len(spooled) == 0:
+        raise BuildError(f"the source {source.kind} holds no images")
+    estimate = estimate_build(spooled, options)
+    plan = Plan(
+        size=len(spooled),
+        samples=count_samples(spooled, options),
+        samples_per_shard=samples_per_shard(options, estimate),
+        seed=options.seed,
+    )
+    described = {"samples": plan.samples, "samples_per_shard": plan.samples_per_shard, "of": plan.size}
+    bind(directory, {**described, "class_names": list(spooled.class_names)}, file="plan.json")
+    _check_space(directory, _needed(estimate) - _bytes_below(directory, pattern="shard-*.tar"), what="the shards")
+    return plan, spooled
+
+
+def _needed(estimate: Estimate) -> int:
+    return estimate.bytes + estimate.samples * _ROW_BYTES + _OVERHEAD_BYTES
+
+
+def _check_space(directory: Path, needed: int, *, what: str) -> None:
+    free = shutil.disk_usage(directory).free
+    if needed > free:
+        raise BuildError(
+            f"{directory}: not enough space for {what}: about {human_bytes(needed)} needed, {human_bytes(free)} free; "
+            "make room or choose another disk"
+        )
+
+
+def _bytes_below(directory: Path, *, pattern: str = "*") -> int:
+    return sum(path.stat().st_size for path in directory.glob(pattern)) if directory.exists() else 0
+
+
+def _run(job: Job, workers: int, reporter: Reporter) -> None:
+    shards = range(job.plan.shards)
+    reporter.start(job.plan.samples)
+    count = min(workers, len(shards))
+    finished = (
+        run_inline(job, shards, reporter.tick)
+        if count == 1
+        else run_processes(job, shards, reporter.tick, workers=count, meanwhile=prepare_assembling)
+    )
+    with closing(finished):  # type: ignore[type-var]  # both are generators
+        for done in finished:
+            _log.debug("shard %d %s", done.shard, "found finished" if done.reused else "built")

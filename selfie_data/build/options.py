@@ -1,0 +1,90 @@
+"""What a build is asked for, checked once, defaults resolved."""
+
+from dataclasses import dataclass
+
+from selfie_data.images.encode import STORED_AS, Encoder
+from selfie_data.source import Json
+
+SMALL = 64  # pixels; `auto` stores images up to this size raw: JPEG or PNG gains nothing there
+SHARD_BYTES = 64 << 20  # CIFAR-10 becomes 4 shards, ImageNet at 256 px about 600
+ENCODINGS = ("auto", *STORED_AS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOptions:
+    """How images are stored and laid out.
+
+    Attributes:
+        size: the model's input size S in pixels.
+        encoding: "auto" (raw up to 64 px, keep above), "keep", "jpeg", "png" or "raw".
+        quality: of JPEGs that are encoded anew, 1 to 100.
+        resize_shorter: shorter side, in pixels, that larger images are shrunk to. None: S for raw, S·8/7 otherwise;
+            0: never shrink.
+        shard_bytes: about how large a shard may be; smaller sets are cut into 32 shards, of 64 samples at least.
+        samples_per_shard: how many samples a shard holds; None: as many as `shard_bytes` allows.
+        seed: of the plan, 0 <= seed < 2**64.
+        limit: use that many images, a random sample of the source; None: all.
+        on_error: what an unusable image does: "quarantine" (left out, listed in the manifest) or "fail".
+    """
+
+    size: int
+    encoding: str = "auto"
+    quality: int = 90
+    resize_shorter: int | None = None
+    shard_bytes: int = SHARD_BYTES
+    samples_per_shard: int | None = None
+    seed: int = 0
+    limit: int | None = None
+    on_error: str = "quarantine"
+
+    def __post_init__(self) -> None:
+        _check_range("size", self.size, 1, 1 << 14)
+        _check_range("quality", self.quality, 1, 100)
+        _check_range("shard_bytes", self.shard_bytes, 1 << 12, 1 << 40)
+        _check_range("seed", self.seed, 0, (1 << 64) - 1)
+        if self.encoding not in ENCODINGS:
+            raise ValueError(f"encoding must be one of {', '.join(ENCODINGS)}, got {self.encoding!r}")
+        if self.on_error not in ("quarantine", "fail"):
+            raise ValueError(f"on_error must be quarantine or fail, got {self.on_error!r}")
+        if self.samples_per_shard is not None:
+            _check_range("samples_per_shard", self.samples_per_shard, 1, 1 << 40)
+        if self.limit is not None:
+            _check_range("limit", self.limit, 1, 1 << 62)
+        if self.shorter:
+            _check_range("resize_shorter", self.shorter, self.size if self.encoder.encoding == "raw" else 1, 1 << 14)
+        elif self.shorter < 0:
+            raise ValueError(f"resize_shorter must be 0 or more, got {self.shorter}")
+
+    @property
+    def shorter(self) -> int:
+        """`resize_shorter` with its default."""
+        if self.resize_shorter is not None:
+            return self.resize_shorter
+        return self.size if self._stores == "raw" else self.size * 8 // 7
+
+    @property
+    def encoder(self) -> Encoder:
+        return Encoder(encoding=self._stores, size=self.size, shorter=self.shorter, quality=self.quality)
+
+    @property
+    def _stores(self) -> str:
+        if self.encoding != "auto":
+            return self.encoding
+        return "raw" if self.size <= SMALL else "keep"
+
+    def describe(self) -> dict[str, Json]:
+        """Returns what the stored bytes depend on, seed apart, defaults resolved: what the manifest says."""
+        return {
+            "size": self.size,
+            "encoding": self._stores,
+            "quality": self.quality,
+            "resize_shorter": self.shorter,
+            "shard_bytes": None if self.samples_per_shard else self.shard_bytes,
+            "samples_per_shard": self.samples_per_shard,
+            "limit": self.limit,
+        }
+
+
+def _check_range(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be in [{low}, {high}], got {value}")

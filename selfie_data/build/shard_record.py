@@ -1,0 +1,87 @@
+"""What is known of a finished shard, kept in `.build` until the manifest is written, so that a build can go on.
+
+A record is one line of JSON and then the shard's rows as binary. It is written when the shard and its index are already
+in place: a shard without a record is not finished and is built again.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfie_data.dataset.manifest import Quarantined
+from selfie_data.files import write_all
+from selfie_data.images.statistics import PixelSums
+
+ROW = np.dtype(
+    [
+        ("label", "<i4"),
+        ("offset", "<i8"),
+        ("length", "<i8"),
+        ("height", "<i4"),
+        ("width", "<i4"),
+        ("crc32c", "<u4"),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ShardResult:
+    """A finished shard; without samples (all quarantined) there is no file and `sha256` is empty.
+
+    Attributes:
+        rows: structured array [samples] of `ROW`, in the order of the shard.
+    """
+
+    number: int
+    bytes: int
+    sha256: str
+    index_sha256: str
+    sums: PixelSums
+    quarantined: tuple[Quarantined, ...]
+    rows: NDArray[np.void]
+
+    @property
+    def samples(self) -> int:
+        return len(self.rows)
+
+    def save(self, path: Path) -> None:
+        """Writes the record; not durably, which costs as much as a small shard: a damaged one is taken for none."""
+        rows = self.rows.tobytes()
+        line = {
+            "number": self.number,
+            "bytes": self.bytes,
+            "sha256": self.sha256,
+            "index_sha256": self.index_sha256,
+            "sums": self.sums,
+            "quarantined": [[entry.key, entry.name, entry.reason] for entry in self.quarantined],
+            "rows_sha256": hashlib.sha256(rows).hexdigest(),
+        }
+        scratch = path.with_suffix(".tmp")
+        with scratch.open("wb", buffering=0) as file:
+            write_all(file.fileno(), json.dumps(line).encode() + b"\n" + rows)
+        os.replace(scratch, path)
+
+
+def load_result(path: Path) -> ShardResult | None:
+    """Returns the record at `path`; None if there is none or it is damaged, and the shard is to be built again."""
+    try:
+        line, _, rows = path.read_bytes().partition(b"\n")
+        parts: dict[str, Any] = json.loads(line)
+        if parts.pop("rows_sha256") != hashlib.sha256(rows).hexdigest():
+            return None
+        pixels, total, squares = parts.pop("sums")
+        quarantined = (Quarantined(key=key, name=name, reason=reason) for key, name, reason in parts.pop("quarantined"))
+        return ShardResult(
+            **parts,
+            sums=PixelSums(pixels, tuple(total), tuple(squares)),
+            quarantined=tuple(quarantined),
+            rows=np.frombuffer(rows, ROW),
+        )
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,218 @@
+"""Building one shard: a task of its own, idempotent, in any process.
+
+The shard is written under a temporary name, made durable, renamed; then its index; then its record. Whatever was cut
+short is done again; a shard with a record is checked by its hash and left alone.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from selfie_data.build.plan import Plan, key_of, shard_name
+from selfie_data.build.shard_record import ROW, ShardResult, load_result
+from selfie_data.dataset.index import Member, format_index
+from selfie_data.dataset.manifest import Quarantined
+from selfie_data.dataset.opened import SUFFIX
+from selfie_data.dataset.shard import ShardWriter
+from selfie_data.errors import BuildError, ImageError
+from selfie_data.files import sync_directory, write_durable
+from selfie_data.images.encode import STORED_AS, Encoder, Stored
+from selfie_data.images.statistics import PixelSums, add_up, sum_pixels
+from selfie_data.source import Source, SourceImage
+from selfie_data.source_reading import read_images
+
+BUILD = ".build"
+_BATCH = 256  # images read at once from sources that can, and summed at once where all have one size
+_TICK_S = 0.2
+
+
+class Tick(NamedTuple):
+    """What was done since the last tick: images, bytes written, images quarantined."""
+
+    images: int
+    bytes: int
+    quarantined: int
+
+
+class Done(NamedTuple):
+    """A shard is finished; `reused`: it was there already."""
+
+    shard: int
+    reused: bool
+
+
+Report = Callable[[Tick], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Job:
+    """Everything a process needs to build any shard of a dataset; pickled once a process."""
+
+    source: Source
+    plan: Plan
+    encoder: Encoder
+    out: Path
+    fail_on_error: bool
+
+
+def record_path(out: Path, number: int) -> Path:
+    """Returns where the record of a shard is kept while building."""
+    return out / BUILD / f"shard-{number:06d}.done"
+
+
+def build_shard(job: Job, labels: NDArray[np.int32], number: int, report: Report) -> Done:
+    """Builds shard `number`, or finds it finished.
+
+    Args:
+        job: what to build.
+        labels: the source's labels, int32 [N].
+        number: of the shard in the plan.
+        report: called a few times a second.
+
+    Raises:
+        BuildError: it cannot be written, or an image failed and that is to end the build.
+        SourceError: the source cannot be read.
+    """
+    result = load_result(record_path(job.out, number))
+    if result is not None and _is_intact(job.out, result):
+        written = result.bytes
+        report(Tick(result.samples + len(result.quarantined), written, len(result.quarantined)))
+        return Done(number, True)
+    try:
+        _Task(job, labels, number, report).run().save(record_path(job.out, number))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise BuildError(
+            f"{job.out / shard_name(number)}: cannot be written ({reason}); "
+            "finished shards are kept: mend that and give the same command again"
+        ) from error
+    return Done(number, False)
+
+
+def _is_intact(out: Path, result: ShardResult) -> bool:
+    if result.samples == 0:
+        return True
+    shard = out / shard_name(result.number)
+    try:
+        if shard.stat().st_size != result.bytes:
+            return False
+        return _digest(shard) == result.sha256 and _digest(shard.with_suffix(".idx")) == result.index_sha256
+    except FileNotFoundError:
+        return False
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _Task:
+    def __init__(self, job: Job, labels: NDArray[np.int32], number: int, report: Report) -> None:
+        self.job = job
+        self.labels = labels
+        self.number = number
+        self.report = report
+        self.suffix = SUFFIX[STORED_AS[job.encoder.encoding]]
+        self.quarantined: list[Quarantined] = []
+        self.rows: list[tuple[int, int, int, int, int, int]] = []
+        self.members: list[tuple[Member, ...]] = []
+        self.sums: list[PixelSums] = []
+        self.reported = Tick(0, 0, 0)
+        self.next_tick = time.monotonic() + _TICK_S
+
+    def run(self) -> ShardResult:
+        final = self.job.out / shard_name(self.number)
+        scratch = self.job.out / BUILD / f"{final.name}.tmp"
+        with ShardWriter(scratch) as shard:
+            self._fill(shard)
+        index_sha256 = ""
+        if self.rows:
+            index_sha256 = self._publish(scratch, final)
+        else:  # an archive without samples is legal tar, but no reader of shards takes it
+            os.unlink(scratch)
+        return ShardResult(
+            number=self.number,
+            bytes=shard.bytes if self.rows else 0,
+            sha256=shard.sha256 if self.rows else "",
+            index_sha256=index_sha256,
+            sums=add_up(self.sums),
+            quarantined=tuple(self.quarantined),
+            rows=np.array(self.rows, dtype=ROW),
+        )
+
+    def _publish(self, scratch: Path, final: Path) -> str:
+        """Gives shard and index their names, durably; returns the SHA-256 of the index."""
+        index = format_index(self.members)
+        name = final.with_suffix(".idx")
+        scratch_index = self.job.out / BUILD / f"{name.name}.tmp"
+        write_durable(scratch_index, index)
+        os.replace(scratch, final)
+        os.replace(scratch_index, name)
+        sync_directory(self.job.out)
+        return hashlib.sha256(index).hexdigest()
+
+    def _fill(self, shard: ShardWriter) -> None:
+        positions = self.job.plan.positions(self.number)
+        for start in range(positions.start, positions.stop, _BATCH):
+            batch = np.arange(start, min(start + _BATCH, positions.stop))
+            indices = self.job.plan.sources(batch)
+            pixels: list[NDArray[np.uint8]] = []
+            labels = self.labels[indices].tolist()
+            images = read_images(self.job.source, indices.tolist())
+            for position, label, image in zip(batch.tolist(), labels, images, strict=True):
+                stored = self._encode(position, image)
+                if stored is None:
+                    continue
+                self._add(shard, key_of(position), label, stored)
+                pixels.append(stored.pixels)
+                if self.suffix != "raw":
+                    self.sums.append(sum_pixels(pixels.pop()))
+                    self._tick(shard)
+            if pixels:
+                self.sums.append(sum_pixels(np.stack(pixels)))
+            self.sums = [add_up(self.sums)]
+            self._tick(shard)
+        self.next_tick = 0.0
+        self._tick(shard)
+
+    def _encode(self, position: int, image: SourceImage | ImageError) -> Stored | None:
+        try:
+            if isinstance(image, ImageError):
+                raise image
+            return self.job.encoder(image)
+        except ImageError as error:
+            name = "" if isinstance(image, ImageError) else image.name
+            if self.job.fail_on_error:
+                where = f"{name}: " if name else ""
+                raise BuildError(f"{where}{error} (--on-error quarantine goes on without it)") from error
+            self.quarantined.append(Quarantined(key=key_of(position), name=name, reason=str(error)))
+            return None
+
+    def _add(self, shard: ShardWriter, key: str, label: int, stored: Stored) -> None:
+        payload = stored.payload
+        name = f"{key}.{self.suffix}"
+        offset = shard.add(name, payload)
+        members: tuple[Member, ...] = (Member(name=name, offset=offset, length=len(payload)),)
+        if label >= 0:
+            text = b"%d" % label
+            members += (Member(name=f"{key}.cls", offset=shard.add(f"{key}.cls", text), length=len(text)),)
+        self.members.append(members)
+        height, width = stored.pixels.shape[:2]
+        self.rows.append((label, offset, len(payload), height, width, google_crc32c.value(payload)))
+
+    def _tick(self, shard: ShardWriter) -> None:
+        if (now := time.monotonic()) < self.next_tick:
+            return
+        self.next_tick = now + _TICK_S
+        quarantined = len(self.quarantined)
+        done = Tick(len(self.rows) + quarantined, shard.bytes, quarantined)
+        self.report(Tick(*(new - old for new, old in zip(done, self.reported, strict=True))))
+        self.reported = done

@@ -1,0 +1,144 @@
+"""A built dataset, opened: manifest and table checked, shards known to be there, nothing of them read yet.
+
+dataset = open_dataset("shards")
+dataset.table.label[7], dataset.shard_path(dataset.table.shard[7]), dataset.subset("train")
+"""
+
+import io
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfie_data.build.plan import index_name
+from selfie_data.dataset.manifest import Manifest, ShardRecord
+from selfie_data.dataset.table import SampleTable, read_checked, read_table
+from selfie_data.errors import DatasetError
+
+SUFFIX = {"raw": "raw", "jpeg": "jpg", "png": "png"}
+SPLITS = "splits"
+_THREADS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Dataset:
+    """A dataset directory with its manifest and its sample table."""
+
+    path: Path
+    manifest: Manifest
+    table: SampleTable
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over what identifies the stream of samples."""
+        return self.manifest.fingerprint
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.manifest.class_names
+
+    @property
+    def image_size(self) -> int:
+        """The model's input size in pixels."""
+        return self.manifest.image_size
+
+    @property
+    def encoding(self) -> str:
+        """What members hold: "raw", "jpeg" or "png"."""
+        return self.manifest.encoding
+
+    def shard_path(self, shard: int) -> Path:
+        """Returns the path of shard number `shard`, a value of the table's column."""
+        return self.path / self.manifest.shards[shard].name
+
+    def key(self, sample_id: int) -> str:
+        """Returns the member key of a sample: its plan position as 12 digits."""
+        if not 0 <= sample_id < len(self):
+            raise IndexError(f"sample ids are 0 to {len(self) - 1}, got {sample_id}")
+        return f"{int(self.plan_positions(np.array([sample_id]))[0]):012d}"
+
+    def plan_positions(self, sample_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the plan positions [B] of sample ids [B]: the id counts the survivors of quarantine."""
+        removed = np.array([int(entry.key) for entry in self.manifest.quarantined], dtype=np.int64)
+        # Removed positions with at most `id` survivors before them come first.
+        before = np.searchsorted(removed - np.arange(len(removed)), sample_ids, side="right")
+        return sample_ids + before
+
+    def subset_names(self) -> tuple[str, ...]:
+        """Returns the names of the stored subsets, sorted."""
+        return tuple(sorted(_read_splits(self.path)))
+
+    def subset(self, name: str) -> NDArray[np.int64]:
+        """Returns the sample ids of a stored subset, sorted, after checking their hash.
+
+        Raises:
+            DatasetError: no such subset (the message names those there are), or it is damaged.
+        """
+        splits = _read_splits(self.path)
+        if name not in splits:
+            names = ", ".join(sorted(splits)) or "none; make them with `selfie-data split`"
+            raise DatasetError(f"{self.path}: no subset {name!r}; there are: {names}")
+        file = f"{SPLITS}/{name}.npy"
+        data = read_checked(self.path, file, {file: splits[name]})
+        ids: NDArray[np.int64] = np.load(io.BytesIO(data), allow_pickle=False)
+        if ids.dtype != np.int64 or ids.ndim != 1 or (len(ids) and not 0 <= ids[0] <= ids[-1] < len(self)):
+            raise DatasetError(f"{self.path / file}: must be int64 ids in [0, {len(self)}), sorted")
+        return ids
+
+
+def open_dataset(path: Path | str) -> Dataset:
+    """Opens a dataset directory; checks every hash but those of the shards, whose sizes it checks.
+
+    Raises:
+        DatasetError: something is missing, damaged, does not belong, or is of a newer schema.
+    """
+    directory = Path(path)
+    manifest = Manifest.load(directory)
+    with ThreadPoolExecutor(_THREADS) as pool:  # hashing leaves the interpreter free
+        for _ in pool.map(lambda shard: _check_shard(directory, shard, manifest), manifest.shards):
+            pass
+    _check_no_other_shards(directory, manifest)
+    table = read_table(directory, samples=manifest.samples, files=manifest.files)
+    return Dataset(path=directory, manifest=manifest, table=table)
+
+
+def _check_shard(directory: Path, shard: ShardRecord, manifest: Manifest) -> None:
+    _check_size(directory / shard.name, shard.bytes)
+    read_checked(directory, index_name(shard.name), manifest.files)
+
+
+def _check_no_other_shards(directory: Path, manifest: Manifest) -> None:
+    known = {shard.name for shard in manifest.shards}
+    others = sorted(path.name for path in directory.glob("shard-*.tar") if path.name not in known)
+    if others:
+        raise DatasetError(f"{directory / others[0]}: a shard that the manifest does not list; remove it")
+
+
+def _check_size(path: Path, expected: int) -> None:
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: missing") from None
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from error
+    if size != expected:
+        what = "truncated" if size < expected else "too long"
+        raise DatasetError(f"{path}: {what}, {size} bytes where the manifest says {expected}")
+
+
+def _read_splits(dataset: Path) -> dict[str, str]:
+    """Returns subset name -> SHA-256 of its file, from `splits/splits.json` ({"subsets": {NAME: {"sha256": …}}})."""
+    file = dataset / SPLITS / "splits.json"
+    try:
+        parts = json.loads(file.read_bytes())
+        return {name: entry["sha256"] for name, entry in parts["subsets"].items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DatasetError(f"{file}: damaged ({error})") from error

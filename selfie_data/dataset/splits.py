@@ -1,0 +1,255 @@
+"""Validation and labelled subsets of a dataset: stratified, nested, reproducible; stored beside the shards.
+
+A class's samples are put in a random order once. The last 10 % are `validation`, everything else, unlabelled samples
+too, is `train`. Labelled subsets are beginnings of that order, so a smaller one is part of every larger one:
+
+    one class      | train-5 | ...... train-20 ...... | ........ train-100 ........ | validation |
+                   | all-5  ...| ......... all-20 ......... | ............... all-100 ........... |
+
+`train-P` is P % of what is not validation (to tune on), `all-P` is P % of everything (to retrain on afterwards), the
+two steps of the paper's protocol (arXiv 1906.02940, section 4). P % are exact counts a class, rounded half up:
+5 % of 50 images a class are 3 a class, so 6 % in all; the classes stay balanced, and small ones keep their share.
+"""
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfie_data.dataset.opened import SPLITS, Dataset, open_dataset
+from selfie_data.errors import BuildError, DatasetError
+from selfie_data.files import write_atomic
+from selfie_data.randomness import permutation
+from selfie_data.randomness.permutation import Permutation
+from selfie_data.randomness.philox import Purpose
+
+SCHEMA = 1
+NAME = "splits.json"
+_UNLABELLED_STREAM = (1 << 32) - 1  # the order of a dataset without any label; labels are below 2**31
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitOptions:
+    """How to split.
+
+    Attributes:
+        validation: percentage of every class held out, 0 <= validation < 100, as text ("10", "2.5").
+        labelled: percentages of the labelled subsets, each in (0, 100]; kept in ascending order.
+        seed: 0 <= seed < 2**64.
+    """
+
+    validation: str = "10"
+    labelled: tuple[str, ...] = ("5", "8", "10", "20", "100")
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        held_out = _percentage(self.validation)
+        if not 0 <= held_out < 100:
+            raise ValueError(f"the validation percentage must be in [0, 100), got {self.validation}")
+        labelled = sorted({_percentage(text) for text in self.labelled})
+        if labelled and not 0 < labelled[0] <= labelled[-1] <= 100:
+            raise ValueError(f"labelled percentages must be in (0, 100], got {', '.join(self.labelled)}")
+        if not 0 <= self.seed < 1 << 64:
+            raise ValueError(f"a seed must be in [0, 2**64), got {self.seed}")
+        object.__setattr__(self, "validation", _text(held_out))
+        object.__setattr__(self, "labelled", tuple(_text(value) for value in labelled))
+
+
+def split_ids(labels: NDArray[np.int32], options: SplitOptions) -> dict[str, Ids]:
+    """Returns subset name -> sorted sample ids: `train`, `validation`, and `train-P`, `all-P` for every percentage P.
+
+    Args:
+        labels: [N] class index of every sample, -1 = none. If there is no label at all, `validation` is a part of all
+            samples and there are no labelled subsets.
+        options: how to split.
+    """
+    held_out = Fraction(options.validation)
+    parts: dict[str, list[Ids]] = {"validation": []}
+    labelled = options.labelled if (labels >= 0).any() else ()
+    for order in _orders(labels, options.seed):
+        kept = len(order) - _validation_count(len(order), held_out)
+        parts["validation"].append(order[kept:])
+        for text in labelled:
+            for family, population in (("train", kept), ("all", len(order))):
+                count = _count(population, Fraction(text))
+                parts.setdefault(f"{family}-{text}", []).append(order[:count])
+    subsets = {name: np.sort(np.concatenate(chosen)) for name, chosen in parts.items()}
+    subsets["train"] = np.setdiff1d(np.arange(len(labels)), subsets["validation"], assume_unique=True)
+    return {name: subsets[name] for name in sorted(subsets, key=_reading_order)}
+
+
+def write_splits(dataset: Dataset, options: SplitOptions, *, force: bool = False) -> dict[str, Ids]:
+    """Splits a dataset and stores `splits/NAME.npy` and `splits/splits.json`; the same options give the same bytes.
+
+    Raises:
+        BuildError: splits made with other options are there and `force` is not set, or writing failed.
+    """
+    subsets = split_ids(dataset.table.label, options)
+    record = _record(dataset, options, subsets)
+    directory = dataset.path / SPLITS
+    index = directory / NAME
+    if index.exists() and not force:
+        _refuse_other(index, record)
+    try:
+        directory.mkdir(exist_ok=True)
+        if index.exists() and index.read_bytes() != _encoded(record):
+            index.unlink()  # so that no moment has an index that is not of its files
+        for name, ids in subsets.items():
+            write_atomic(directory / f"{name}.npy", _npy(ids))
+        for stale in sorted(set(directory.glob("*.npy")) - {directory / f"{name}.npy" for name in subsets}):
+            stale.unlink()
+        write_atomic(index, _encoded(record))
+    except OSError as error:
+        raise BuildError(f"{directory}: cannot be written ({error.strerror})") from error
+    return subsets
+
+
+def check_splits(path: Path) -> list[str]:
+    """Returns what is wrong with the splits of the dataset directory `path`, a line each; [] if nothing, or no splits.
+
+    Every file's hash is checked and, unless the dataset itself is damaged, that the subsets are what the recorded
+    options give for it.
+    """
+    directory = path / SPLITS
+    if not directory.exists():
+        return []
+    try:
+        record = json.loads((directory / NAME).read_bytes())
+        options = SplitOptions(**{**record["options"], "labelled": tuple(record["options"]["labelled"])})
+        listed = {f"{name}.npy": str(entry["sha256"]) for name, entry in record["subsets"].items()}
+    except FileNotFoundError:
+        return [f"{SPLITS}/{NAME}: missing; run `selfie-data split` again"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return [f"{SPLITS}/{NAME}: damaged ({error})"]
+    strangers = sorted({entry.name for entry in directory.iterdir()} - {NAME, *listed})
+    problems = [f"{SPLITS}/{name}: not listed in {NAME}" for name in strangers]
+    for name, digest in listed.items():
+        problems += _check_file(directory / name, digest)
+    return problems + _check_origin(path, record, options)
+
+
+def _orders(labels: NDArray[np.int32], seed: int) -> list[Ids]:
+    """The ids of each class that occurs, in its random order; all ids as one if nothing is labelled."""
+    by_class = np.argsort(labels, kind="stable")
+    classes, starts = np.unique(labels[by_class], return_index=True)
+    orders = []
+    for label, ids in zip(classes.tolist(), np.split(by_class, starts[1:]), strict=True):
+        if label >= 0 or len(classes) == 1:
+            stream = label if label >= 0 else _UNLABELLED_STREAM
+            shuffled = Permutation(size=len(ids), seed=seed, purpose=Purpose.SPLIT, stream=stream)
+            orders.append(ids[shuffled(np.arange(len(ids)))])
+    return orders
+
+
+def _count(population: int, percentage: Fraction) -> int:
+    """Exact share, rounded half up; a class that is there is represented."""
+    return max(1, int(population * percentage / 100 + Fraction(1, 2))) if percentage else 0
+
+
+def _validation_count(population: int, percentage: Fraction) -> int:
+    """As `_count`, but at least one sample stays for training."""
+    return min(_count(population, percentage), population - 1)
+
+
+def _percentage(text: str) -> Fraction:
+    try:
+        return Fraction(text.strip().removesuffix("%"))
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"a percentage is a number such as 10 or 2.5, got {text!r}") from None
+
+
+def _text(percentage: Fraction) -> str:
+    if percentage.denominator == 1:
+        return str(percentage.numerator)
+    text = f"{float(percentage):.6f}".rstrip("0")
+    if Fraction(text) != percentage:
+        raise ValueError(f"a percentage has at most six decimals, got {percentage}")
+    return text
+
+
+def _reading_order(name: str) -> tuple[int, str, Fraction]:
+    family, _, percentage = name.partition("-")
+    return bool(percentage), family, Fraction(percentage or 0)
+
+
+def _npy(ids: Ids) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, ids.astype("<i8", copy=False), version=(1, 0), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _record(dataset: Dataset, options: SplitOptions, subsets: dict[str, Ids]) -> dict[str, Any]:
+    classes = max(1, len(dataset.class_names))
+    return {
+        "schema": SCHEMA,
+        "dataset": dataset.fingerprint,
+        "permutation_version": permutation.VERSION,
+        "options": {
+            "validation": options.validation,
+            "labelled": list(options.labelled),
+            "seed": options.seed,
+        },
+        "subsets": {
+            name: {
+                "samples": len(ids),
+                "class_counts": np.bincount(_labelled(dataset.table.label[ids]), minlength=classes).tolist(),
+                "sha256": hashlib.sha256(_npy(ids)).hexdigest(),
+            }
+            for name, ids in subsets.items()
+        },
+    }
+
+
+def _labelled(labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    return labels[labels >= 0]
+
+
+def _encoded(record: dict[str, Any]) -> bytes:
+    """One subset a line, so that a thousand counts a class stay readable."""
+    subsets = ",\n".join(f'  "{name}": {json.dumps(entry)}' for name, entry in record["subsets"].items())
+    head = ",\n".join(f' "{key}": {json.dumps(value)}' for key, value in record.items() if key != "subsets")
+    return f'{{\n{head},\n "subsets": {{\n{subsets}\n }}\n}}\n'.encode()
+
+
+def _refuse_other(index: Path, record: dict[str, Any]) -> None:
+    try:
+        found = json.loads(index.read_bytes())
+        theirs, mine = ({**each["options"], "dataset": each["dataset"]} for each in (found, record))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{index}: damaged ({error}); --force makes the splits anew") from error
+    for key, value in mine.items():
+        if theirs.get(key) != value:
+            raise BuildError(
+                f"{index.parent}: holds splits with {key} {theirs.get(key)}, asked for {value}; --force replaces them"
+            )
+
+
+def _check_origin(path: Path, record: dict[str, Any], options: SplitOptions) -> list[str]:
+    try:
+        dataset = open_dataset(path)
+    except DatasetError:
+        return []  # for the caller to report: nothing can be said about the splits of a damaged dataset
+    if record.get("dataset") != dataset.fingerprint:
+        return [f"{SPLITS}/{NAME}: made for another dataset, {str(record.get('dataset'))[:12]}…"]
+    if record != _record(dataset, options, split_ids(dataset.table.label, options)):
+        return [f"{SPLITS}/{NAME}: not what its options give; run `selfie-data split --force`"]
+    return []
+
+
+def _check_file(path: Path, digest: str) -> list[str]:
+    name = f"{SPLITS}/{path.name}"
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return [f"{name}: missing"]
+    except OSError as error:
+        return [f"{name}: cannot be read ({error.strerror})"]
+    return [] if found == digest else [f"{name}: changed, SHA-256 is {found[:12]}…, {NAME} says {digest[:12]}…"]

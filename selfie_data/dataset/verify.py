@@ -1,0 +1,227 @@
+"""Finds what is wrong with a dataset: every hash, index, count, class histogram and table row, and the splits.
+
+`open_dataset` already refuses damage that a loader would meet at start-up. This reads every byte and goes on after the
+first problem, so that the list is complete and names the samples.
+
+A shard holds, for each of its rows of the table and nothing else (512-byte blocks):
+
+    offset - 512   header of KEY.raw | KEY.jpg | KEY.png
+    offset         the image, `length` bytes, padded with zeros
+    then           header and text of KEY.cls, where the sample has a label
+"""
+
+import hashlib
+import io
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+import google_crc32c
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from selfie_data.dataset.manifest import NAME as MANIFEST
+from selfie_data.dataset.manifest import Manifest, ShardRecord
+from selfie_data.dataset.opened import SPLITS, SUFFIX, Dataset
+from selfie_data.dataset.splits import check_splits
+from selfie_data.dataset.table import NAME as TABLE
+from selfie_data.dataset.table import read_checked, read_table
+from selfie_data.errors import DatasetError
+
+_BLOCK = 512
+_READ_BYTES = 1 << 22
+
+
+def verify_dataset(
+    path: Path, *, decode: bool = False, threads: int = 1, progress: Callable[[int], object] = lambda _: None
+) -> list[str]:
+    """Returns every problem of the dataset directory `path`, one line each; [] if it is sound.
+
+    Args:
+        path: the dataset directory.
+        decode: decode every image too, and compare its size with the table.
+        threads: shards checked at a time.
+        progress: called with the number of samples just checked.
+
+    Raises:
+        DatasetError: there is no manifest that can be read; nothing else can be judged then.
+    """
+    manifest = Manifest.load(path)
+    problems = [*_strangers(path, manifest), *_changed_files(path, manifest)]
+    try:
+        table = read_table(path, samples=manifest.samples, files=manifest.files)
+    except DatasetError as error:
+        return [*problems, *_unless_listed(str(error), problems), *check_splits(path)]
+    dataset = Dataset(path=path, manifest=manifest, table=table)
+    bounds = np.searchsorted(table.shard, np.arange(len(manifest.shards) + 1))
+    if (np.diff(table.shard) < 0).any() or bounds[-1] != len(table):
+        return [*problems, f"{path / TABLE}: column shard does not run from 0 to {len(manifest.shards) - 1}"]
+    check = partial(_check_shard, dataset, decode=decode, progress=progress)
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        for found in pool.map(check, range(len(manifest.shards)), bounds[:-1], bounds[1:]):
+            problems += found
+    return [*problems, *check_splits(path)]
+
+
+def _unless_listed(problem: str, problems: list[str]) -> list[str]:
+    return [] if problem in problems else [problem]
+
+
+def _strangers(path: Path, manifest: Manifest) -> Iterator[str]:
+    """Names what the manifest does not know, empty folders too; a dataset directory holds nothing else."""
+    files = [MANIFEST, *manifest.files, *(shard.name for shard in manifest.shards)]
+    known = {*files, *(folder.as_posix() for name in files for folder in PurePosixPath(name).parents), SPLITS}
+    for entry in sorted(path.rglob("*")):
+        name = entry.relative_to(path).as_posix()
+        if name not in known and not name.startswith(f"{SPLITS}/") and not _has_entries(entry):
+            yield f"{entry}: not part of the dataset (the manifest does not list it); remove it"
+
+
+def _has_entries(path: Path) -> bool:
+    """Tells whether it is a folder, not a link to one, whose entries are judged by themselves."""
+    try:
+        return path.is_dir() and not path.is_symlink() and any(path.iterdir())
+    except OSError:  # it may not be read: as good as empty
+        return False
+
+
+def _changed_files(path: Path, manifest: Manifest) -> Iterator[str]:
+    for name in sorted(manifest.files):
+        try:
+            read_checked(path, name, manifest.files)
+        except DatasetError as error:
+            yield str(error)
+
+
+def _check_shard(
+    dataset: Dataset, shard: int, first: int, last: int, *, decode: bool, progress: Callable[[int], object]
+) -> list[str]:
+    """Returns the problems of one shard, whose rows of the table are [first, last)."""
+    record = dataset.manifest.shards[shard]
+    path = dataset.path / record.name
+    problems = list(_check_counts(dataset, record, first, last))
+    if path.exists() and not path.is_file():  # a pipe or a device would be read for ever
+        return [*problems, f"{path}: not a regular file"]
+    try:
+        with path.open("rb") as file:
+            digest = _sha256(file)
+            size = os.fstat(file.fileno()).st_size
+            found, index = _check_rows(dataset, file.fileno(), record, first, last, decode=decode)
+    except OSError as error:
+        return [*problems, f"{path}: cannot be read ({error.strerror})"]
+    if size != record.bytes:
+        problems.append(f"{path}: {size} bytes, the manifest says {record.bytes}")
+    elif digest != record.sha256:
+        problems.append(f"{path}: changed, SHA-256 is {digest[:12]}…, the manifest says {record.sha256[:12]}…")
+    progress(last - first)
+    return [*problems, *found, *_check_index(path.with_suffix(".idx"), index)]
+
+
+def _sha256(file: io.BufferedReader) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(_READ_BYTES):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _check_counts(dataset: Dataset, record: ShardRecord, first: int, last: int) -> Iterator[str]:
+    path = dataset.path / record.name
+    if last - first != record.samples:
+        yield f"{path}: the table has {last - first} rows for it, the manifest says {record.samples}"
+    counts = Counter(str(label) for label in dataset.table.label[first:last].tolist())
+    if counts != record.class_counts:
+        yield f"{path}: the class histogram of the table differs from the manifest's"
+    classes = len(dataset.class_names)
+    if any(not -1 <= int(label) < classes for label in counts):
+        yield f"{path}: the table has labels outside -1 … {classes - 1}"
+
+
+def _check_rows(
+    dataset: Dataset, descriptor: int, record: ShardRecord, first: int, last: int, *, decode: bool
+) -> tuple[list[str], bytes]:
+    """Returns the problems of the samples of a shard, and the index that belongs to it."""
+    problems: list[str] = []
+    lines = [f"v1.2 {last - first}"]
+    suffix = SUFFIX[dataset.encoding]
+    table = dataset.table
+    positions = dataset.plan_positions(np.arange(first, last))
+    expected_offset = _BLOCK
+    for row, position in zip(range(first, last), positions.tolist(), strict=True):
+        key = f"{position:012d}"
+        offset, length, label = int(table.offset[row]), int(table.length[row]), int(table.label[row])
+        padded = -(-length // _BLOCK) * _BLOCK
+        text = b"" if label < 0 else str(label).encode()
+        extent = _BLOCK + padded + (2 * _BLOCK if text else 0)
+        block = os.pread(descriptor, extent, max(offset - _BLOCK, 0))
+        payload = block[_BLOCK : _BLOCK + length]
+        reason = (
+            "stands at another offset in the table than in the shard" * (offset != expected_offset)
+            or _check_member(block[:_BLOCK], f"{key}.{suffix}", length)
+            or "the checksum of its bytes differs from the table's"
+            * (google_crc32c.value(payload) != int(table.crc32c[row]))
+            or (_check_label(block[_BLOCK + padded :], f"{key}.cls", text) if text else "")
+            or (_check_pixels(payload, dataset, row) if decode else "")
+        )
+        if reason:
+            problems.append(f"{dataset.path / record.name}: sample {key} at offset {offset}: {reason}")
+        line = f"{suffix} {offset} {length} {key}.{suffix}"
+        lines.append(f"{line} cls {offset + padded + _BLOCK} {len(text)} {key}.cls" if text else line)
+        expected_offset += extent
+    return problems, ("\n".join(lines) + "\n").encode()
+
+
+def _check_member(header: bytes, name: str, length: int) -> str:
+    """Returns what is wrong with a member's header: its name, its size or its checksum."""
+    if len(header) < _BLOCK:
+        return "the shard ends before it"
+    if header[:100].rstrip(b"\0") != name.encode():
+        return f"its header names {header[:100].rstrip(bytes(1))!r}, not {name}"
+    stated, checksum = header[124:136].rstrip(b"\0 "), header[148:156].rstrip(b"\0 ")
+    if stated != f"{length:011o}".encode():
+        return f"its header states {stated!r} bytes (octal), the table {length}"
+    if checksum != f"{sum(header) - sum(header[148:156]) + 8 * 32:06o}".encode():
+        return "the checksum of its header is wrong"
+    return ""
+
+
+def _check_label(block: bytes, name: str, text: bytes) -> str:
+    if reason := _check_member(block[:_BLOCK], name, len(text)):
+        return reason
+    found = block[_BLOCK : _BLOCK + len(text)]
+    return "" if found == text else f"its label is {found!r} in the shard, {text!r} in the table"
+
+
+def _check_pixels(payload: bytes, dataset: Dataset, row: int) -> str:
+    """Decodes an image and returns what is wrong with it."""
+    expected = (int(dataset.table.width[row]), int(dataset.table.height[row]))
+    if dataset.encoding == "raw":
+        return "" if len(payload) == expected[0] * expected[1] * 3 else f"{len(payload)} bytes are no {expected} pixels"
+    try:
+        with Image.open(io.BytesIO(payload), formats=("JPEG", "PNG")) as image:
+            if image.size != expected:
+                return f"its size is {image.size}, the table says {expected}"
+            image.load()
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        return f"it cannot be decoded ({error})"
+    return ""
+
+
+def _check_index(path: Path, expected: bytes) -> Iterator[str]:
+    try:
+        found = path.read_bytes()
+    except OSError as error:
+        yield f"{path}: cannot be read ({error.strerror})"
+        return
+    if found != expected:
+        different = next(
+            (
+                number
+                for number, pair in enumerate(zip(found.split(b"\n"), expected.split(b"\n"), strict=False), 1)
+                if pair[0] != pair[1]
+            ),
+            "the last",
+        )
+        yield f"{path}: differs from what the table gives, from line {different} on"

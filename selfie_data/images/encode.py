@@ -1,0 +1,104 @@
+"""One image of the source becomes the bytes that a shard holds. Every image is decoded once on the way.
+
+    raw    shorter side resized to S, centre crop, S·S·3 bytes                          (auto up to 64 px)
+    keep   a plain JPEG that is small enough stays byte for byte, the rest become JPEG  (auto above)
+    jpeg   everything becomes RGB, upright, shrunk, JPEG without metadata
+    png    the same, lossless
+
+Shrinking is antialiased and never enlarges; only `raw` must enlarge what is smaller than S.
+"""
+
+import io
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from selfie_data.errors import BuildError, ImageError
+from selfie_data.images.decode import Pixels, decode_image, decode_jpeg
+from selfie_data.images.jpeg_header import JpegHeader, parse_jpeg_header
+from selfie_data.images.resize import DECODED, center_crop, resize_shorter
+from selfie_data.source import SourceImage
+
+STORED_AS = {"raw": "raw", "keep": "jpeg", "jpeg": "jpeg", "png": "png"}
+
+
+class Stored(NamedTuple):
+    """What goes into a shard.
+
+    Attributes:
+        payload: the member's bytes.
+        pixels: uint8 [H, W, 3] of the stored size: what statistics are taken of. For an image that was encoded anew,
+            the pixels handed to the encoder. Unless raw, good until this thread encodes the next image.
+    """
+
+    payload: bytes
+    pixels: Pixels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoder:
+    """Stores images in one way.
+
+    Attributes:
+        encoding: "raw", "keep", "jpeg" or "png".
+        size: the model's input size S in pixels; what `raw` stores.
+        shorter: shorter side, in pixels, that larger images are shrunk to; 0: never shrink.
+        quality: JPEG quality, 1 to 100.
+    """
+
+    encoding: str
+    size: int
+    shorter: int
+    quality: int
+
+    def __call__(self, image: SourceImage) -> Stored:
+        """Encodes one image.
+
+        Raises:
+            ImageError: it cannot be decoded.
+            BuildError: `raw` without resizing, and an image is not S x S.
+        """
+        if self.encoding == "raw":
+            return self._raw(image)
+        if isinstance(image.data, bytes):
+            header = parse_jpeg_header(image.data)
+            if self.encoding == "keep" and header is not None and self._may_stay(header):
+                return self._keep(image.data, header)
+            pixels = decode_image(image.data, shorter=self.shorter or None, buffer=DECODED)
+        else:
+            pixels = image.data
+        if self.shorter and min(pixels.shape[:2]) > self.shorter:
+            pixels = resize_shorter(pixels, self.shorter)
+        return self._encode(np.ascontiguousarray(pixels))
+
+    def _may_stay(self, header: JpegHeader) -> bool:
+        return header.is_plain and (self.shorter == 0 or min(header.height, header.width) <= self.shorter)
+
+    def _keep(self, data: bytes, header: JpegHeader) -> Stored:
+        pixels = decode_jpeg(data, header, buffer=DECODED)
+        if pixels.shape[:2] != (header.height, header.width):
+            raise ImageError(f"decodes to {pixels.shape[1]} x {pixels.shape[0]}, not to what its header says")
+        return Stored(data, pixels)
+
+    def _raw(self, image: SourceImage) -> Stored:
+        pixels = image.data if isinstance(image.data, np.ndarray) else decode_image(image.data, shorter=self.shorter)
+        if pixels.shape[:2] != (self.size, self.size):
+            if self.shorter == 0:
+                found = f"{pixels.shape[1]} x {pixels.shape[0]}"
+                raise BuildError(
+                    f"{image.name} has {found} pixels: raw without resizing takes {self.size} x {self.size} only; "
+                    "leave out --resize-shorter 0"
+                )
+            pixels = np.ascontiguousarray(center_crop(resize_shorter(pixels, self.shorter), self.size))
+        return Stored(pixels.tobytes(), pixels)
+
+    def _encode(self, pixels: Pixels) -> Stored:
+        if self.encoding == "png":
+            buffer = io.BytesIO()
+            Image.fromarray(pixels).save(buffer, "PNG", compress_level=6)
+            return Stored(buffer.getvalue(), pixels)
+        payload = simplejpeg.encode_jpeg(pixels, quality=self.quality, colorsubsampling="420", fastdct=False)
+        return Stored(payload, pixels)

@@ -1,0 +1,94 @@
+"""Antialiased resizing in Pillow's 8-bit fixed-point arithmetic: the same bytes on every machine.
+
+The definition is two calls of Pillow's BILINEAR, along the width and then along the height (`resize_by_pillow`; in one
+call the order of the passes differs between versions of Pillow). A compiled kernel gives the same bits five times as
+fast; it is used unless it would have to be compiled for a few images only.
+"""
+
+import threading
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from selfie_data.kernels.machine_code import INT, POINTER, is_worthwhile, link
+
+Pixels = NDArray[np.uint8]
+
+SLACK = 16  # bytes past the end of a buffer that the kernel may touch; `passes_kernel` says the same
+_KERNEL = ("resize_kernel", "resize_image")
+_ARGUMENTS = (POINTER, *4 * (INT,), *4 * (POINTER,))
+
+
+def resize_shorter(pixels: Pixels, shorter: int) -> Pixels:
+    """Resizes uint8 [H, W, 3] to a shorter side of `shorter`; the longer is rounded down, as torchvision does."""
+    height, width = pixels.shape[:2]
+    return resize(pixels, shorter * height // min(height, width), shorter * width // min(height, width))
+
+
+def resize(pixels: Pixels, height: int, width: int) -> Pixels:
+    """Resizes uint8 [H, W, 3] to [height, width, 3]; shrinking is antialiased.
+
+    If `pixels` is a view of a `Buffer`, it is read there in place.
+    """
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    return (_compiled if is_worthwhile(*_KERNEL) else resize_by_pillow)(pixels, height, width)
+
+
+def resize_by_pillow(pixels: Pixels, height: int, width: int) -> Pixels:
+    """The definition: as `resize`."""
+    image = Image.fromarray(pixels)
+    across = image.resize((width, image.height), Image.Resampling.BILINEAR)
+    return np.asarray(across.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def center_crop(pixels: Pixels, size: int) -> Pixels:
+    """Cuts size x size out of the middle of uint8 [H, W, 3]; an odd remainder goes to the bottom and the right."""
+    top = (pixels.shape[0] - size) // 2
+    left = (pixels.shape[1] - size) // 2
+    return pixels[top : top + size, left : left + size]
+
+
+class Buffer(threading.local):
+    """Memory of one thread that is used again and again: fresh pages cost a fifth of decoding a photograph."""
+
+    def __init__(self) -> None:
+        self._bytes = np.empty(0, np.uint8)
+
+    def take(self, size: int) -> Pixels:
+        """Returns at least `size` bytes and SLACK; what was in them before is lost."""
+        if len(self._bytes) < size + SLACK:
+            self._bytes = np.zeros(size + size // 4 + SLACK, np.uint8)
+        return self._bytes
+
+    def holds(self, pixels: Pixels) -> bool:
+        """Says whether an image lies at the start of the buffer."""
+        return pixels.ctypes.data == self._bytes.ctypes.data and pixels.flags.c_contiguous
+
+
+DECODED = Buffer()  # where JPEGs that will be shrunk are decoded to
+_COPIED = Buffer()
+_MIDDLE = Buffer()
+
+
+def _compiled(pixels: Pixels, height: int, width: int) -> Pixels:
+    if DECODED.holds(pixels):
+        source = DECODED.take(pixels.size)
+    else:
+        source = _COPIED.take(pixels.size)
+        source[: pixels.size] = pixels.reshape(-1)
+    source_height, source_width = pixels.shape[:2]
+    first = np.empty(max(height, width), np.int64)
+    weights = np.empty(2 * max(source_height, source_width) + 3 * max(height, width), np.int32)
+    middle = _MIDDLE.take(_middle_bytes(source_height, source_width, width))
+    result = np.empty(height * width * 3 + SLACK, np.uint8)
+    scratch = (array.ctypes.data for array in (first, weights, middle, result))
+    link(*_KERNEL, *_ARGUMENTS)(source.ctypes.data, source_height, source_width, height, width, *scratch)
+    return result[: height * width * 3].reshape(height, width, 3)
+
+
+def _middle_bytes(source_height: int, source_width: int, width: int) -> int:
+    """Returns at least as much as `passes_kernel.middle_bytes`, without loading Numba."""
+    padded, rows = 3 * width + SLACK, source_height + 15
+    return 16 * (3 * source_width + SLACK + padded) + rows * (padded + SLACK)

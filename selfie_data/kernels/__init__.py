@@ -1,0 +1,1 @@
+"""Compiled loops over pixels, shared by the build and the loaders."""

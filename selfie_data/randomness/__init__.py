@@ -1,0 +1,1 @@
+"""Where all randomness comes from: counter-based draws and keyed permutations."""

@@ -1,0 +1,1 @@
+"""What sources are read with: archives, pickles, trees of images, labels, the spool."""

@@ -1,0 +1,152 @@
+"""A source whose images are byte ranges of a few files: tars read in place, and what was spooled."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfie_data.errors import ImageError, SourceError
+from selfie_data.source import Json, Progress, SourceImage
+from selfie_data.sources.readers.file_names import NameTable, printable
+from selfie_data.sources.readers.labels import Labelled
+
+MAX_IMAGE_BYTES = 256 << 20  # of one encoded image; a build worker has 400 MiB
+_MAX_OPEN = 256  # files kept open; with more, each is opened for each read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranges:
+    """Where N images lie.
+
+    Attributes:
+        paths: the files.
+        sizes: their sizes in bytes when they were listed.
+        file: int32 [N], which file.
+        offset, length: int64 [N], byte range in it.
+        names: what each image is called.
+    """
+
+    paths: tuple[Path, ...]
+    sizes: tuple[int, ...]
+    file: NDArray[np.int32]
+    offset: NDArray[np.int64]
+    length: NDArray[np.int64]
+    names: NameTable
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def take(self, order: NDArray[np.int64]) -> "Ranges":
+        """Returns the images at `order`."""
+        names = NameTable.of(self.names[int(index)] for index in order)
+        return replace(self, file=self.file[order], offset=self.offset[order], length=self.length[order], names=names)
+
+    def read_bytes(self, index: int, descriptors: "Descriptors") -> bytes:
+        """Returns the bytes of image `index`; SourceError if the file ends before."""
+        file, length = int(self.file[index]), int(self.length[index])
+        descriptor = descriptors.get(file, self.paths[file], self.sizes[file])
+        try:
+            data = os.pread(descriptor, length, int(self.offset[index]))
+        except OSError as error:
+            raise SourceError(f"cannot read {self.paths[file].name}: {error.strerror}") from error
+        finally:
+            descriptors.release(descriptor)
+        if len(data) != length:
+            raise SourceError(f"{self.paths[file].name} is truncated: it ends inside {printable(self.names[index])}")
+        return data
+
+
+class Descriptors:
+    """Open files of this process, opened when first needed. Pickling drops them."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.open: dict[int, int] = {}
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Descriptors, (self.count,)
+
+    def __del__(self) -> None:
+        for descriptor in self.open.values():
+            os.close(descriptor)
+
+    def get(self, number: int, path: Path, size: int) -> int:
+        descriptor = self.open.get(number)
+        if descriptor is not None:
+            return descriptor
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise SourceError(f"cannot read {path.name}: {error.strerror}") from error
+        now = os.fstat(descriptor).st_size
+        if now != size:
+            os.close(descriptor)
+            raise SourceError(f"{path.name} has changed while it was read: {size} bytes before, {now} now")
+        if self.count > _MAX_OPEN:
+            return descriptor
+        other = self.open.setdefault(number, descriptor)
+        if other != descriptor:  # another thread was faster
+            os.close(descriptor)
+        return other
+
+    def release(self, descriptor: int) -> None:
+        if self.count > _MAX_OPEN:
+            os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RangeSource:
+    """See `selfie_data.source.Source`.
+
+    Attributes:
+        pixels: (height, width) if every range is raw uint8 pixels [H, W, 3]; None if it is an image file.
+    """
+
+    kind: str
+    description: Mapping[str, Json]
+    fingerprint: str
+    ranges: Ranges
+    labelled: Labelled
+    pixels: tuple[int, int] | None = None
+    spool_bytes: int = 0
+    _descriptors: Descriptors = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_descriptors", Descriptors(len(self.ranges.paths)))
+        if not len(self.ranges):
+            raise SourceError(f"the source {self.kind} holds no images")
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.labelled.class_names
+
+    @property
+    def labels(self) -> NDArray[np.int32]:
+        return self.labelled.labels
+
+    def __len__(self) -> int:
+        return len(self.ranges)
+
+    def read(self, index: int) -> SourceImage:
+        if not 0 <= index < len(self.ranges):
+            raise IndexError(f"image {index} of {len(self.ranges)}")
+        name = printable(self.ranges.names[index])
+        if self.pixels is not None:
+            data = self.ranges.read_bytes(index, self._descriptors)
+            return SourceImage(name, np.frombuffer(data, dtype=np.uint8).reshape(*self.pixels, 3))
+        check_length(int(self.ranges.length[index]), name)
+        return SourceImage(name, self.ranges.read_bytes(index, self._descriptors))
+
+    def spool(self, directory: Path, progress: Progress | None = None) -> "RangeSource":  # noqa: ARG002
+        return self
+
+
+def check_length(length: int, name: str) -> None:
+    """Refuses an image file that is empty or larger than a worker can hold."""
+    if length == 0:
+        raise ImageError(f"{name} is empty")
+    if length > MAX_IMAGE_BYTES:
+        raise ImageError(f"{name} has {length} bytes; an image file may have {MAX_IMAGE_BYTES}")

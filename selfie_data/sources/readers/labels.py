@@ -1,0 +1,156 @@
+"""From what a source says about its images to one class index an image.
+
+The class index is the position in the sorted class names. Integer labels become names padded with zeros, so that
+sorting the names sorts the numbers: 1, 2, 10 → "01", "02", "10". -1 stands for no label.
+"""
+
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfie_data.errors import SourceError
+from selfie_data.sources.readers.file_names import printable
+
+_log = logging.getLogger(__name__)
+_MAX_CLASSES = 1 << 20
+_SEVERAL = re.compile(r"[|;\t\n]|^\[")  # "cat|dog", "[0, 1]"; a comma may stand in a class name
+_NUMBERS = re.compile(r"[-+.\d]+([\s,]+[-+.\d]+)+")  # "0 1 1", "3,5"
+
+
+class Labelled(NamedTuple):
+    """Sorted class names, and the class index of every image, int32 [N], -1 for none, read-only."""
+
+    class_names: tuple[str, ...]
+    labels: NDArray[np.int32]
+
+
+def label_by_name(names: Sequence[str | None], classes: Sequence[str] | None = None) -> Labelled:
+    """Labels images by their classes' names, None for no label.
+
+    Args:
+        names: the class of each image.
+        classes: the class list to use; without it, the names that occur.
+    """
+    found = sorted({name for name in names if name is not None})
+    codes = dict(zip(found, range(len(found)), strict=True))
+    array = np.fromiter((-1 if name is None else codes[name] for name in names), dtype=np.int64, count=len(names))
+    return label_by_code(array, found, classes)
+
+
+def label_by_code(
+    codes: NDArray[np.integer], code_names: Sequence[str], classes: Sequence[str] | None = None
+) -> Labelled:
+    """Labels images by positions in a list of names that need not be sorted, -1 for no label.
+
+    Every name of the list is a class, whether an image has it or not.
+    """
+    unlabelled = codes < 0
+    if codes.size and int(codes.max()) >= len(code_names):
+        raise SourceError(f"a label is {int(codes.max())}, but there are only {len(code_names)} class names")
+    ordered = sorted(code_names) if classes is None else sorted(classes)
+    if len(set(code_names)) < len(code_names) or len(set(ordered)) < len(ordered):
+        twice = next(name for name in [*code_names, *ordered] if max(code_names.count(name), ordered.count(name)) > 1)
+        raise SourceError(f"the class name {printable(twice)!r} stands twice in the list of classes")
+    used = np.zeros(len(code_names), dtype=bool)
+    used[codes[~unlabelled]] = True
+    table = np.full(len(code_names) + 1, -1, dtype=np.int32)  # the last entry is where -1 points
+    positions = dict(zip(ordered, range(len(ordered)), strict=True))
+    table[:-1] = [positions.get(name, -1) for name in code_names]
+    missing = np.flatnonzero(used & (table[:-1] < 0))
+    if missing.size:
+        name = printable(code_names[missing[0]])
+        raise SourceError(f"the class {name!r} is not in the list of {len(ordered)} classes to use")
+    labels = table[np.where(unlabelled, -1, codes)]
+    labels.flags.writeable = False
+    if classes is None and not used.any():
+        return Labelled((), labels)
+    return Labelled(tuple(ordered), labels)
+
+
+def label_by_integer(values: NDArray[np.integer], *, width: int = 1, classes: Sequence[str] | None = None) -> Labelled:
+    """Labels images by integers, negative for no label; the classes are the integers that occur.
+
+    Args:
+        values: int [N].
+        width: digits a name has at least.
+        classes: the class list to use; its names are compared as numbers.
+    """
+    present = np.unique(values[values >= 0])
+    if len(present) > _MAX_CLASSES:
+        raise SourceError(f"there are {len(present)} different labels; at most {_MAX_CLASSES} are taken for classes")
+    width = max(width, len(str(int(present[-1])))) if len(present) else width
+    names = [f"{int(value):0{width}d}" for value in present]
+    if classes is not None and all(name.isascii() and name.isdigit() for name in classes):
+        spelling = {int(name): name for name in classes}
+        names = [spelling.get(int(value), name) for value, name in zip(present, names, strict=True)]
+    codes = np.where(values < 0, -1, np.searchsorted(present, values))
+    return label_by_code(codes, names, classes)
+
+
+def label_by_text(values: Sequence[str | None], classes: Sequence[str] | None = None) -> Labelled:
+    """Labels images by text: numbers if all are integers, names otherwise; "" and None for no label."""
+    cleaned = [None if value is None or not value.strip() else value.strip() for value in values]
+    present = [value for value in cleaned if value is not None]
+    if present and all(_is_integer(value) for value in present):
+        numbers = np.fromiter((-1 if value is None else int(value) for value in cleaned), np.int64, len(cleaned))
+        return label_by_integer(numbers, classes=classes)
+    for value in set(present):
+        check_single(value)
+    return label_by_name(cleaned, classes)
+
+
+def check_single(value: str) -> None:
+    """Refuses what is several labels or a number with a fraction."""
+    if _SEVERAL.search(value) or _NUMBERS.fullmatch(value):
+        raise SourceError(f"an image has several labels ({printable(value)[:60]!r}); one class an image is supported")
+    try:
+        float(value)
+    except ValueError:
+        return
+    if not _is_integer(value):
+        raise SourceError(f"a label is the fraction {value[:60]!r}; labels are class names or integers")
+
+
+def _is_integer(value: str) -> bool:
+    return value.isascii() and value.removeprefix("-").isdigit() and len(value) <= 18
+
+
+def classes_of_paths(names: Sequence[str], *, keep_single: bool = False) -> list[str | None]:
+    """Returns the class of each image in a tree: the name of its folder, None outside of folders.
+
+    Folder names at the end of the path that all images share say nothing and are passed over (n01443537/images/…).
+    If that leaves nothing, the images lie in one folder and have no labels.
+
+    Args:
+        names: paths relative to the tree's root, with `/`.
+        keep_single: take the one folder that holds all images for a class after all.
+    """
+    folders = sorted({name.rpartition("/")[0] for name in names} - {""})
+    if len(folders) == 1:
+        only = folders[0].rpartition("/")[2] if keep_single else None
+        return [only if "/" in name else None for name in names]
+    paths = {folder: folder.split("/") for folder in folders}
+    while paths and len({path[-1] for path in paths.values()}) == 1 and min(map(len, paths.values())) > 1:
+        for path in paths.values():
+            path.pop()
+    classes = {folder: path[-1] for folder, path in paths.items()}
+    _warn_of_merged(classes)
+    return [classes.get(name.rpartition("/")[0]) for name in names]
+
+
+def _warn_of_merged(classes: dict[str, str]) -> None:
+    where: dict[str, list[str]] = defaultdict(list)
+    for folder, name in classes.items():
+        where[name].append(folder)
+    merged = next(((name, found) for name, found in where.items() if len(found) > 1), None)
+    if merged is not None:
+        name, found = merged
+        _log.warning(
+            "class %s is made of %d folders (%s, %s, …); a subtree picks one part",
+            printable(name), len(found), printable(found[0]), printable(found[1]),
+        )  # fmt: skip

@@ -1,0 +1,124 @@
+"""A source that is read from front to back, before it is spooled: it knows its labels, but reads no single image."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, NoReturn, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfie_data.errors import SourceError
+from selfie_data.source import Json, Progress
+from selfie_data.sources.readers.byte_ranges import RangeSource
+from selfie_data.sources.readers.labels import Labelled
+from selfie_data.sources.readers.spool import Reader, Rows, scan, spool
+
+
+class Resolved(NamedTuple):
+    """Which rows are images, in the order of the source, and their labels in that order."""
+
+    order: NDArray[np.int64]
+    labelled: Labelled
+
+
+class Layout(Reader, Protocol):
+    """A reader that also knows what its rows mean. `pixels`: rows are raw squares of uint8 [S, S, 3]."""
+
+    @property
+    def pixels(self) -> bool: ...
+
+    def resolve(self, rows: Rows) -> Resolved:
+        """Makes out order and labels when all rows are known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SequentialSource:
+    """See `selfie_data.source.Source`. `labels` and `len` read the whole source once, `spool` does it for good."""
+
+    kind: str
+    description: Mapping[str, Json]
+    fingerprint: str
+    layout: Layout
+    spool_bytes: int
+    _cache: list[Labelled] = field(init=False, repr=False, compare=False, default_factory=list)
+
+    @property
+    def labelled(self) -> Labelled:
+        if not self._cache:
+            self._cache.append(self.layout.resolve(self._checked(scan(self.layout))).labelled)
+        return self._cache[0]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.labelled.class_names
+
+    @property
+    def labels(self) -> NDArray[np.int32]:
+        return self.labelled.labels
+
+    def __len__(self) -> int:
+        return len(self.labelled.labels)
+
+    def read(self, index: int) -> NoReturn:
+        raise ValueError(f"the source {self.kind} is read from front to back: call spool(directory) for image {index}")
+
+    def spool(self, directory: Path, progress: Progress | None = None) -> RangeSource:
+        rows, ranges = spool(
+            self.layout, directory, fingerprint=self.fingerprint, expected=self.spool_bytes, progress=progress
+        )
+        resolved = self.layout.resolve(self._checked(rows))
+        return RangeSource(
+            kind=self.kind,
+            description=self.description,
+            fingerprint=self.fingerprint,
+            ranges=ranges.take(resolved.order),
+            labelled=resolved.labelled,
+            pixels=_square(rows.lengths) if self.layout.pixels else None,
+        )
+
+    def _checked(self, rows: Rows) -> Rows:
+        if not rows.names:
+            raise SourceError(f"the source {self.kind} holds no images")
+        if self.layout.pixels:
+            _square(rows.lengths)
+        return rows
+
+
+def _square(lengths: NDArray[np.int64]) -> tuple[int, int]:
+    """Returns (S, S) for rows of S·S·3 bytes, all alike."""
+    sizes = np.unique(lengths)
+    if len(sizes) > 1:
+        raise SourceError(f"the images have different sizes: rows of {sizes[0]} and of {sizes[-1]} bytes")
+    side = math.isqrt(int(sizes[0]) // 3)
+    if side == 0 or side * side * 3 != sizes[0]:
+        raise SourceError(f"rows of {sizes[0]} bytes are no square RGB images")
+    return side, side
+
+
+def fingerprint_of(
+    kind: str,
+    options: Mapping[str, Json],
+    files: Iterable[tuple[str, int, int]],
+    classes: Sequence[str] | None = None,
+) -> str:
+    """Returns a digest of a source's options, its files' (name, size, time of change) and the class list to use."""
+    chosen = [kind, options, None if classes is None else list(classes)]
+    digest = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode())
+    for name, size, changed in files:
+        digest.update(f"\0{size}\0{changed}\0".encode() + name.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def facts_of(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
+    """Returns (name, size, time of change in ns) of files, for `fingerprint_of`."""
+    return [(path.name, (stat := path.stat()).st_size, stat.st_mtime_ns) for path in paths]
+
+
+def describe(kind: str, options: Mapping[str, Json], paths: Iterable[Path]) -> dict[str, Json]:
+    """Returns a description for the manifest: options that are set, and the files' names and sizes."""
+    files: list[Json] = [{"name": path.name, "bytes": path.stat().st_size} for path in paths]
+    return {"kind": kind, **{key: value for key, value in options.items() if value is not None}, "files": files}

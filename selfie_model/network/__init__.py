@@ -1,0 +1,1 @@
+"""The networks: P, A, the task and the classifier."""

@@ -1,0 +1,1 @@
+"""A run's or a study's web page."""

@@ -1,0 +1,1 @@
+"""The comparison of the paper: cells, runs, the table."""

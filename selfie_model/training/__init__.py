@@ -1,0 +1,1 @@
+"""From a loader and a configuration to a run folder: loop, optimiser, checkpoints, processes."""

@@ -1,0 +1,282 @@
+"""The training loop that pretraining and finetuning share.
+
+    for each step:  batch → (parts) → loss · share of the global batch → backward → rate → optimiser
+    every log_every steps:         fetch the metrics, journal, progress, is the loss still sane?
+    every validate_every steps:    the validation split; the best state so far is kept
+    every checkpoint_every steps:  a checkpoint
+
+Between two fetches the host never waits for the device. Dropout is drawn from (seed, step, rank), so that a run that
+was interrupted goes on as if it had not been.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Generic
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from pipelines.batch import BatchT
+from selfie_model.errors import DivergedError, RunError
+from selfie_model.training.checkpoint import Checkpoints, State
+from selfie_model.training.clock import Clock
+from selfie_model.training.distributed import Ranks, any_rank, distribute, share_buffers, sum_over_ranks
+from selfie_model.training.evaluate import Metrics, add_totals, empty_totals, evaluate, means
+from selfie_model.training.journal import Journal
+from selfie_model.training.optimiser import learning_rate, make_optimiser, set_learning_rate
+from selfie_model.training.precision import autocast, compiled, place
+from selfie_model.training.progress import Progress
+from selfie_model.training.run_folder import RESULT, Result, read_result, write_json
+from selfie_model.training.sanity import Sanity
+from selfie_model.training.snapshot import Standing, restore_snapshot, take_snapshot
+from selfie_model.training.stop_request import StopRequest
+from selfie_model.training.task import Training
+
+
+def run_training(
+    training: Training[BatchT],
+    *,
+    ranks: Ranks,
+    resume: State | None = None,
+    stop: StopRequest | None = None,
+    tensorboard: bool = False,
+    quiet: bool = False,
+) -> Result:
+    """Trains to the end, or to where `stop` asks; leaves checkpoints, the journal and the result in the run's folder.
+
+    Args:
+        training: what to train on what.
+        ranks: this process.
+        resume: a checkpoint's content to go on from.
+        stop: asked after every step (with many ranks: at every fetch of the metrics, so that all stop together).
+        tensorboard: also write TensorBoard's files.
+        quiet: show no progress.
+
+    Raises:
+        DivergedError: the loss is not finite or far above where it began; the last checkpoint is from before that.
+        RunError: the loader's batches are not what the configuration says.
+    """
+    trainer = _Trainer(training, ranks=ranks, resume=resume, tensorboard=tensorboard, quiet=quiet)
+    try:
+        if trainer.standing.step >= training.train.steps and (ended := read_result(training.run)) is not None:
+            return ended
+        return trainer.fit(stop if stop is not None else StopRequest())
+    finally:
+        trainer.close()
+
+
+class _Trainer(Generic[BatchT]):
+    def __init__(
+        self, training: Training[BatchT], *, ranks: Ranks, resume: State | None, tensorboard: bool, quiet: bool
+    ) -> None:
+        self.training: Training[BatchT] = training
+        self.ranks = ranks
+        self.runtime, self.train = training.config.runtime, training.train
+        self.model = training.model
+        place(self.model, ranks.device, self.runtime)
+        self.model.eval()  # the first step enters training mode
+        wrapped = distribute(self.model, ranks, sync_batch_norm=self.runtime.sync_batch_norm)
+        self.wrapped = wrapped
+        self.forward = compiled(wrapped, ranks.device, self.runtime)
+        self.optimiser = make_optimiser(self.model, self.train)
+        self.standing = Standing()
+        if resume is not None:
+            self.standing = restore_snapshot(resume, training, self.optimiser, ranks.device)
+        self.sanity = Sanity(training.train, chance=training.chance, first_loss=self.standing.first_loss)
+        self.checkpoints = Checkpoints(training.run, keep_last=self.runtime.keep_last)
+        self.journal = (
+            Journal(training.run, after_step=self.standing.step, tensorboard=tensorboard) if ranks.writes else None
+        )
+        self.progress = Progress(
+            training.kind,
+            first=self.standing.step,
+            total=self.train.steps,
+            chance=training.chance,
+            visible=ranks.writes and not quiet,
+        )
+        self.totals = empty_totals(ranks.device)
+        self.window = Metrics(math.nan, math.nan, 0)
+        self.clock = Clock()
+
+    def fit(self, stop: StopRequest) -> Result:
+        """Runs the steps that are left."""
+        runtime, last = self.runtime, self.train.steps
+        reason = ""
+        for batch in self._batches():
+            if self.standing.step == 0:
+                self._check_batch_size(batch)
+            self._train_step(batch)
+            self.progress.step()
+            step = self.standing.step
+            fetch = _due(step, runtime.log_every, last)
+            asked = bool(stop) if self.ranks.size == 1 else fetch and any_rank(bool(stop), self.ranks)
+            validate = self.training.validation is not None and _due(step, runtime.validate_every, last)
+            save = asked or _due(step, runtime.checkpoint_every, last)
+            if fetch or validate or save:  # the loss is judged before anything is kept
+                self._report()
+            if validate:
+                self._validate()
+            if save:
+                self._save()
+            if asked and step < last:
+                reason = stop.reason or "another rank"
+                break
+        return self._finish(reason)
+
+    def close(self) -> None:
+        self.progress.close()
+        if self.journal is not None:
+            self.journal.close()
+
+    def _batches(self) -> Iterator[BatchT]:
+        """Yields this rank's batches for the steps that are left, counting the time spent waiting for them."""
+        loader, last = self.training.loader, self.train.steps
+        length = len(loader)
+        while self.standing.step < last:
+            epoch, inside = divmod(self.standing.step, length)
+            if inside == 0:
+                loader.set_epoch(epoch)
+            batches = iter(loader)
+            before = self.standing.step
+            while self.standing.step < last:
+                with self.clock.waiting():
+                    batch = next(batches, None)
+                if batch is None:
+                    break
+                yield batch.to(self.ranks.device, non_blocking=True)
+            if self.standing.step == before:
+                raise RunError(f"the loader gave no batch in epoch {epoch}, it promises {length}")
+
+    def _train_step(self, batch: BatchT) -> None:
+        if not self.model.training:
+            self._enter_training_mode()
+        torch.manual_seed(_mix(self.train.seed, self.standing.step, self.ranks.rank))
+        set_learning_rate(self.optimiser, learning_rate(self.standing.step, self.train))
+        self.optimiser.zero_grad(set_to_none=True)
+        if len(batch) < self.train.accumulate:
+            raise RunError(
+                f"accumulate must be at most the images of a process's batch, {len(batch)}, got "
+                f"{self.train.accumulate}; lower --accumulate"
+            )
+        parts = batch.split(self.train.accumulate) if self.train.accumulate > 1 else [batch]
+        for number, part in enumerate(parts):
+            with _synchronised(self.wrapped, number == len(parts) - 1):
+                with autocast(self.ranks.device, self.runtime):
+                    output = self.forward(part)
+                # DDP averages gradients over the ranks: times their number, and they are the global batch's mean
+                (output.loss * (len(part) * self.ranks.size / self.train.batch_size)).backward()
+            add_totals(self.totals, output)
+        self.optimiser.step()
+        self.standing.step += 1
+        self.clock.images += self.train.batch_size
+
+    def _enter_training_mode(self) -> None:
+        self.wrapped.train()
+        if self.train.batch_norm == "frozen":
+            for module in self.model.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
+    def _report(self) -> None:
+        """Fetches the metrics since the last report, judges, writes and shows them."""
+        self.window = means(sum_over_ranks(self.totals, self.ranks))
+        self.totals.zero_()
+        self._judge_loss()
+        images_per_s, wait = self.clock.lap()
+        values = {
+            "loss": self.window.loss,
+            "accuracy": self.window.accuracy,
+            "learning_rate": learning_rate(self.standing.step - 1, self.train),
+            "images_per_s": round(images_per_s, 1),
+            "data_wait": round(wait, 4),
+        }
+        self._write("train", values)
+        self.progress.report(
+            self.standing.step,
+            loss=self.window.loss,
+            accuracy=self.window.accuracy,
+            images_per_s=images_per_s,
+            wait=wait,
+        )
+        if message := self.sanity.chance_warning(self.standing.step, self.window):
+            self._write("warning", {"message": message})
+            self.progress.say(message)
+
+    def _judge_loss(self) -> None:
+        try:
+            self.standing.first_loss = self.sanity.check_loss(self.standing.step, self.window.loss)
+        except DivergedError:
+            self._write("diverged", {"loss": str(self.window.loss)})  # JSON has no NaN
+            raise
+
+    def _validate(self) -> None:
+        loader = self.training.validation
+        assert loader is not None
+        share_buffers(self.model, self.ranks)  # what is measured is what rank 0 saves
+        loader.set_epoch(0)  # the same crops and masks at every pass: a moving mask makes the best epoch a lottery
+        metrics = evaluate(
+            self.model, loader, ranks=self.ranks, runtime=self.runtime, batches=self.runtime.validation_batches
+        )
+        self.clock.restart()
+        standing = self.standing
+        standing.validation = metrics
+        self._write("validation", metrics._asdict())
+        self.progress.say(
+            f"step {standing.step}: validation loss {metrics.loss:.3f}, accuracy {metrics.accuracy:.1%} "
+            f"(chance {self.training.chance:.1%})"
+        )
+        if standing.best is None or metrics.accuracy > standing.best[0]:
+            standing.best = (metrics.accuracy, standing.step)
+            if self.ranks.writes:
+                self.checkpoints.save_best(self._state())
+
+    def _save(self) -> None:
+        if self.ranks.writes:
+            self.checkpoints.save(self._state())
+            self.clock.restart()
+
+    def _state(self) -> State:
+        return take_snapshot(self.training, self.optimiser, self.standing, self.ranks.device)
+
+    def _check_batch_size(self, batch: BatchT) -> None:
+        sizes = sum_over_ranks(torch.tensor(float(len(batch)), device=self.ranks.device), self.ranks)
+        if sizes.item() != self.train.batch_size:
+            raise RunError(f"the loader gives {sizes.item():.0f} images a step, batch_size is {self.train.batch_size}")
+
+    def _write(self, event: str, values: dict[str, Any]) -> None:
+        if self.journal is not None:
+            self.journal.write(event, self.standing.step, values)
+
+    def _finish(self, reason: str) -> Result:
+        result = Result(
+            step=self.standing.step,
+            finished=self.standing.step >= self.train.steps,
+            stopped_by=reason,
+            loss=self.window.loss,
+            accuracy=self.window.accuracy,
+            validation=self.standing.validation,
+            best=self.standing.best,
+            images_per_s=round(self.clock.overall(), 1),
+        )
+        if self.ranks.writes:
+            write_json(self.training.run / RESULT, result.to_dict())
+        return result
+
+
+def _due(step: int, every: int, last: int) -> bool:
+    return step == last or (every > 0 and step % every == 0)
+
+
+def _synchronised(wrapped: nn.Module, last_part: bool) -> AbstractContextManager[None]:
+    """Gradients cross the network once a step: with its last part."""
+    if isinstance(wrapped, DistributedDataParallel) and not last_part:
+        waiting: AbstractContextManager[None] = wrapped.no_sync()
+        return waiting
+    return nullcontext()
+
+
+def _mix(seed: int, step: int, rank: int) -> int:
+    """Returns a seed for the dropout of one step of one rank; odd multipliers (of SplitMix64) keep them apart."""
+    return (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + rank * 0x94D049BB133111EB) % (1 << 63)

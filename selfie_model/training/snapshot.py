@@ -1,0 +1,88 @@
+"""All that a training is at one step, as a checkpoint's content, and back: what makes a resumed run the same run."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipelines.batch import BatchT
+from selfie_model.errors import RunError
+from selfie_model.training.checkpoint import FORMAT, State
+from selfie_model.training.evaluate import Metrics
+from selfie_model.training.optimiser import learning_rate
+from selfie_model.training.task import Training
+
+
+@dataclass(slots=True, kw_only=True)
+class Standing:
+    """How far a training has come; the loop changes it.
+
+    Attributes:
+        step: optimiser steps done.
+        first_loss: of the first window of steps, NaN before its end.
+        validation: metrics of the last pass over the validation split, None before the first.
+        best: accuracy and step of the best pass, None before the first.
+    """
+
+    step: int = 0
+    first_loss: float = math.nan
+    validation: Metrics | None = None
+    best: tuple[float, int] | None = None
+
+
+def take_snapshot(
+    training: Training[BatchT], optimiser: torch.optim.Optimizer, standing: Standing, device: torch.device
+) -> State:
+    """Returns what `restore_snapshot` and the readers of a run need; see `checkpoint` for its entries."""
+    return {
+        "format": FORMAT,
+        "kind": training.kind,
+        "config": training.config.to_dict(),
+        "class_names": list(training.class_names),
+        "data": training.data,
+        "step": standing.step,
+        "model": training.model.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "schedule": {
+            "learning_rate": learning_rate(standing.step, training.train),
+            "first_loss": standing.first_loss,
+        },
+        "rng": _rng_state(device),
+        "loader": training.loader.state_dict(),
+        "best": list(standing.best) if standing.best is not None else [],
+        "validation": list(standing.validation) if standing.validation is not None else [],
+    }
+
+
+def restore_snapshot(
+    state: State, training: Training[BatchT], optimiser: torch.optim.Optimizer, device: torch.device
+) -> Standing:
+    """Puts model, optimiser, loader and random generators where they were; returns how far the training had come.
+
+    Raises:
+        RunError: the loader is not that of the run: other data, another split, seed or augmentation.
+    """
+    training.model.load_state_dict(state["model"])
+    optimiser.load_state_dict(state["optimiser"])
+    try:
+        training.loader.load_state_dict(state["loader"])
+    except ValueError as error:
+        raise RunError(f"{training.run} cannot go on with this data: {error}") from error
+    torch.set_rng_state(state["rng"]["cpu"])
+    if device.type == "cuda" and "cuda" in state["rng"]:
+        torch.cuda.set_rng_state(state["rng"]["cuda"], device)
+    best, validation = state["best"], state["validation"]
+    return Standing(
+        step=state["step"],
+        first_loss=state["schedule"]["first_loss"],
+        validation=Metrics(*validation) if validation else None,
+        best=(float(best[0]), int(best[1])) if best else None,
+    )
+
+
+def _rng_state(device: torch.device) -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states

@@ -1,0 +1,80 @@
+"""Resizing: the compiled kernel gives the bits of two calls of Pillow."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from selfie_data.images.resize import (
+    DECODED,
+    SLACK,
+    Buffer,
+    _compiled,
+    _middle_bytes,
+    center_crop,
+    resize,
+    resize_by_pillow,
+    resize_shorter,
+)
+from selfie_data.kernels.passes_kernel import SLACK as KERNEL_SLACK
+from selfie_data.kernels.passes_kernel import middle_bytes
+from tests.material import picture
+
+_SIDE = st.integers(1, 300)
+
+
+@settings(deadline=None, max_examples=150)
+@given(height=_SIDE, width=_SIDE, to_height=_SIDE, to_width=_SIDE, seed=st.integers(0, 2**32 - 1))
+def test_the_kernel_gives_pillows_bits(height: int, width: int, to_height: int, to_width: int, seed: int) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    assert np.array_equal(_compiled(pixels, to_height, to_width), resize_by_pillow(pixels, to_height, to_width))
+
+
+@pytest.mark.parametrize("value", [0, 1, 127, 255])
+def test_flat_images_stay_flat(value: int) -> None:
+    assert (_compiled(np.full((403, 517, 3), value, np.uint8), 256, 328) == value).all()
+
+
+def test_one_call_of_pillow_is_within_one() -> None:
+    pixels = picture(500, 375, seed=1)
+    once = np.asarray(Image.fromarray(pixels).resize((256, 341), Image.Resampling.BILINEAR))
+    assert np.abs(resize(pixels, 341, 256).astype(int) - once).max() <= 1
+
+
+def test_pixels_in_the_buffer_are_read_there() -> None:
+    pixels = picture(200, 300, seed=2)
+    memory = DECODED.take(pixels.size)
+    memory[: pixels.size] = pixels.reshape(-1)
+    view = memory[: pixels.size].reshape(pixels.shape)
+    assert DECODED.holds(view)
+    assert not DECODED.holds(view[:, ::-1])
+    assert np.array_equal(resize(view, 100, 150), resize_by_pillow(pixels, 100, 150))
+
+
+def test_a_buffer_grows_and_is_kept() -> None:
+    buffer = Buffer()
+    first = buffer.take(1000)
+    assert len(first) >= 1000 + SLACK
+    assert buffer.take(500) is first
+    assert len(buffer.take(5000)) >= 5000 + SLACK
+
+
+@given(source_height=st.integers(1, 70_000), source_width=st.integers(1, 70_000), width=st.integers(1, 70_000))
+def test_scratch_memory_is_what_the_kernel_needs(source_height: int, source_width: int, width: int) -> None:
+    assert SLACK == KERNEL_SLACK
+    needed = middle_bytes(source_height, source_width, width)
+    assert needed <= _middle_bytes(source_height, source_width, width) + SLACK
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((480, 640), (256, 341)), ((640, 480), (341, 256)), ((256, 256), (256, 256)), ((1, 9), (256, 2304))],
+)
+def test_the_longer_side_is_rounded_down(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert resize_shorter(np.zeros((*size, 3), np.uint8), 256).shape == (*expected, 3)
+
+
+def test_the_odd_pixel_of_a_crop_goes_to_the_bottom_and_the_right() -> None:
+    pixels = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
+    assert np.array_equal(center_crop(pixels, 2), pixels[1:3, 1:3])

@@ -1,0 +1,151 @@
+"""From names, integers and folders to one class index an image."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selfie_data.errors import SourceError
+from selfie_data.sources.readers.file_names import NameTable, is_image, is_junk, printable
+from selfie_data.sources.readers.labels import (
+    classes_of_paths,
+    label_by_code,
+    label_by_integer,
+    label_by_name,
+    label_by_text,
+)
+
+
+def test_names_are_sorted_and_gaps_are_unlabelled() -> None:
+    found = label_by_name(["dog", None, "cat", "dog"])
+    assert found.class_names == ("cat", "dog")
+    assert found.labels.tolist() == [1, -1, 0, 1]
+    assert found.labels.dtype == np.int32
+    assert not found.labels.flags.writeable
+
+
+def test_a_class_list_keeps_the_numbering_of_another_set() -> None:
+    found = label_by_name(["dog"], ["emu", "dog", "cat"])
+    assert found.class_names == ("cat", "dog", "emu")
+    assert found.labels.tolist() == [1]
+    with pytest.raises(SourceError, match="the class 'fox' is not in the list of 1 classes to use"):
+        label_by_name(["fox"], ["cat"])
+
+
+def test_codes_are_mapped_through_names_that_are_not_sorted() -> None:
+    found = label_by_code(np.array([0, 1, 2, -1]), ["truck", "airplane", "cat"])
+    assert found.class_names == ("airplane", "cat", "truck")
+    assert found.labels.tolist() == [2, 0, 1, -1]
+
+
+def test_classes_without_images_are_kept_and_may_be_missing_from_the_list() -> None:
+    assert label_by_code(np.array([1]), ["a", "b", "c"]).class_names == ("a", "b", "c")
+    assert label_by_code(np.array([1]), ["a", "b", "c"], ["b"]).labels.tolist() == [0]
+
+
+def test_a_code_beyond_the_names_and_names_that_stand_twice_are_refused() -> None:
+    with pytest.raises(SourceError, match="a label is 3, but there are only 2 class names"):
+        label_by_code(np.array([3]), ["a", "b"])
+    with pytest.raises(SourceError, match="the class name 'a' stands twice"):
+        label_by_code(np.array([0]), ["a", "a"])
+    with pytest.raises(SourceError, match="the class name 'a' stands twice"):
+        label_by_code(np.array([0]), ["a"], ["a", "a"])
+
+
+def test_nothing_labelled_has_no_classes() -> None:
+    assert label_by_name([None, None]) == ((), pytest.approx([-1, -1]))
+    assert label_by_name([None], ["cat"]).class_names == ("cat",)
+
+
+@given(st.lists(st.integers(-1, 5000), min_size=1, max_size=30))
+def test_integers_sort_as_numbers(values: list[int]) -> None:
+    found = label_by_integer(np.array(values))
+    names = [None if label < 0 else int(found.class_names[label]) for label in found.labels]
+    assert names == [None if value < 0 else value for value in values]
+    assert list(found.class_names) == sorted(found.class_names)
+    assert [int(name) for name in found.class_names] == sorted({value for value in values if value >= 0})
+
+
+def test_integers_find_their_names_in_a_list_of_other_width() -> None:
+    assert label_by_integer(np.array([7, 2]), classes=["001", "002", "007"]).labels.tolist() == [2, 1]
+    with pytest.raises(SourceError, match="the class '9' is not in the list"):
+        label_by_integer(np.array([9]), classes=["1"])
+
+
+def test_texts_are_numbers_only_if_all_are() -> None:
+    assert label_by_text(["10", "2", "", None]).class_names == ("02", "10")
+    assert label_by_text(["10", "cat"]).class_names == ("10", "cat")
+    assert label_by_text([" cat ", "tench, Tinca tinca"]).class_names == ("cat", "tench, Tinca tinca")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("0.5", "the fraction '0.5'"),
+        ("1e3", "the fraction '1e3'"),
+        ("nan", "the fraction 'nan'"),
+        ("cat|dog", "several labels"),
+        ("cat;dog", "several labels"),
+        ("[0, 1]", "several labels"),
+        ("0 1 1", "several labels"),
+        ("3,5", "several labels"),
+        ("1\n2", "several labels"),
+    ],
+)
+def test_several_labels_and_fractions_are_refused_in_one_line(value: str, message: str) -> None:
+    with pytest.raises(SourceError, match=message) as caught:
+        label_by_text([value, "cat"])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("paths", "classes"),
+    [
+        (["cat/1.jpg", "dog/1.jpg"], ["cat", "dog"]),
+        (["a/cat/1.jpg", "b/dog/1.jpg"], ["cat", "dog"]),
+        (["n1/images/1.jpg", "n2/images/1.jpg"], ["n1", "n2"]),
+        (["cat/1.jpg", "dog/1.jpg", "1.jpg"], ["cat", "dog", None]),
+        (["1.jpg", "2.jpg"], [None, None]),
+        (["all/1.jpg", "all/2.jpg"], [None, None]),
+        (["a/b/1.jpg", "a/b/2.jpg"], [None, None]),
+        (["train/cat/1.jpg", "test/cat/1.jpg"], ["train", "test"]),
+        (["cat/1.jpg", "x/cat/2.jpg"], ["cat", "cat"]),
+    ],
+)
+def test_folders_are_classes(paths: list[str], classes: list[str | None]) -> None:
+    assert classes_of_paths(paths) == classes
+
+
+def test_the_only_folder_is_a_class_on_request() -> None:
+    assert classes_of_paths(["cat/1.jpg", "2.jpg"], keep_single=True) == ["cat", None]
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=()), max_size=8), max_size=10))
+def test_a_name_table_gives_back_every_name(names: list[str]) -> None:
+    if any(0xD800 <= ord(character) <= 0xDFFF for name in names for character in name):
+        return  # only the surrogates that stand for undecodable bytes occur in file names
+    table = NameTable.of(names)
+    assert table.to_list() == names
+    assert len(table) == len(names)
+
+
+def test_undecodable_file_names_survive() -> None:
+    name = b"\xff\xfe.jpg".decode("utf-8", "surrogateescape")
+    assert NameTable.of([name])[0] == name
+    assert printable(name) == "\\udcff\\udcfe.jpg"
+    assert printable("a\nü") == "a\\nü"
+
+
+@pytest.mark.parametrize("name", ["a/1.jpg", "1.JPEG", "x.y.png", "n1/n1_5.JPEG", "a.webp"])
+def test_images_are_told_by_suffix(name: str) -> None:
+    assert is_image(name)
+
+
+@pytest.mark.parametrize("name", ["a/1.txt", "jpg", "a.jpg/readme", ".jpg", "1.cls"])
+def test_other_files_are_not(name: str) -> None:
+    assert not is_image(name)
+
+
+@pytest.mark.parametrize("name", ["._1.jpg", "a/._1.jpg", "a/.DS_Store", "__MACOSX/a/1.jpg", "Thumbs.db"])
+def test_junk_is_known(name: str) -> None:
+    assert is_junk(name)

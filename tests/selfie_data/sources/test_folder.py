@@ -1,0 +1,231 @@
+"""Folders of images: class folders, flat folders, tables, odd files."""
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+
+from selfie_data.errors import ImageError, SourceError
+from selfie_data.source import Source
+from selfie_data.sources import open_source
+from selfie_data.sources.readers.label_table import read_table
+
+FILES = {
+    "train/dog/b.png": b"dog b",
+    "train/dog/a.jpg": b"dog a",
+    "train/cat/c.JPEG": b"cat c",
+    "train/stray.jpg": b"stray",
+    "train/notes.txt": b"no image",
+    "train/cat/._c.JPEG": b"junk",
+    "val/cat/d.jpg": b"cat d",
+}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos of alice"
+    write(folder, FILES)
+    return folder
+
+
+def write(folder: Path, files: dict[str, bytes]) -> None:
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+
+
+def read_all(source: Source) -> dict[str, object]:
+    return {image.name: image.data for image in map(source.read, range(len(source)))}
+
+
+def test_class_folders_give_labels_and_mixed_is_allowed(root: Path) -> None:
+    source = open_source("folder", root, subtree="train")
+    assert read_all(source) == {
+        name[6:]: FILES[name] for name in FILES if name[-1] in "gG" and "train" in name and "._" not in name
+    }
+    assert list(read_all(source)) == ["cat/c.JPEG", "dog/a.jpg", "dog/b.png", "stray.jpg"]
+    assert source.class_names == ("cat", "dog")
+    assert source.labels.tolist() == [0, 1, 1, -1]
+    assert source.spool_bytes == 0
+    assert source.spool(root) is source
+    copy: Source = pickle.loads(pickle.dumps(source))  # noqa: S301 - made above
+    assert read_all(copy) == read_all(source)
+
+
+def test_the_description_names_no_host_path(root: Path) -> None:
+    source = open_source("folder", root, subtree="train")
+    assert source.description == {"kind": "folder", "subtree": "train", "images": 4, "bytes": 20}
+
+
+def test_a_flat_folder_is_unlabelled(root: Path) -> None:
+    source = open_source("folder", root, subtree="train/dog")
+    assert source.labels.tolist() == [-1, -1]
+    assert source.class_names == ()
+
+
+def test_a_class_list_is_applied(root: Path) -> None:
+    assert open_source("folder", root, subtree="train", classes=["ant", "cat", "dog"]).labels.tolist() == [1, 2, 2, -1]
+    assert open_source("folder", root, subtree="val", classes=["ant", "cat", "dog"]).labels.tolist() == [1]
+    with pytest.raises(SourceError, match="the class 'dog' is not in the list"):
+        open_source("folder", root, subtree="train", classes=["cat"])
+
+
+def test_label_files_beside_the_images(tmp_path: Path) -> None:
+    write(tmp_path, {"1.jpg": b"a", "1.cls": b"7\n", "2.png": b"b", "2.cls": b"0", "3.jpg": b"c"})
+    source = open_source("folder", tmp_path)
+    assert source.class_names == ("0", "7")
+    assert source.labels.tolist() == [1, 0, -1]
+    write(tmp_path, {"3.cls": b"x" * 5000})
+    with pytest.raises(SourceError, match=r"3\.cls has 5000 bytes: a label is one integer or name"):
+        open_source("folder", tmp_path)
+
+
+def test_the_fingerprint_sees_every_change(root: Path) -> None:
+    def fingerprint() -> str:
+        return open_source("folder", root).fingerprint
+
+    first = fingerprint()
+    assert fingerprint() == first
+    os.utime(root / "val/cat/d.jpg", ns=(0, 12345))
+    second = fingerprint()
+    (root / "val/cat/e.jpg").write_bytes(b"e")
+    assert len({first, second, fingerprint()}) == 3
+
+
+def test_odd_files_are_those_images_errors(root: Path) -> None:
+    (root / "train/a_link.jpg").symlink_to(root / "nowhere")
+    os.mkfifo(root / "train/b_pipe.jpg")
+    (root / "train/c_empty.jpg").write_bytes(b"")
+    with (root / "train/d_huge.jpg").open("wb") as file:
+        file.truncate(1 << 40)
+    (root / "train/e_good.jpg").symlink_to(root / "val/cat/d.jpg")
+    source = open_source("folder", root, subtree="train")
+    found = {source.names[index]: index for index in range(len(source))}  # type: ignore[attr-defined]
+    for name, message in {
+        "a_link.jpg": "cannot read a_link.jpg: No such file",
+        "b_pipe.jpg": "b_pipe.jpg is no regular file",
+        "c_empty.jpg": "c_empty.jpg is empty",
+        "d_huge.jpg": "d_huge.jpg has 1099511627776 bytes",
+    }.items():
+        with pytest.raises(ImageError, match=message):
+            source.read(found[name])
+    assert source.read(found["e_good.jpg"]).data == b"cat d"
+
+
+def test_a_file_that_disappears_is_that_images_error(root: Path) -> None:
+    source = open_source("folder", root, subtree="train")
+    (root / "train/dog/a.jpg").unlink()
+    with pytest.raises(ImageError, match=r"cannot read dog/a\.jpg"):
+        source.read(1)
+    assert source.read(2).data == b"dog b"
+
+
+def test_a_folder_that_links_to_itself_is_refused(root: Path) -> None:
+    (root / "train/cat/again").symlink_to(root / "train")
+    with pytest.raises(SourceError, match="links to a folder that holds it"):
+        open_source("folder", root)
+
+
+def test_linked_folders_are_followed(root: Path) -> None:
+    (root / "train/emu").symlink_to(root / "val/cat")
+    assert open_source("folder", root, subtree="train").class_names == ("cat", "dog", "emu")
+
+
+@pytest.mark.parametrize(
+    ("subtree", "message"),
+    [
+        ("nowhere", "there is no folder nowhere below"),
+        ("../x", "a subtree is a path below the root"),
+        ("train/stray.jpg", "no folder"),
+    ],
+)
+def test_subtrees_that_are_refused(root: Path, subtree: str, message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        open_source("folder", root, subtree=subtree)
+
+
+def test_a_split_or_a_file_is_refused(root: Path) -> None:
+    with pytest.raises(SourceError, match="a folder has no splits: --subtree picks a part"):
+        open_source("folder", root, split="val")
+    with pytest.raises(SourceError, match="is a file: --root must name a folder"):
+        open_source("folder", root / "train/stray.jpg")
+
+
+def test_undecodable_names_are_read(tmp_path: Path) -> None:
+    (tmp_path / "ü").mkdir()
+    path = os.fsencode(tmp_path / "ü") + b"/\xff.jpg"
+    with open(path, "wb") as file:
+        file.write(b"x")
+    source = open_source("folder", tmp_path)
+    assert source.read(0) == ("ü/\\udcff.jpg", b"x")
+
+
+def table(tmp_path: Path, text: str, name: str = "labels.csv") -> Path:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.csv", "train/dog/a.jpg,wolf\ntrain/stray.jpg,\nval/cat/d.jpg,lynx\n"),
+        ("t.csv", "path,label\ntrain/dog/a.jpg,wolf\ntrain/stray.jpg,\nval/cat/d.jpg,lynx\n"),
+        ("t.csv", "\ufefffilename,class\r\ntrain/dog/a.jpg,wolf\r\ntrain/stray.jpg,\r\nval/cat/d.jpg,lynx\r\n"),
+        ("t.tsv", "label\tage\timage\nlynx\t3\tval/cat/d.jpg\n\t4\ttrain/stray.jpg\nwolf\t1\t./train/dog/a.jpg\n"),
+        ("t.csv", "path;label\ntrain/dog/a.jpg;wolf\n\ntrain/stray.jpg;\nval/cat/d.jpg;lynx\n"),
+        ("t.csv", 'path,anything\n"train/dog/a.jpg",wolf\ntrain/stray.jpg,\nval/cat/d.jpg,lynx\n'),
+    ],
+    ids=["plain", "header", "bom and crlf", "tsv", "semicolon", "two columns"],
+)
+def test_a_table_says_which_images_and_labels(root: Path, tmp_path: Path, name: str, text: str) -> None:
+    source = open_source("folder", root, table=table(tmp_path, text, name))
+    assert list(read_all(source)) == ["train/dog/a.jpg", "train/stray.jpg", "val/cat/d.jpg"]
+    assert source.class_names == ("lynx", "wolf")
+    assert source.labels.tolist() == [1, -1, 0]
+    assert source.description["table"] == name
+
+
+def test_a_table_of_paths_only_is_unlabelled(root: Path, tmp_path: Path) -> None:
+    source = open_source("folder", root, subtree="train", table=table(tmp_path, "dog/a.jpg\nstray.jpg\n"))
+    assert source.labels.tolist() == [-1, -1]
+
+
+def test_a_table_of_integers(root: Path, tmp_path: Path) -> None:
+    text = "train/dog/a.jpg,10\nval/cat/d.jpg,9\n"
+    assert open_source("folder", root, table=table(tmp_path, text)).class_names == ("09", "10")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "labels.csv is empty"),
+        ("path,label\n", "holds column names and no images"),
+        ("train/dog/a.jpg,1\nnowhere.jpg,2\n", "labels.csv, line 2: cannot read 'nowhere.jpg'"),
+        ("../x.jpg,1\n", "is no path below the root"),
+        ("/etc/x.jpg,1\n", "is no path below the root"),
+        ("train/dog/a.jpg,0,1,0\n", "has 4 columns and no names for them"),
+        ("path,label,class\ntrain/dog/a.jpg,0,1\n", "has several label columns"),
+        ("path,age,size\ntrain/dog/a.jpg,0,1\n", "has no column called label"),
+        ("train/dog/a.jpg,0\ntrain/stray.jpg\n", "line 2: 1 fields where the first line has 2"),
+        ("train/dog/a.jpg,0.5\n", "the fraction '0.5'"),
+        ("train/dog/a.jpg,cat|dog\n", "several labels"),
+        ("train/dog/a.jpg,1\ntrain/dog/a.jpg,2\n", r"holds train/dog/a\.jpg twice"),
+        ("train/notes.txt,1\n", "has no image's suffix"),
+        ('"train/dog/a.jpg,1\n', "is no CSV or TSV"),
+    ],
+)
+def test_tables_that_are_refused(root: Path, tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(SourceError, match=message) as caught:
+        open_source("folder", root, table=table(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_that_is_not_text(root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SourceError, match="is no CSV or TSV in UTF-8"):
+        read_table(path)
+    with pytest.raises(SourceError, match="cannot read the table"):
+        read_table(tmp_path / "nowhere.csv")

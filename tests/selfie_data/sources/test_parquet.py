@@ -1,0 +1,215 @@
+"""Parquet files as the Hugging Face hub lays them out, and others."""
+
+import json
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selfie_data.errors import ImageError, SourceError
+from selfie_data.source import Source
+from selfie_data.sources import open_source
+from selfie_data.sources import parquet as parquet_source
+
+pa = pytest.importorskip("pyarrow", reason="needs pyarrow, the extra `parquet`")
+pq = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow, the extra `parquet`")
+
+NAMES = ["truck", "airplane", "cat"]
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def images(count: int, start: int = 0) -> list[dict[str, Any] | None]:
+    return [
+        {"bytes": f"image {number}".encode() * (number % 4 + 1), "path": None} for number in range(start, start + count)
+    ]
+
+
+def write(path: Path, columns: dict[str, Any], features: dict[str, Any] | None = None, *, group: int = 3) -> Path:
+    table = pa.table(columns)
+    if features is not None:
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, row_group_size=group)
+    return path
+
+
+FEATURES = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": NAMES}}
+
+
+def columns(labels: list[int | None], start: int = 0) -> dict[str, Any]:
+    return {"image": pa.array(images(len(labels), start), IMAGE), "label": pa.array(labels, pa.int64())}
+
+
+def datas(source: Source) -> list[object]:
+    return [source.read(index).data for index in range(len(source))]
+
+
+def test_several_files_and_row_groups_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet_source, "_ROWS_AT_ONCE", 2)
+    root = tmp_path / "set"
+    write(root / "data/train-00001-of-00002.parquet", columns([2, None, 1], 7), FEATURES)
+    write(root / "data/train-00000-of-00002.parquet", columns([0, 1, 2, 0, 1, 2, -1]), FEATURES)
+    write(root / "data/validation-00000-of-00001.parquet", columns([1, 1]), FEATURES)
+    opened = open_source("parquet", root)
+    source = opened.spool(tmp_path / "spool")
+    assert datas(source) == [image["bytes"] for image in images(10) if image]
+    assert source.class_names == opened.class_names == ("airplane", "cat", "truck")
+    assert source.labels.tolist() == opened.labels.tolist() == [2, 0, 1, 2, 0, 1, -1, 1, -1, 0]
+    assert source.read(8).name == "train-00001-of-00002.parquet/00000001"
+    assert opened.spool_bytes >= sum(len(image["bytes"]) for image in images(10) if image)
+    assert len(open_source("parquet", root, split="val")) == 2
+    with pytest.raises(SourceError, match="holds no Parquet files of test; the splits there: train, val"):
+        open_source("parquet", root, split="test")
+    assert str(tmp_path) not in repr(source.description)
+    pickle.loads(pickle.dumps(opened))  # noqa: S301 - made above
+
+
+def test_a_spool_reads_only_the_row_groups_that_are_missing(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", columns([0, 1, 2, 0, 1, 2, 1]), FEATURES)
+    source = open_source("parquet", path)
+    source.spool(tmp_path / "spool")
+    (tmp_path / "spool" / "00000-000001-000000.rows").unlink()
+    done = {found.stem for found in (tmp_path / "spool").glob("*.rows")}
+    assert [part.key for part in source.layout.parts(done)] == ["00000-000001-000000"]  # type: ignore[attr-defined]
+    assert datas(source.spool(tmp_path / "spool")) == [image["bytes"] for image in images(7) if image]
+
+
+def test_names_of_folders_tell_splits(tmp_path: Path) -> None:
+    write(tmp_path / "default/train/0000.parquet", columns([0]), FEATURES)
+    write(tmp_path / "default/test/0000.parquet", columns([1, 1]), FEATURES)
+    assert [len(open_source("parquet", tmp_path, split=split)) for split in ("train", "test")] == [1, 2]
+
+
+def test_without_split_names_all_is_train(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", columns([0]), FEATURES)
+    write(tmp_path / "b.parquet", columns([1, 1]), FEATURES)
+    assert len(open_source("parquet", tmp_path)) == 3
+    with pytest.raises(SourceError, match="the splits there: none"):
+        open_source("parquet", tmp_path, split="val")
+
+
+def test_null_images_are_those_images_errors(tmp_path: Path) -> None:
+    content = columns([0, 1, 2])
+    content["image"] = pa.array([None, {"bytes": None, "path": "x.jpg"}, {"bytes": b"x", "path": "x.jpg"}], IMAGE)
+    source = open_source("parquet", write(tmp_path / "a.parquet", content, FEATURES)).spool(tmp_path / "spool")
+    for index in (0, 1):
+        with pytest.raises(ImageError, match=f"a.parquet/0000000{index} is empty"):
+            source.read(index)
+    assert source.read(2).data == b"x"
+
+
+def test_plain_columns_without_metadata(tmp_path: Path) -> None:
+    content = {"img": pa.array([b"a", b"b"]), "label": pa.array([10, 2], pa.int32())}
+    source = open_source("parquet", write(tmp_path / "a.parquet", content)).spool(tmp_path / "spool")
+    assert source.class_names == ("02", "10")
+    assert datas(source) == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("encode", [False, True])
+def test_labels_that_are_names(tmp_path: Path, encode: bool) -> None:
+    labels = pa.array(["dog", None, "cat"])
+    content = {"image": pa.array(images(3), IMAGE), "label": labels.dictionary_encode() if encode else labels}
+    source = open_source("parquet", write(tmp_path / "a.parquet", content, group=2)).spool(tmp_path / "spool")
+    assert source.class_names == ("cat", "dog")
+    assert source.labels.tolist() == [1, -1, 0]
+
+
+def test_no_label_column_is_unlabelled(tmp_path: Path) -> None:
+    source = open_source("parquet", write(tmp_path / "a.parquet", {"image": pa.array(images(2), IMAGE)}))
+    assert source.labels.tolist() == [-1, -1]
+    assert source.class_names == ()
+
+
+@pytest.mark.parametrize(("labels", "names"), [("fine", ["bear", "apple"]), ("coarse", ["land", "land"])])
+def test_two_label_columns_as_cifar100_has_them(tmp_path: Path, labels: str, names: list[str]) -> None:
+    content = {"img": pa.array(images(2), IMAGE), "fine_label": pa.array([1, 0]), "coarse_label": pa.array([0, 0])}
+    features = {
+        "img": {"_type": "Image"},
+        "fine_label": {"_type": "ClassLabel", "names": ["apple", "bear"]},
+        "coarse_label": {"_type": "ClassLabel", "names": ["land", "sea"]},
+    }
+    source = open_source("parquet", write(tmp_path / "a.parquet", content, features), labels=labels)
+    assert [source.class_names[label] for label in source.labels] == names
+
+
+def test_a_class_list_is_applied(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", columns([0, 2]), FEATURES)
+    assert open_source("parquet", path, classes=[*NAMES, "bee"]).labels.tolist() == [3, 2]
+    with pytest.raises(SourceError, match="the class 'truck' is not in the list"):
+        len(open_source("parquet", path, classes=["cat"]))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"image": pa.array(images(1), IMAGE), "label": pa.array([[0, 1]])}, "holds several labels an image"),
+        ({"image": pa.array(images(1), IMAGE), "label": pa.array([0.5])}, "holds double; labels are integers"),
+        ({"image": pa.array(images(1), IMAGE), "label": pa.array(["cat|dog"])}, "several labels"),
+        ({"image": pa.array(["x.jpg"]), "label": pa.array([0])}, "has no image column"),
+        ({"a": pa.array([b"x"]), "b": pa.array([b"y"])}, "has no image column, or several"),
+        ({"image": pa.array([], IMAGE), "label": pa.array([], pa.int64())}, "holds no images"),
+        (
+            {
+                "image": pa.array(images(1), IMAGE),
+                "fine_label": pa.array([0]),
+                "coarse_label": pa.array([0]),
+                "label": pa.array([0]),
+            },
+            None,
+        ),
+    ],
+)
+def test_columns_that_are_refused(tmp_path: Path, content: dict[str, Any], message: str | None) -> None:
+    path = write(tmp_path / "a.parquet", content)
+    if message is None:
+        assert len(open_source("parquet", path)) == 1
+        return
+    with pytest.raises(SourceError, match=message):
+        len(open_source("parquet", path))
+
+
+def test_a_label_beyond_the_names(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="a label is 3, but there are only 3 class names"):
+        len(open_source("parquet", write(tmp_path / "a.parquet", columns([3]), FEATURES)))
+
+
+def test_files_that_disagree(tmp_path: Path) -> None:
+    write(tmp_path / "train-0.parquet", columns([0]), FEATURES)
+    other = FEATURES | {"label": {"_type": "ClassLabel", "names": ["x"]}}
+    write(tmp_path / "train-1.parquet", columns([0]), other)
+    with pytest.raises(SourceError, match=r"train-1\.parquet has other columns or class names than train-0\.parquet"):
+        open_source("parquet", tmp_path)
+
+
+def test_damaged_files_are_one_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", columns([0, 1, 2, 1]), FEATURES)
+    whole = path.read_bytes()
+    for length in (0, 3, 20, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(SourceError, match="is no Parquet file, truncated or damaged"):
+            open_source("parquet", path)
+    for position in range(4, len(whole) - 8, 11):
+        damaged = bytearray(whole)
+        damaged[position] ^= 0xFF
+        path.write_bytes(damaged)
+        try:
+            len(open_source("parquet", path))
+        except SourceError as error:
+            assert "\n" not in str(error)  # noqa: PT017 - many flips change nothing that is read
+
+
+def test_metadata_of_another_kind_is_passed_over(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", columns([0, 2]), None)
+    table = pq.read_table(path)
+    for text in ("no json", "[]", '{"info": 3}', '{"info": {"features": []}}', '{"info": {"features": {"label": 1}}}'):
+        pq.write_table(table.replace_schema_metadata({"huggingface": text}), path)
+        assert open_source("parquet", path).class_names == ("0", "2")
+
+
+def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "a.parquet", columns([0]), FEATURES)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(SourceError, match=r"needs pyarrow: pip install 'selfie\[parquet\]'"):
+        open_source("parquet", path)

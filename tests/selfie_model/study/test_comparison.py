@@ -1,0 +1,129 @@
+"""The table: means before rounding, the sample deviation, pairs by seed, plain words."""
+
+import json
+import statistics
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from selfie_model.report.plots import Curve, curve_chart, thin
+from selfie_model.report.svg import nice_ticks, standalone
+from selfie_model.study.comparison import (
+    FinalResult,
+    as_json,
+    chart,
+    difference_sentences,
+    differences_of,
+    markdown,
+    rows_of,
+)
+
+
+def result(arm: str, seed: int, accuracy: float, percent: float = 5) -> FinalResult:
+    return FinalResult(arm=arm, percent=percent, seed=seed, accuracy=accuracy, labelled=2500, rate=0.1)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=8))
+def test_mean_and_deviation_are_those_of_a_sample(values: list[float]) -> None:
+    (row,) = rows_of([result("scratch", seed, value) for seed, value in enumerate(values)], preset="cifar10")
+    assert row.mean == pytest.approx(statistics.fmean(values))
+    assert row.deviation == pytest.approx(statistics.stdev(values))
+
+
+def test_differences_pair_the_arms_by_seed_only() -> None:
+    results = [result("scratch", seed, value) for seed, value in ((2, 0.5), (0, 0.6), (1, 0.4))]
+    results += [result("selfie", seed, value) for seed, value in ((0, 0.61), (1, 0.39), (7, 0.99))]
+    (difference,) = differences_of(rows_of(results, preset="cifar10"))
+    assert difference.pairs == 2
+    assert difference.ahead == 1
+    assert difference.mean == pytest.approx(0.0)
+    assert difference.deviation == pytest.approx(statistics.stdev([0.01, -0.01]))
+    assert difference.interval == pytest.approx((-12.706 * 0.01, 12.706 * 0.01), rel=1e-3)
+
+
+def test_table_shows_every_seed_and_the_paper() -> None:
+    results = [
+        result("scratch", 0, 0.5),
+        result("scratch", 1, 0.52),
+        result("selfie", 0, 0.55),
+        result("selfie", 1, 0.58),
+    ]
+    text = markdown(rows_of(results, preset="cifar10"), notes=["a note"])
+    assert "| 5 % (2,500) | supervised from scratch | 51.00 ± 1.41 (2) | 50.00 52.00 | 0.1 | 75.9 ± 0.7 |" in text
+    assert "| 5 % (2,500) | Selfie, finetuned | 56.50 ± 2.12 (2) | 55.00 58.00 | 0.1 | 75.9 ± 0.4 |" in text
+    assert "At 5 % labelled, Selfie minus supervised: +5.50 points ± 0.71 over 2 paired seeds (ahead in 2)" in text
+    assert text.endswith("- a note\n")
+
+
+def test_the_words_follow_the_interval() -> None:
+    def sentence(selfie: list[float]) -> str:
+        results = [result("scratch", seed, 0.5) for seed in range(len(selfie))]
+        results += [result("selfie", seed, value) for seed, value in enumerate(selfie)]
+        return difference_sentences(rows_of(results, preset="tiny"))[0]
+
+    assert "cannot be told apart" in sentence([0.49, 0.5, 0.52])
+    assert "Selfie is ahead" in sentence([0.6, 0.61, 0.62])
+    assert "supervised is ahead" in sentence([0.4, 0.41, 0.42])
+    assert "no spread is known" in sentence([0.9])
+
+
+def test_one_seed_has_no_spread_and_no_paper_is_said() -> None:
+    text = markdown(rows_of([result("scratch", 0, 0.5, 7)], preset="tiny"))
+    assert "| 7 % (2,500) | supervised from scratch | 50.00 (1) | 50.00 | 0.1 | none |" in text
+
+
+def test_a_table_without_results_says_so() -> None:
+    assert markdown([], notes=["a note"]) == "No final cell is finished yet.\n"
+
+
+def test_json_and_chart_hold_the_same_rows() -> None:
+    rows = rows_of([result("scratch", 0, 0.5), result("selfie", 0, 0.6), result("selfie", 0, 0.7, 8)], preset="cifar10")
+    plain = json.loads(json.dumps(as_json(rows)))
+    assert [row["mean"] for row in plain["rows"]] == [0.5, 0.6, 0.7]
+    assert plain["rows"][0]["paper"] == {"mean": 75.9, "deviation": 0.7}
+    tree = ElementTree.fromstring(standalone(chart(rows)))
+    words = " ".join(tree.itertext())
+    assert "supervised" in words
+    assert "the paper" in words
+    assert "60.00" in words
+
+
+@given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))
+@example(5e-324, 5e-324)
+@example(-1e-310, 1e-310)
+def test_ticks_enclose_the_data(a: float, b: float) -> None:
+    low, high = sorted((a, b))
+    ticks = nice_ticks(low, high)
+    slack = 1e-6 * max(abs(low), abs(high), 1.0)
+    assert ticks[0] <= low + slack
+    assert ticks[-1] >= high - slack
+    assert 2 <= len(ticks) <= 12
+    assert ticks == sorted(set(ticks))
+
+
+def test_thinning_keeps_ends_near_and_the_mean() -> None:
+    long = Curve(name="loss", x=range(10_000), y=[float(step % 7) for step in range(10_000)])
+    short = thin(long, limit=100)
+    assert len(short.x) == len(short.y) == 100
+    assert statistics.fmean(short.y) == pytest.approx(statistics.fmean(long.y), abs=0.01)
+    assert thin(short, limit=100) is short
+
+
+def test_curves_are_well_formed_and_named() -> None:
+    svg = curve_chart(
+        [Curve(name="a < b", x=[0, 1], y=[0.2, 0.4]), Curve(name="one point", x=[1], y=[0.3], colour=1)],
+        title="t",
+        description="d",
+        x_label="step",
+        y_label="accuracy",
+        percent=True,
+        reference=("chance", 0.25),
+    )
+    words = " ".join(ElementTree.fromstring(svg).itertext())
+    assert "a < b" in words
+    assert "one point" in words
+    assert "chance" in words
+    with pytest.raises(ValueError, match="at least one curve"):
+        curve_chart([], title="t", description="d", x_label="x", y_label="y")
