@@ -6,14 +6,14 @@ tensors. A backend draws nothing and knows nothing of ranks, epochs or order, so
 What a backend does to every sample, in this order:
 
     stored image [H, W, 3] uint8
-      crop    the integer rectangle (top, left, height, width)             None: the whole image
-      resize  to (height, width): Pillow's antialiased BILINEAR            None: no resampling
-      window  S x S pixels from (top, left), which may overhang: zeros     None: from (0, 0)
-      flip    mirrored left to right where `flip`
+      crop      the integer rectangle (top, left, height, width)           None: the whole image
+      resize    to (height, width): Pillow's antialiased BILINEAR          None: no resampling
+      window    S x S pixels from (top, left), which may overhang: zeros   None: from (0, 0)
+      flip      mirrored left to right where `flip`
       -> image [S, S, 3] uint8; all four only move or average bytes, so this much is exact on every backend but DALI's
-      cells   patches [N, p, p, 3] gathered from the image's grid          None: no patches are wanted
-      dtype   uint8 as it is, or float32(x) * scale + bias, then rounded to the dtype
-      hole    zeros in patch slots where `hole`, and in the whole image's cells where `mask`: zero *after* normalising
+      position  patches [N, p, p, 3] gathered from the image's grid        None: no patches are wanted
+      dtype     uint8 as it is, or float32(x) * scale + bias, then rounded to the dtype
+      hole      zeros in patch slots where `hole`, and in the whole image's cells where `mask`: zero *after* normalising
 
 The resize of a crop reads pixels of the crop only (`Image.crop(...).resize(...)`), never of its surroundings, and works
 along the width first, then along the height, with bytes in between (`resample.py`).
@@ -52,7 +52,7 @@ class BatchPlan:
         window: [b, 2] int64 (top, left) of the S x S result in the resampled crop. May be negative or overhang on
             any side (padded crops); pixels outside are 0. None = (0, 0).
         flip: [b] bool; None = nothing is flipped.
-        cells: [b, N] int64, row-major grid cells in output order, context first; a cell may stand twice (masking
+        position: [b, N] int64, row-major grid cells in output order, context first; a cell may stand twice (masking
             `zero`: the full grid, then the targets). None = no patches wanted.
         hole: [b, N] bool, patch slots that are blank; None = none.
         mask: [b, G] bool, True = hidden: cells blanked in the whole image, if that is wanted; None = nothing hidden.
@@ -65,7 +65,7 @@ class BatchPlan:
     resize: NDArray[np.int64] | None = None
     window: NDArray[np.int64] | None = None
     flip: NDArray[np.bool_] | None = None
-    cells: NDArray[np.int64] | None = None
+    position: NDArray[np.int64] | None = None
     hole: NDArray[np.bool_] | None = None
     mask: NDArray[np.bool_] | None = None
 
@@ -80,7 +80,7 @@ class OutputSpec:
     Attributes:
         image_size: S, side of the image the model sees, in pixels.
         batch_size: the largest b a plan of this loader has (for buffers).
-        patch_size: p; None = no patches, `BatchPlan.cells` is None.
+        patch_size: p; None = no patches, `BatchPlan.position` is None.
         patch_count: N, patches an image in the output; 0 without patches.
         whole_image: whether the [b, S, S, 3] image is wanted too (always, without patches).
         dtype: of patches and image.

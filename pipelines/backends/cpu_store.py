@@ -42,12 +42,12 @@ class StoreBackend(RenderingBackend):
     ) -> None:
         del verify  # loading checks every byte of the store
         self._dataset = dataset
-        self._fixed_size = stored_at_size(dataset)
+        self._stored_at_size = stored_at_size(dataset)
         images = load_matching(store, dataset, threads=threads)
         super().__init__(spec, MemorySource(images), device=device, threads=threads, prefetch=prefetch, name="store")
 
     def submit(self, plan: BatchPlan) -> None:
-        if not self._fixed_size:
+        if not self._stored_at_size:
             check_central(plan, self._dataset)
             plan = replace(plan, resize=None, window=None)
         super().submit(plan)

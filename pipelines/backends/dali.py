@@ -143,7 +143,7 @@ class DaliBackend:
 
     def _finished(self, plan: BatchPlan, outputs: list[Tensor]) -> BackendOutput:
         spec = self._spec
-        patches = self._normalised(outputs.pop(0)) if plan.cells is not None else None
+        patches = self._normalised(outputs.pop(0)) if plan.position is not None else None
         image = self._normalised(outputs.pop(0)) if spec.whole_image else None
         if patches is not None and plan.hole is not None:
             patches[torch.from_numpy(plan.hole).to(self._device)] = 0
@@ -160,5 +160,5 @@ class DaliBackend:
 
 
 def _integers(plan: BatchPlan) -> dict[str, NDArray[Any]]:
-    named = {CROP: plan.crop, RESIZE: plan.resize, WINDOW: plan.window, FLIP: plan.flip, CELLS: plan.cells}
+    named = {CROP: plan.crop, RESIZE: plan.resize, WINDOW: plan.window, FLIP: plan.flip, CELLS: plan.position}
     return {name: values for name, values in named.items() if values is not None}

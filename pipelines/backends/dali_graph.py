@@ -39,7 +39,7 @@ class GraphInputs:
             resize=plan.resize is not None,
             window=plan.window is not None,
             flip=plan.flip is not None,
-            cells=plan.cells is not None,
+            cells=plan.position is not None,
         )
 
 

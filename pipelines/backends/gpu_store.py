@@ -54,7 +54,7 @@ class DeviceStoreBackend:
         self._spec = spec
         self._device = device
         self._grid = Grid(image_size=spec.image_size, patch_size=spec.patch_size or spec.image_size)
-        self._fixed_size = stored_at_size(dataset)
+        self._stored_at_size = stored_at_size(dataset)
         images = load_matching(store, dataset, threads=threads)
         self.both_flips = _memory_suffices(2 * images.nbytes, device) if both_flips is None else both_flips
         self._table = _cut(images, self._grid.patch_size, both_flips=self.both_flips).to(device)
@@ -73,13 +73,13 @@ class DeviceStoreBackend:
         self._table = torch.empty(0)
 
     def _work(self, plan: BatchPlan) -> BackendOutput:
-        if not self._fixed_size:
+        if not self._stored_at_size:
             check_central(plan, self._dataset)
         elif plan.crop is not None or plan.resize is not None:
             return self._resampled(plan)
         patches = image = None
-        if plan.cells is not None:
-            patches = self._finished(self._gather(plan, plan.cells), plan.hole)
+        if plan.position is not None:
+            patches = self._finished(self._gather(plan, plan.position), plan.hole)
         if self._spec.whole_image:
             image = self._whole(plan)
         return BackendOutput(patches=patches, image=image)
@@ -106,7 +106,7 @@ class DeviceStoreBackend:
         every = np.broadcast_to(np.arange(self._grid.cells), (len(plan), self._grid.cells))
         tiles = self._gather(plan, every).view(len(plan), side, side, p, p, 3)
         image = tiles.transpose(2, 3).reshape(len(plan), size, size, 3)
-        if plan.window is not None and self._fixed_size:
+        if plan.window is not None and self._stored_at_size:
             image = self._windowed(image, plan.window, plan.flip)
         if plan.mask is None:
             return self._finished(image, None)

@@ -114,9 +114,9 @@ def window_of(image: Image8, top: int, left: int, size: int) -> Image8:
 def render(images: Image8, plan: BatchPlan, spec: OutputSpec, device: torch.device) -> BackendOutput:
     """Returns the tensors of images [b, S, S, 3]: cut, gathered, normalised, blanked."""
     patches = image = None
-    if plan.cells is not None and spec.patch_size is not None:
+    if plan.position is not None and spec.patch_size is not None:
         grid = patchify(images, spec.patch_size)
-        chosen = np.take_along_axis(grid, plan.cells[:, :, None, None, None], axis=1)
+        chosen = np.take_along_axis(grid, plan.position[:, :, None, None, None], axis=1)
         patches = _as_tensor(chosen, spec, plan.hole).to(device)
     if spec.whole_image:
         image = _as_tensor(images, spec, _pixels_of(plan.mask, spec)).to(device)

@@ -117,7 +117,7 @@ class RenderingBackend:
         announce(render_images)
 
     def submit(self, plan: BatchPlan) -> None:
-        patches = None if plan.cells is None else self._patches.take(len(plan))
+        patches = None if plan.position is None else self._patches.take(len(plan))
         images = self._images.take(len(plan)) if self._spec.whole_image else None
         batch = self._batch(plan, [_flat(output, self._spec) for output in (patches, images)])
         piece = max(1, min(self._source.piece, -(-len(plan) // self._threads)))
@@ -157,7 +157,7 @@ class RenderingBackend:
             spec.image_size,
             spec.antialias,
             spec.patch_size or spec.image_size,
-            _given(plan.cells, (count, 0), np.int64),
+            _given(plan.position, (count, 0), np.int64),
             _given(plan.hole, (0, 0), np.bool_),
             _given(plan.mask if spec.patch_size else None, (0, 0), np.bool_),
             self._factors,

@@ -101,7 +101,7 @@ def draw_geometry(
     heights: NDArray[np.int32],
     widths: NDArray[np.int32],
     image_size: int,
-    fixed_size: bool,
+    stored_at_size: bool,
 ) -> Geometry:
     """Returns what is to be done to each sample; a pure function of its arguments, row by row.
 
@@ -113,14 +113,14 @@ def draw_geometry(
         heights: [B] of the stored images, pixels.
         widths: [B] ditto.
         image_size: S.
-        fixed_size: every image of the data set is stored at S x S, so that nothing needs resampling.
+        stored_at_size: every image of the dataset is stored at S x S, so that nothing needs resampling.
     """
     flip = flip_draws(seed, epoch, ids) if augmentation.flip else None
     if augmentation.crop_area is not None:
         stored = heights.astype(np.int64), widths.astype(np.int64)
         crop = crop_draws(seed, epoch, ids, *stored, area=augmentation.crop_area)
         return Geometry(crop, np.full((len(ids), 2), image_size), None, flip)
-    resize, window = (None, None) if fixed_size else evaluation_crop(heights, widths, image_size)
+    resize, window = (None, None) if stored_at_size else evaluation_crop(heights, widths, image_size)
     if augmentation.padding:
         offset = padded_crops(seed, epoch, ids, augmentation.padding) - augmentation.padding
         window = offset if window is None else window + offset

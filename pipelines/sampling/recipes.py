@@ -19,6 +19,7 @@ from pipelines.sampling.compiled_draws import patch_draws
 from pipelines.sampling.draws import Selection, hidden_mask, select_cells
 from pipelines.sampling.grid import Grid
 from selfie_data.dataset.opened import Dataset
+from selfie_data.dataset.read import stored_at_size
 
 Masking = Literal["skip", "zero"]
 
@@ -42,10 +43,9 @@ class ImageDraw:
     evaluation: bool
 
     @cached_property
-    def fixed_size(self) -> bool:
-        """Whether every image is stored at the model's size."""
-        size, table = self.dataset.image_size, self.dataset.table
-        return bool((table.height == size).all() and (table.width == size).all())
+    def stored_at_size(self) -> bool:
+        """Whether every image is stored at the model's size; asked once, of all rows of the sample table."""
+        return stored_at_size(self.dataset)
 
     def epoch_of(self, epoch: int) -> int:
         return 0 if self.evaluation else epoch
@@ -60,12 +60,12 @@ class ImageDraw:
             heights=heights,
             widths=widths,
             image_size=self.dataset.image_size,
-            fixed_size=self.fixed_size,
+            stored_at_size=self.stored_at_size,
         )
 
     def _sizes(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Returns heights and widths of the stored images, int32 [B]; not looked up where all are the same."""
-        if self.fixed_size:
+        if self.stored_at_size:
             sides = np.full(len(ids), self.dataset.image_size, np.int32)
             return sides, sides
         return self.dataset.table.height[ids], self.dataset.table.width[ids]
@@ -121,7 +121,7 @@ class PatchRecipe:
             resize=resize,
             window=window,
             flip=flip,
-            cells=cells,
+            position=cells,
             hole=hole,
             mask=mask,
         )
@@ -132,11 +132,11 @@ class PatchRecipe:
         filler = np.arange(self.context + self.target)[None].repeat(rows - real, axis=0)
         cells, _, mask = self._arrange(filler, hidden_mask(filler[:, : self.context], self.grid.cells))
         ids = np.full(rows - real, -1, np.int64)
-        if plan is not None and plan.cells is not None and plan.mask is not None:
+        if plan is not None and plan.position is not None and plan.mask is not None:
             if real == rows:
-                cells, mask, ids = plan.cells, plan.mask, plan.sample_id
+                cells, mask, ids = plan.position, plan.mask, plan.sample_id
             else:
-                cells = np.concatenate((plan.cells, cells))
+                cells = np.concatenate((plan.position, cells))
                 mask = np.concatenate((plan.mask, mask))
                 ids = np.concatenate((plan.sample_id, ids))
         size, p = self.spec.image_size, self.grid.patch_size

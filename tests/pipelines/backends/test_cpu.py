@@ -117,7 +117,7 @@ def test_plans_with_every_mixture_of_fields_equal_the_reference(photo_shards: Pa
     backends = [kind(dataset, wanted, device=CPU, threads=2) for kind in (FusedBackend, ReferenceBackend)]
     for number in range(32):
         ids = rng.integers(0, len(dataset), 8)
-        fields: dict[str, object] = {"cells": rng.integers(0, 64, (8, 10))}
+        fields: dict[str, object] = {"position": rng.integers(0, 64, (8, 10))}
         if number & 1:
             top, left = rng.integers(0, 40, (2, 8))
             fields["crop"] = np.stack((top, left, rng.integers(1, 50, 8), rng.integers(1, 50, 8)), axis=1)

@@ -168,7 +168,7 @@ def test_memory_is_used_again_once_nobody_holds_it_and_never_before(raw_shards: 
     cells = np.broadcast_to(np.arange(16), (4, 16))
 
     def patches(first: int) -> torch.Tensor:
-        backend.submit(BatchPlan(epoch=0, step=0, sample_id=np.arange(first, first + 4), cells=cells))
+        backend.submit(BatchPlan(epoch=0, step=0, sample_id=np.arange(first, first + 4), position=cells))
         result = backend.result().patches
         assert result is not None
         return result

@@ -90,7 +90,7 @@ def test_patches_are_gathered_normalised_and_blanked(dtype: str) -> None:
     hole = np.array([[False, True, False]] * 3)
     mask = np.zeros((3, 16), np.bool_)
     mask[1, 6] = True
-    output = render(images, make_plan(cells=cells, hole=hole, mask=mask), spec, CPU)
+    output = render(images, make_plan(position=cells, hole=hole, mask=mask), spec, CPU)
     assert output.patches is not None
     assert output.image is not None
     assert output.patches.shape == (3, 3, 8, 8, 3)
@@ -158,7 +158,7 @@ def test_padding_moves_the_window_by_up_to_the_padding() -> None:
         heights=sizes,
         widths=sizes,
         image_size=32,
-        fixed_size=True,
+        stored_at_size=True,
     )
     assert crop is None
     assert resize is None

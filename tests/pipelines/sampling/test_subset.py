@@ -49,3 +49,10 @@ def test_excluded_ids_are_left_out_of_a_stream_of_its_own(raw_shards: Path) -> N
         patches(raw_shards, exclude=[4, 20], batch=48)
     )
     assert without.state_dict()["samples"] == 48
+
+
+def test_excluded_ids_are_taken_out_of_the_subset_not_of_the_whole(raw_shards: Path) -> None:
+    loader = patches(raw_shards, batch=8, subset=range(10, 20), exclude=[12, 19, 40])
+    left = [10, 11, 13, 14, 15, 16, 17, 18]
+    assert loader.state_dict() == patches(raw_shards, batch=8, subset=left).state_dict()
+    assert sorted(ids_of(loader)) == left
