@@ -25,6 +25,14 @@ class DatasetError(SelfieDataError):
     """A built dataset is missing, damaged, or of a newer schema."""
 
 
+class RunError(Exception):
+    """A run cannot start, go on, or be read: its folder, its checkpoint or its options are not what they must be."""
+
+
+class DivergedError(RunError):
+    """The loss is not finite, or far above where it began."""
+
+
 class CorruptSampleError(DatasetError):
     """A sample's bytes are not what was written.
 

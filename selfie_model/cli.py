@@ -12,8 +12,7 @@ with interrupted_in_one_line():  # from a cold disk these take long enough to be
 
     from selfie_data import __version__
     from selfie_data.cli.command_group import LazyCommands
-    from selfie_data.errors import SelfieDataError
-    from selfie_model.errors import RunError
+    from selfie_data.errors import RunError, SelfieDataError
 
 _SUMMARIES = {
     "pretrain": "Learn from images without labels.",

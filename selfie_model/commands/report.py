@@ -97,11 +97,11 @@ def _puzzles(
 
 
 def _study(folder: Path) -> "tuple[list[Row], Sequence[str]]":
-    from selfie_model.json_file import damaged, read_object
+    from selfie_data.files import damaged, read_json
     from selfie_model.study.comparison import rows_from_json
 
     path, remedy = folder / "results.json", "the command `reproduce` that made it writes it anew"
-    content = read_object(path, remedy=remedy)
+    content = read_json(path, remedy=remedy)
     if content is None:
         raise click.ClickException(f"{folder} holds no results.json of reproduce; give the folder of a study")
     with damaged(path, remedy=remedy):

@@ -16,8 +16,8 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from selfie_model.atomic import make_folder
-from selfie_model.errors import RunError
+from selfie_data.errors import RunError
+from selfie_data.files import make_output_folder, publish
 from selfie_model.features.encoder import Features
 
 CHUNK_ROWS = 4096
@@ -49,12 +49,12 @@ def write_embeddings(
         raise RunError(f"{path} holds something else than embeddings, which --overwrite does not replace; give another")
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
-    make_folder(path.parent)
+    make_output_folder(path.parent)
     try:
         width = _write(temporary, parts, samples, attributes)
         if path.exists():
             shutil.rmtree(path)
-        temporary.rename(path)
+        publish(temporary, path)
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({error.strerror}); give another place, or make room") from error
     finally:

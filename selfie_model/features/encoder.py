@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipelines.batch import ImageBatch
+from selfie_data.errors import RunError
 from selfie_model.config import Config
-from selfie_model.errors import RunError
 from selfie_model.network.classifier import Classifier
 from selfie_model.network.selfie import Selfie
 from selfie_model.training.checkpoint import find_checkpoint, read_checkpoint

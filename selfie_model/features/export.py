@@ -30,7 +30,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from selfie_model.atomic import make_folder, write_bytes
+from selfie_data.files import make_output_folder, write_output
 from selfie_model.config import Config
 from selfie_model.network.classifier import Classifier
 
@@ -124,7 +124,7 @@ def export_weights(
         tensors = to_timm(picked) if format == "timm" else to_torchvision(picked)
     metadata = describe(state, config, format=format, classes=classes, fingerprint=fingerprint)
     kept = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    write_bytes(path, save(kept, metadata=metadata))
+    write_output(path, save(kept, metadata=metadata))
     return metadata
 
 
@@ -159,7 +159,7 @@ def export_onnx(classifier: Classifier, path: Path, *, metadata: Mapping[str, st
     size = classifier.config.model.image_size
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    make_folder(path.parent)
+    make_output_folder(path.parent)
     try:
         with warnings.catch_warnings():
             # The exporter that needs no further package warns that it is not the newest one.
@@ -177,7 +177,7 @@ def export_onnx(classifier: Classifier, path: Path, *, metadata: Mapping[str, st
         model = onnx.load(temporary)
         onnx.helper.set_model_props(model, {**dict(metadata), "selfie_format": "onnx"})
         onnx.checker.check_model(model)
-        write_bytes(path, model.SerializeToString())
+        write_output(path, model.SerializeToString())
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from selfie_model.atomic import write_text
+from selfie_data.errors import RunError
+from selfie_data.files import write_output
 from selfie_model.config import Config
-from selfie_model.errors import RunError
 from selfie_model.report import page
 from selfie_model.report.page import Markup
 from selfie_model.report.plots import Curve, curve_chart
@@ -112,7 +112,7 @@ def build_page(
 
 def write_page(path: Path, content: str) -> None:
     """Writes the page whole or not at all."""
-    write_text(path, content)
+    write_output(path, content)
 
 
 def _lead(story: Story) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from selfie_model.json_file import checked_number, number
+from selfie_data.files import checked_number, number
 from selfie_model.report.plots import Spread, spread_chart
 from selfie_model.study.published import ARM_NAMES, Published, published
 

@@ -11,7 +11,6 @@ and copy the cells' folders together afterwards.
 """
 
 import fcntl
-import json
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -20,9 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from selfie_model.atomic import make_folder, write_text
+from selfie_data.files import damaged, make_output_folder, number, read_json, write_output_json
 from selfie_model.config import Config
-from selfie_model.json_file import damaged, number, read_object
 
 Arm = Literal["scratch", "selfie"]
 Stage = Literal["pretrain", "tune", "final"]
@@ -164,7 +162,7 @@ def claim(folder: Path) -> Iterator[bool]:
     False means that another process works on it. Check afterwards whether the cell is finished: it may have been
     finished between the look and the claim.
     """
-    make_folder(folder)
+    make_output_folder(folder)
     descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
@@ -184,7 +182,7 @@ def read_done(folder: Path) -> dict[str, Any] | None:
         RunError: the record is not what this module writes.
     """
     path = folder / DONE
-    record = read_object(path, remedy=RUN_AGAIN)
+    record = read_json(path, remedy=RUN_AGAIN)
     if record is not None:
         with damaged(path, remedy=RUN_AGAIN):
             number(record, "accuracy")
@@ -193,7 +191,7 @@ def read_done(folder: Path) -> dict[str, Any] | None:
 
 def write_done(folder: Path, record: dict[str, Any]) -> None:
     """Marks a cell as finished: atomically, after everything else of it."""
-    write_text(folder / DONE, json.dumps(record, indent=2, sort_keys=True) + "\n")
+    write_output_json(folder / DONE, record, sort_keys=True)
 
 
 def best_rate(rates: Sequence[float], accuracies: Sequence[float]) -> float:

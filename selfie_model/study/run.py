@@ -14,16 +14,14 @@ Both arms of a seed see the same labelled images, in the same order. What each s
 Source: the paper, section "Experiments" (tuning on 10 % of the training set, five seeds, mean and deviation).
 """
 
-import json
 import shutil
 import time
 from collections.abc import Callable
 from typing import Any, Literal
 
-from selfie_model.atomic import write_text
+from selfie_data.errors import DivergedError, RunError
+from selfie_data.files import damaged, read_json, write_output_json
 from selfie_model.config import Config, differences
-from selfie_model.errors import DivergedError, RunError
-from selfie_model.json_file import damaged, read_object
 from selfie_model.study.data import StudyData
 from selfie_model.study.grid import Cell, Study, apply_budget, best_rate, claim, read_done, write_done
 from selfie_model.training.distributed import Ranks
@@ -201,9 +199,9 @@ def _check_same(study: Study, config: Config, identity: dict[str, str]) -> None:
     path = study.out / STUDY
     asked = {"config": config.to_dict(), "identity": identity}
     remedy = "delete it if the study was begun with this very command, else give another --out"
-    saved = read_object(path, remedy=remedy)
+    saved = read_json(path, remedy=remedy)
     if saved is None:
-        write_text(path, json.dumps(asked, indent=2) + "\n")
+        write_output_json(path, asked)
         return
     with damaged(path, remedy=remedy):
         changed = differences(Config.from_dict(saved["config"]), config)

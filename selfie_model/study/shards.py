@@ -18,7 +18,7 @@ from pipelines.batch import BatchLoader, ImageBatch, PatchBatch
 from selfie_data.dataset.opened import Dataset
 from selfie_data.dataset.splits import SplitOptions, split_ids
 from selfie_data.errors import DatasetError
-from selfie_model.atomic import write_bytes
+from selfie_data.files import write_output
 from selfie_model.config import Config
 from selfie_model.data import Source, image_loader, open_shards, patch_loader
 from selfie_model.study.grid import TUNING_SEED
@@ -87,7 +87,7 @@ class StudyShards:
         if self._held_out:
             buffer = io.BytesIO()
             np.save(buffer, self._test_ids)
-            write_bytes(path, buffer.getvalue())
+            write_output(path, buffer.getvalue())
 
     @contextmanager
     def patches(self, config: Config) -> Iterator[BatchLoader[PatchBatch]]:

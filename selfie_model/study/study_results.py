@@ -1,10 +1,8 @@
 """The finished cells of a study → its table as Markdown, JSON and SVG, with what it must be read with."""
 
-import json
 from typing import Any
 
-from selfie_model.atomic import write_text
-from selfie_model.json_file import damaged, number
+from selfie_data.files import damaged, number, write_output, write_output_json
 from selfie_model.report.svg import standalone
 from selfie_model.study.comparison import FinalResult, Row, as_json, chart, markdown, rows_of
 from selfie_model.study.grid import DONE, RUN_AGAIN, Study, apply_budget, read_done
@@ -48,10 +46,10 @@ def write_results(study: Study, rows: list[Row]) -> str:
     """Writes `results.md`, `results.json` and `results.svg` into the study's folder; returns the Markdown."""
     notes = [*study.notes, *standing_notes(study)]
     text = markdown(rows, notes=notes)
-    write_text(study.out / "results.md", text)
-    write_text(study.out / "results.json", json.dumps(as_json(rows, notes=notes), indent=2) + "\n")
+    write_output(study.out / "results.md", text)
+    write_output_json(study.out / "results.json", as_json(rows, notes=notes))
     if rows:
-        write_text(study.out / "results.svg", standalone(chart(rows)))
+        write_output(study.out / "results.svg", standalone(chart(rows)))
     return text
 
 

@@ -9,7 +9,6 @@ A file holds a dict of tensors, numbers, texts, lists and dicts only, so `torch.
     model, optimiser, schedule, rng, loader, best
 """
 
-import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -17,9 +16,9 @@ from typing import Any, Literal
 
 import torch
 
+from selfie_data.errors import RunError
+from selfie_data.files import damaged, open_atomic
 from selfie_model.config import Config
-from selfie_model.errors import RunError
-from selfie_model.json_file import damaged
 
 FORMAT = 1
 _FOLDER = "checkpoints"
@@ -65,17 +64,8 @@ class Checkpoints:
 def write_atomically(state: State, path: Path) -> None:
     """Writes `state` so that `path` holds all of it or what was there before, also after a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
+    with open_atomic(path) as file:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def read_checkpoint(path: Path) -> State:

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from selfie_model.errors import RunError
+from selfie_data.errors import RunError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import torch
 
 from pipelines.batch import BatchLoader, ImageBatch
+from selfie_data.errors import RunError
 from selfie_model.config import Config
-from selfie_model.errors import RunError
 from selfie_model.network.classifier import Classifier
 from selfie_model.network.transfer import transfer_patch_network
 from selfie_model.training.checkpoint import State, read_run

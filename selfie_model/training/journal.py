@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from selfie_model.atomic import write_text
-from selfie_model.errors import RunError
-from selfie_model.json_file import number
+from selfie_data.errors import RunError
+from selfie_data.files import number, write_output
 
 NAME = "journal.jsonl"
 _MEASUREMENTS = ("train", "validation")  # a divergence names its loss in words
@@ -35,7 +34,7 @@ class Journal:
         self._path = run / NAME
         self._board = open_tensorboard(run) if tensorboard else None
         kept = [record for record in read_journal(run) if record["step"] <= after_step]
-        write_text(self._path, "".join(json.dumps(record) + "\n" for record in kept))
+        write_output(self._path, "".join(json.dumps(record) + "\n" for record in kept))
         self._file = self._path.open("a", encoding="utf-8", buffering=1)
 
     def write(self, event: str, step: int, values: Mapping[str, float | int | str]) -> None:

@@ -19,7 +19,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipelines.batch import BatchT
-from selfie_model.errors import DivergedError, RunError
+from selfie_data.errors import DivergedError, RunError
+from selfie_data.files import write_output_json
 from selfie_model.training.checkpoint import Checkpoints, State
 from selfie_model.training.clock import Clock
 from selfie_model.training.distributed import Ranks, any_rank, distribute, share_buffers, sum_over_ranks
@@ -28,7 +29,7 @@ from selfie_model.training.journal import Journal
 from selfie_model.training.optimiser import learning_rate, make_optimiser, set_learning_rate
 from selfie_model.training.precision import autocast, compiled, place
 from selfie_model.training.progress import Progress
-from selfie_model.training.run_folder import RESULT, Result, read_result, write_json
+from selfie_model.training.run_folder import RESULT, Result, read_result
 from selfie_model.training.sanity import Sanity
 from selfie_model.training.snapshot import Standing, restore_snapshot, take_snapshot
 from selfie_model.training.stop_request import StopRequest
@@ -261,7 +262,7 @@ class _Trainer(Generic[BatchT]):
             images_per_s=round(self.clock.overall(), 1),
         )
         if self.ranks.writes:
-            write_json(self.training.run / RESULT, result.to_dict())
+            write_output_json(self.training.run / RESULT, result.to_dict())
         return result
 
 

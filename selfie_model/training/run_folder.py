@@ -6,15 +6,13 @@ RUN/journal.jsonl   see `journal`
 RUN/result.json     how the last process ended: step, finished, metrics
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from selfie_model.atomic import make_folder, write_text
+from selfie_data.errors import RunError
+from selfie_data.files import damaged, make_output_folder, number, read_json, write_output_json
 from selfie_model.config import Config, differences
-from selfie_model.errors import RunError
-from selfie_model.json_file import damaged, number, read_object
 from selfie_model.training.checkpoint import Checkpoints, State, config_of, read_checkpoint
 from selfie_model.training.distributed import Ranks
 from selfie_model.training.evaluate import Metrics
@@ -86,8 +84,8 @@ def open_run(run: Path, *, kind: str, config: Config, resume: Resume, ranks: Ran
         state = read_checkpoint(newest)
         _check_same(run, state, kind, config, config_of(state, newest))
     if ranks.writes:
-        make_folder(run)
-        write_json(run / CONFIG, config.to_dict())
+        make_output_folder(run)
+        write_output_json(run / CONFIG, config.to_dict())
     return state
 
 
@@ -99,7 +97,7 @@ def read_result(run: Path) -> Result | None:
     """
     path = run / RESULT
     remedy = "delete it: the checkpoints hold the run, and --resume auto writes it anew, but for the training accuracy"
-    plain = read_object(path, remedy=remedy)
+    plain = read_json(path, remedy=remedy)
     if plain is None:
         return None
     with damaged(path, remedy=remedy):
@@ -111,11 +109,6 @@ def read_result(run: Path) -> Result | None:
             best=(number(best, "accuracy"), int(number(best, "step"))) if best else None,
             validation=Metrics(**validation) if validation else None,
         )
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes JSON atomically."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def _check_same(run: Path, state: State, kind: str, config: Config, saved: Config) -> None:

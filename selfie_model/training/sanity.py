@@ -2,8 +2,8 @@
 
 import math
 
+from selfie_data.errors import DivergedError
 from selfie_model.config import TrainConfig
-from selfie_model.errors import DivergedError
 from selfie_model.training.evaluate import Metrics
 
 _DIVERGED = 10.0  # times the larger of the first loss and chance's; the least that no learning run has come near

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pipelines.batch import BatchT
-from selfie_model.errors import RunError
+from selfie_data.errors import RunError
 from selfie_model.training.checkpoint import FORMAT, State
 from selfie_model.training.evaluate import Metrics
 from selfie_model.training.optimiser import learning_rate

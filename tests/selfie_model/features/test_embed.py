@@ -9,7 +9,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfie_model.errors import RunError
+from selfie_data.errors import RunError
 from selfie_model.features import embed
 from selfie_model.features.embed import write_embeddings
 from selfie_model.features.encoder import Features

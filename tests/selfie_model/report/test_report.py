@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from selfie_data.errors import RunError
 from selfie_model import Classifier, Selfie
 from selfie_model.config import Config
-from selfie_model.errors import RunError
 from selfie_model.report.puzzles import solve
 from selfie_model.report.report import build_page, read_story, write_page
 from selfie_model.study.comparison import FinalResult, rows_of

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfie_model.errors import RunError
+from selfie_data.errors import RunError
 from selfie_model.study.grid import Cell, Grid, best_rate, claim, read_done, write_done
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from pipelines.batch import BatchLoader
+from selfie_data.errors import DivergedError, RunError
 from selfie_model import ImageBatch, PatchBatch, presets
 from selfie_model.config import Config
-from selfie_model.errors import DivergedError, RunError
 from selfie_model.study.grid import Grid, Study, apply_budget, claim
 from selfie_model.study.run import run_study
 from selfie_model.study.study_results import collect, write_results

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from selfie_model.errors import RunError
+from selfie_data.errors import RunError
 from selfie_model.training.checkpoint import FORMAT, Checkpoints, find_checkpoint, read_checkpoint, write_atomically
 
 

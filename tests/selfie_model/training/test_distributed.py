@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from selfie_model.errors import RunError
+from selfie_data.errors import RunError
 from selfie_model.network.selfie import Selfie
 from selfie_model.training.checkpoint import find_checkpoint, read_checkpoint
 from selfie_model.training.distributed import Ranks, choose_device, distribute

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from pipelines.batch import ImageBatch
+from selfie_data.errors import RunError
 from selfie_model.config import Config
-from selfie_model.errors import RunError
 from selfie_model.network.classifier import Classifier
 from selfie_model.training.checkpoint import read_checkpoint
 from selfie_model.training.distributed import Ranks

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from selfie_data.errors import DivergedError, RunError
 from selfie_model.config import Config
-from selfie_model.errors import DivergedError, RunError
 from selfie_model.training.checkpoint import Checkpoints, read_checkpoint
 from selfie_model.training.distributed import Ranks
 from selfie_model.training.journal import read_journal

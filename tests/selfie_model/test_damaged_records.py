@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from selfie_model.errors import RunError
-from selfie_model.json_file import damaged, number, read_object
+from selfie_data.errors import RunError
+from selfie_data.files import write_output_json
 from selfie_model.study.comparison import FinalResult, as_json, rows_from_json, rows_of
 from selfie_model.study.grid import read_done
 from selfie_model.study.study_results import final_result
 from selfie_model.training.journal import read_journal
-from selfie_model.training.run_folder import Result, read_result, write_json
+from selfie_model.training.run_folder import Result, read_result
 
 RESULT = Result(
     step=4, finished=True, stopped_by="", loss=1.0, accuracy=0.5, validation=None, best=(0.5, 4), images_per_s=9.0
@@ -54,9 +54,9 @@ def test_what_is_no_object_is_named(
     ids=str,
 )
 def test_a_result_of_another_shape_is_refused(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
-    write_json(tmp_path / "result.json", RESULT.to_dict())
+    write_output_json(tmp_path / "result.json", RESULT.to_dict())
     assert read_result(tmp_path) == RESULT
-    write_json(tmp_path / "result.json", {**RESULT.to_dict(), **change})
+    write_output_json(tmp_path / "result.json", {**RESULT.to_dict(), **change})
     with pytest.raises(RunError, match=r"result\.json is damaged") as error:
         read_result(tmp_path)
     assert reason in str(error.value)
@@ -66,7 +66,7 @@ def test_a_result_of_another_shape_is_refused(tmp_path: Path, change: dict[str, 
 def test_a_result_that_lacks_an_entry_is_refused(tmp_path: Path, name: str) -> None:
     content = RESULT.to_dict()
     del content[name]
-    write_json(tmp_path / "result.json", content)
+    write_output_json(tmp_path / "result.json", content)
     with pytest.raises(RunError, match=name):
         read_result(tmp_path)
 
@@ -113,11 +113,3 @@ def test_a_journal_line_of_another_shape_is_named(tmp_path: Path, line: bytes) -
     (tmp_path / "journal.jsonl").write_bytes(good + line + b"\n" + good + line)  # the last is cut short: left out
     with pytest.raises(RunError, match=r"journal\.jsonl: line 3 is damaged .*; delete that line"):
         read_journal(tmp_path)
-
-
-def test_a_missing_entry_is_called_so(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"x is damaged or of another version \(no entry 'a'\); do this"):  # noqa: SIM117
-        with damaged(tmp_path / "x", remedy="do this"):
-            _ = {}["a"]  # type: ignore[var-annotated]
-    assert read_object(tmp_path / "x", remedy="") is None
-    assert number({"a": 0.5}, "a") == 0.5
