@@ -66,7 +66,7 @@ def render_images(
         mirror = flip.size > 0 and flip[i]
         row_bytes = 3 * widths[i]
         source, start = pixels, starts[i - first]
-        if resize.shape[0]:
+        if resize.shape[0] and (resize[i, 0] != crop[i, 2] or resize[i, 1] != crop[i, 3]):
             resample(
                 pixels, start, row_bytes, crop[i], resize[i], window[i], mirror, antialias, size, middle, square
             )  # fmt: skip

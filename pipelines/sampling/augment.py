@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pipelines.arguments import whole_number
 from pipelines.sampling.compiled_draws import crop_draws, flip_draws
 from pipelines.sampling.draws import padded_crops
+from selfie_data.images.resize import evaluation_geometry
 
 _LARGEST_SMALL_IMAGE = 64
 _PADDING = 4
@@ -130,13 +131,5 @@ def draw_geometry(
 def evaluation_crop(
     heights: NDArray[np.int32], widths: NDArray[np.int32], image_size: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Returns (resize, window), int64 [B, 2] each: shorter side to S * 8 / 7, then the central S x S.
-
-    Rounded as torchvision does: the longer side down, the crop's corner half to even.
-    """
-    stored = np.stack((heights, widths), axis=1).astype(np.int64)
-    shorter = (16 * image_size + 7) // 14
-    resize = shorter * stored // stored.min(axis=1, keepdims=True)
-    spare = resize - image_size
-    half = spare // 2
-    return resize, half + (spare & half & 1)
+    """Returns (resize, window), int64 [B, 2] each: see `selfie_data.images.resize.evaluation_geometry`."""
+    return evaluation_geometry(np.stack((heights, widths), axis=1).astype(np.int64), image_size)

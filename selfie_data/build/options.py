@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from selfie_data.images.encode import STORED_AS, Encoder
+from selfie_data.images.resize import shorter_side
 from selfie_data.source import Json
 
 SMALL = 64  # pixels; `auto` stores images up to this size raw: JPEG or PNG gains nothing there
@@ -60,7 +61,7 @@ class BuildOptions:
         """`resize_shorter` with its default."""
         if self.resize_shorter is not None:
             return self.resize_shorter
-        return self.size if self._stores == "raw" else self.size * 8 // 7
+        return self.size if self._stores == "raw" else shorter_side(self.size)
 
     @property
     def encoder(self) -> Encoder:

@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from selfie_data.dataset.opened import Dataset
 from selfie_data.errors import CorruptSampleError, DatasetError
+from selfie_data.images.resize import evaluation_view
 
 Pixels = NDArray[np.uint8]
 
@@ -58,29 +59,14 @@ def decode_payload(dataset: Dataset, sample: int, payload: bytes) -> Pixels:
         raise _corrupt(dataset, sample, f"cannot be decoded ({error})") from error
 
 
-def centre(image: Pixels, size: int) -> Pixels:
-    """Returns what evaluation sees, uint8 [S, S, 3]: shorter side to S * 8 / 7 antialiased, then the central S x S.
-
-    torchvision's rounding; resized along the width first and then the height, since versions of Pillow differ in what
-    they do first.
-    """
-    height, width = image.shape[:2]
-    shorter = (16 * size + 7) // 14
-    high, wide = shorter * height // min(height, width), shorter * width // min(height, width)
-    resized = Image.fromarray(image).resize((wide, height), Image.Resampling.BILINEAR)
-    resized = resized.resize((wide, high), Image.Resampling.BILINEAR)
-    top, left = round((high - size) / 2), round((wide - size) / 2)
-    return np.asarray(resized)[top : top + size, left : left + size]
-
-
 def central_view(dataset: Dataset, sample: int, payload: bytes, *, as_stored: bool) -> Pixels:
-    """Returns what evaluation sees of a sample, uint8 [S, S, 3]: `centre`, or with `as_stored` the image itself.
+    """Returns what evaluation sees of a sample, uint8 [S, S, 3]: with `as_stored` the image itself.
 
     Raises:
         CorruptSampleError: the bytes are no image of the size that the table says.
     """
     image = decode_payload(dataset, sample, payload)
-    return image if as_stored else centre(image, dataset.image_size)
+    return image if as_stored else evaluation_view(image, dataset.image_size)
 
 
 def stored_at_size(dataset: Dataset) -> bool:

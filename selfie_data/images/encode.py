@@ -19,7 +19,7 @@ from PIL import Image
 from selfie_data.errors import BuildError, ImageError
 from selfie_data.images.decode import Pixels, decode_image, decode_jpeg
 from selfie_data.images.jpeg_header import JpegHeader, parse_jpeg_header
-from selfie_data.images.resize import DECODED, center_crop, resize_shorter
+from selfie_data.images.resize import DECODED, centre_crop, resize_shorter
 from selfie_data.source import SourceImage
 
 STORED_AS = {"raw": "raw", "keep": "jpeg", "jpeg": "jpeg", "png": "png"}
@@ -92,7 +92,7 @@ class Encoder:
                     f"{image.name} has {found} pixels: raw without resizing takes {self.size} x {self.size} only; "
                     "leave out --resize-shorter 0"
                 )
-            pixels = np.ascontiguousarray(center_crop(resize_shorter(pixels, self.shorter), self.size))
+            pixels = np.ascontiguousarray(centre_crop(resize_shorter(pixels, self.shorter), self.size))
         return Stored(pixels.tobytes(), pixels)
 
     def _encode(self, pixels: Pixels) -> Stored:

@@ -20,6 +20,37 @@ _KERNEL = ("resize_kernel", "resize_image")
 _ARGUMENTS = (POINTER, *4 * (INT,), *4 * (POINTER,))
 
 
+def shorter_side(size: int) -> int:
+    """Returns the shorter side at which a model of input size S sees photographs: S * 8 / 7 rounded down, 256 for 224.
+
+    Builds store at this size and evaluations look at it, so that nothing is resized between the two.
+    """
+    return size * 8 // 7
+
+
+def evaluation_geometry(stored: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns how evaluation sees images: resized to `shorter_side`, then the central S x S of that.
+
+    Args:
+        stored: int64 [..., 2], heights and widths of the stored images, pixels.
+        size: S, pixels.
+
+    Returns:
+        Height and width after resizing, and the top left corner of the central square, int64 [..., 2] each. Rounded as
+        torchvision does: the longer side down, the corner half to even.
+    """
+    resized = shorter_side(size) * stored // stored.min(axis=-1, keepdims=True)
+    spare = resized - size
+    half = spare // 2
+    return resized, half + (spare & half & 1)
+
+
+def evaluation_view(pixels: Pixels, size: int) -> Pixels:
+    """Returns what evaluation sees of uint8 [H, W, 3]: uint8 [S, S, 3], see `evaluation_geometry`."""
+    resized, (top, left) = evaluation_geometry(np.array(pixels.shape[:2]), size)
+    return resize(pixels, *resized.tolist())[top : top + size, left : left + size]
+
+
 def resize_shorter(pixels: Pixels, shorter: int) -> Pixels:
     """Resizes uint8 [H, W, 3] to a shorter side of `shorter`; the longer is rounded down, as torchvision does."""
     height, width = pixels.shape[:2]
@@ -43,7 +74,7 @@ def resize_by_pillow(pixels: Pixels, height: int, width: int) -> Pixels:
     return np.asarray(across.resize((width, height), Image.Resampling.BILINEAR))
 
 
-def center_crop(pixels: Pixels, size: int) -> Pixels:
+def centre_crop(pixels: Pixels, size: int) -> Pixels:
     """Cuts size x size out of the middle of uint8 [H, W, 3]; an odd remainder goes to the bottom and the right."""
     top = (pixels.shape[0] - size) // 2
     left = (pixels.shape[1] - size) // 2

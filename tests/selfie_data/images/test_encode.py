@@ -11,7 +11,7 @@ from selfie_data.errors import BuildError, ImageError
 from selfie_data.images.decode import decode_image
 from selfie_data.images.encode import Encoder, Stored
 from selfie_data.images.jpeg_header import parse_jpeg_header
-from selfie_data.images.resize import center_crop, resize_by_pillow
+from selfie_data.images.resize import centre_crop, resize_by_pillow
 from selfie_data.source import SourceImage
 from tests.material import encoded, jpeg, picture
 
@@ -132,7 +132,7 @@ def test_raw_is_the_centre_of_the_image_at_the_shorter_side(size: int, height: i
     scale = size / min(height, width)
     whole = (max(size, int(width * scale + 1e-9)), max(size, int(height * scale + 1e-9)))
     resized = resize_by_pillow(pixels, whole[1], whole[0])
-    assert np.array_equal(stored.pixels, center_crop(resized, size))
+    assert np.array_equal(stored.pixels, centre_crop(resized, size))
 
 
 def test_raw_of_the_right_size_is_what_pillow_decodes() -> None:
@@ -148,7 +148,7 @@ def test_raw_without_resizing_refuses_other_sizes() -> None:
 
 def test_raw_may_be_a_crop_of_something_larger() -> None:
     stored = encode(picture(200, 300, seed=1), size=32, resize_shorter=36)
-    assert np.array_equal(stored.pixels, center_crop(resize_by_pillow(picture(200, 300, seed=1), 36, 54), 32))
+    assert np.array_equal(stored.pixels, centre_crop(resize_by_pillow(picture(200, 300, seed=1), 36, 54), 32))
 
 
 def test_extreme_shapes() -> None:

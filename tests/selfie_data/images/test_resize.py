@@ -6,16 +6,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from selfie_data.build.options import BuildOptions
 from selfie_data.images.resize import (
     DECODED,
     SLACK,
     Buffer,
     _compiled,
     _middle_bytes,
-    center_crop,
+    centre_crop,
+    evaluation_geometry,
+    evaluation_view,
     resize,
     resize_by_pillow,
     resize_shorter,
+    shorter_side,
 )
 from selfie_data.kernels.passes_kernel import SLACK as KERNEL_SLACK
 from selfie_data.kernels.passes_kernel import middle_bytes
@@ -77,4 +81,39 @@ def test_the_longer_side_is_rounded_down(size: tuple[int, int], expected: tuple[
 
 def test_the_odd_pixel_of_a_crop_goes_to_the_bottom_and_the_right() -> None:
     pixels = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
-    assert np.array_equal(center_crop(pixels, 2), pixels[1:3, 1:3])
+    assert np.array_equal(centre_crop(pixels, 2), pixels[1:3, 1:3])
+
+
+@pytest.mark.parametrize(("size", "expected"), [(224, 256), (96, 109), (160, 182), (256, 292), (320, 365), (384, 438)])
+def test_the_shorter_side_is_rounded_down(size: int, expected: int) -> None:
+    assert shorter_side(size) == expected
+
+
+def test_what_a_build_stores_is_what_an_evaluation_looks_at() -> None:
+    """At every size: a photograph that was shrunk to the default shorter side is not resized again."""
+    for size in range(8, 4097):
+        shorter = BuildOptions(size=size, encoding="jpeg").shorter
+        stored = np.array([[shorter, shorter * 4 // 3], [shorter * 3 // 2, shorter], [shorter, shorter]])
+        resized, corner = evaluation_geometry(stored, size)
+        assert np.array_equal(resized, stored), size
+        assert (corner >= 0).all(), size
+        assert (corner + size <= stored).all(), size
+
+
+@settings(deadline=None)
+@given(height=st.integers(1, 9000), width=st.integers(1, 9000), size=st.integers(1, 4096))
+def test_the_central_square_is_placed_as_torchvision_places_it(height: int, width: int, size: int) -> None:
+    """Resize: int(shorter * long / short); CenterCrop: int(round((side - size) / 2.0)), halves to even."""
+    shorter = shorter_side(size)
+    expected = [shorter * side // min(height, width) for side in (height, width)]
+    resized, corner = evaluation_geometry(np.array([[height, width]]), size)
+    assert resized.tolist() == [expected]
+    assert corner.tolist() == [[round((side - size) / 2) for side in expected]]
+
+
+def test_the_view_is_the_central_square_of_the_resized_image() -> None:
+    pixels = picture(132, 90, seed=3)
+    expected = resize_by_pillow(pixels, 159, 109)[32:128, 6:102]  # 31.5 and 6.5, halves to even
+    assert np.array_equal(evaluation_view(pixels, 96), expected)
+    stored = picture(109, 140, seed=4)
+    assert np.array_equal(evaluation_view(stored, 96), stored[6:102, 22:118])
