@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.material import Packed, load
 from benchmarks.work import Task
-from selfie_data.source import Source, SourceImage
+from selfie_data.source import ImageSource, SourceImage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class PackedSource:
             return SourceImage(name=name, data=np.array(payload).reshape(height, width, 3))
         return SourceImage(name=f"{name}.jpg", data=payload.tobytes())
 
-    def spool(self, directory: Path, progress: object = None) -> Source:
+    def spool(self, directory: Path, progress: object = None) -> ImageSource:
         """Random access already: nothing to do."""
         del directory, progress
         return self

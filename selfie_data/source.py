@@ -9,12 +9,14 @@ returns reads at random.
     image = source.read(17)                                       # bytes of a file, or uint8 [H, W, 3]
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from selfie_data.errors import ImageError
 
 Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 
@@ -34,7 +36,7 @@ class SourceImage(NamedTuple):
     data: bytes | NDArray[np.uint8]
 
 
-class Source(Protocol):
+class ImageSource(Protocol):
     """Images in a fixed order (sorted by name), with labels. Picklable: files are opened when first read, a process.
 
     `read` may be called from several threads and, after pickling or forking, from several processes.
@@ -77,7 +79,7 @@ class Source(Protocol):
             SourceError: the source itself is truncated, gone or changed.
         """
 
-    def spool(self, directory: Path, progress: Progress | None = None) -> "Source":
+    def spool(self, directory: Path, progress: Progress | None = None) -> "ImageSource":
         """Returns a source that reads at random; itself if it does already.
 
         What is in `directory` from an earlier call that was cut short is checked and used.
@@ -86,3 +88,20 @@ class Source(Protocol):
             SourceError: the source is damaged or is not what it claims to be.
             BuildError: `directory` cannot be written.
         """
+
+
+def read_images(source: ImageSource, indices: list[int]) -> Iterator[SourceImage | ImageError]:
+    """Yields each image, or why it cannot be used; reads several at once where the source can.
+
+    Raises:
+        SourceError: the source itself cannot be read.
+    """
+    read_many: Callable[[list[int]], list[SourceImage]] | None = getattr(source, "read_many", None)
+    if read_many is not None:  # generated pictures come cheaper by the dozen
+        yield from read_many(indices)
+        return
+    for index in indices:
+        try:
+            yield source.read(index)
+        except ImageError as error:  # it names the image
+            yield error

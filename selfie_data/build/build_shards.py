@@ -29,7 +29,7 @@ from selfie_data.dataset.opened import open_dataset
 from selfie_data.errors import BuildError, DatasetError, SelfieDataError
 from selfie_data.images.codecs import codec_versions
 from selfie_data.randomness import permutation
-from selfie_data.source import Source
+from selfie_data.source import ImageSource
 
 __all__ = ["BuildOptions", "build_shards", "default_workers"]
 
@@ -44,7 +44,7 @@ def default_workers() -> int:
 
 
 def build_shards(
-    source: Source,
+    source: ImageSource,
     out: Path | str,
     options: BuildOptions,
     *,
@@ -83,7 +83,7 @@ def build_shards(
 
 
 def _build(
-    source: Source,
+    source: ImageSource,
     directory: Path,
     options: BuildOptions,
     workers: int,
@@ -102,7 +102,7 @@ def _build(
     return assemble(directory, plan, identity=identity, class_names=spooled.class_names)
 
 
-def describe_build(source: Source, options: BuildOptions) -> dict[str, Any]:
+def describe_build(source: ImageSource, options: BuildOptions) -> dict[str, Any]:
     """Returns what the bytes of a dataset depend on: two builds with equal descriptions may share a folder."""
     return {
         "source": dict(source.description),
@@ -127,7 +127,9 @@ def _finished(directory: Path, identity: Mapping[str, Any]) -> Manifest:
     return manifest
 
 
-def _prepare(source: Source, directory: Path, options: BuildOptions, reporter: Reporter) -> tuple[Plan, Source]:
+def _prepare(
+    source: ImageSource, directory: Path, options: BuildOptions, reporter: Reporter
+) -> tuple[Plan, ImageSource]:
     build = directory / BUILD
     _check_space(directory, source.spool_bytes - _bytes_below(build / "spool"), what="the spool")
     spooled = source.spool(build / "spool", reporter.spool)

@@ -12,8 +12,7 @@ from selfie_data.dataset.shard import stored_bytes
 from selfie_data.errors import ImageError
 from selfie_data.randomness.permutation import Permutation
 from selfie_data.randomness.philox import Purpose
-from selfie_data.source import Source, SourceImage
-from selfie_data.source_reading import read_images
+from selfie_data.source import ImageSource, SourceImage, read_images
 
 _SAMPLE = 32  # images; sizes of photographs vary by half of their mean, so this is within 9 % or so
 _TRIALS = 20
@@ -43,12 +42,12 @@ class Estimate:
         return self.samples * self.sample_bytes
 
 
-def count_samples(source: Source, options: BuildOptions) -> int:
+def count_samples(source: ImageSource, options: BuildOptions) -> int:
     """Returns how many images of the source are used."""
     return len(source) if options.limit is None else min(len(source), options.limit)
 
 
-def estimate_build(source: Source, options: BuildOptions, *, timed: bool = False) -> Estimate:
+def estimate_build(source: ImageSource, options: BuildOptions, *, timed: bool = False) -> Estimate:
     """Encodes the first images of the plan. What it says of bytes depends on nothing but source and options.
 
     A source that has to be spooled and is not yet is judged by the size of its spool, by the time that reading its
@@ -90,7 +89,7 @@ def _seconds_an_image(options: BuildOptions) -> float:
     return (time.perf_counter() - started) / _TRIALS + _WRITING_S
 
 
-def _unspooled_bytes(source: Source, options: BuildOptions) -> int:
+def _unspooled_bytes(source: ImageSource, options: BuildOptions) -> int:
     raw = 3 * options.size * options.size
     payload = raw if options.encoder.encoding == "raw" else -(-source.spool_bytes // len(source))
     return stored_bytes(payload, labelled=True)

@@ -26,8 +26,7 @@ from selfie_data.errors import BuildError, ImageError
 from selfie_data.files import sync_directory, write_durable
 from selfie_data.images.encode import STORED_AS, Encoder, Stored
 from selfie_data.images.statistics import PixelSums, add_up, sum_pixels
-from selfie_data.source import Source, SourceImage
-from selfie_data.source_reading import read_images
+from selfie_data.source import ImageSource, SourceImage, read_images
 
 BUILD = ".build"
 _BATCH = 256  # images read at once from sources that can, and summed at once where all have one size
@@ -56,7 +55,7 @@ Report = Callable[[Tick], None]
 class Job:
     """Everything a process needs to build any shard of a dataset; pickled once a process."""
 
-    source: Source
+    source: ImageSource
     plan: Plan
     encoder: Encoder
     out: Path

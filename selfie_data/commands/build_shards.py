@@ -14,7 +14,7 @@ from selfie_data.build.options import ENCODINGS, SHARD_BYTES, BuildOptions
 from selfie_data.build.progress import Bar, JsonLines, Lines, Reporter
 from selfie_data.dataset.manifest import Manifest
 from selfie_data.errors import OptionError
-from selfie_data.source import Source
+from selfie_data.source import ImageSource
 from selfie_data.sources import KINDS, SPLITS, open_source
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
@@ -167,7 +167,7 @@ def _reporter(*, as_json: bool) -> Reporter:
     return Bar() if sys.stderr.isatty() else Lines()
 
 
-def _dry_run(source: Source, options: BuildOptions, *, workers: int, as_json: bool) -> None:
+def _dry_run(source: ImageSource, options: BuildOptions, *, workers: int, as_json: bool) -> None:
     estimate = estimate_build(source, options, timed=True)
     per_shard = samples_per_shard(options, estimate)
     shards = -(-estimate.samples // per_shard)

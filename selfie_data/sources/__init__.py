@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from selfie_data.errors import OptionError
-from selfie_data.source import Source
+from selfie_data.source import ImageSource
 
 KINDS = ("cifar10", "cifar100", "imagenet32", "imagenet", "folder", "parquet", "tar", "synthetic")
 SPLITS = ("train", "val", "test")
@@ -55,7 +55,7 @@ def open_source(
     size: int = 32,
     seed: int = 0,
     checksum: bool | None = None,
-) -> Source:
+) -> ImageSource:
     """Opens a source of images; decodes nothing.
 
     Args:
@@ -105,7 +105,7 @@ def open_source(
             option = "--" + name.replace("_", "-")
             raise OptionError(f"{option} is for {', '.join(kinds)}, got it for {kind}: leave it out")
     module = import_module(f"selfie_data.sources.{_MODULES.get(kind, kind)}")
-    return cast(Source, module.open_images(kind, "" if root is None else root, options))
+    return cast(ImageSource, module.open_images(kind, "" if root is None else root, options))
 
 
 def _path(value: Path | str | None) -> Path | None:

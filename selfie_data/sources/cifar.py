@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfie_data.errors import OptionError, SourceError
-from selfie_data.source import Json, Source
+from selfie_data.source import ImageSource, Json
 from selfie_data.sources import SourceOptions
 from selfie_data.sources.readers.archives import Entry, list_entries, unpacked_bytes
 from selfie_data.sources.readers.checksums import check_official
@@ -30,7 +30,7 @@ from selfie_data.sources.readers.locate import layout_root
 from selfie_data.sources.readers.pickles import load_pickle, text, text_keys
 from selfie_data.sources.readers.pixel_rows import check_rows, integer_labels, interleaved_pieces
 from selfie_data.sources.readers.spool import Part, Rows
-from selfie_data.sources.readers.spooled_source import Resolved, SequentialSource, describe, facts_of, fingerprint_of
+from selfie_data.sources.readers.spooled_source import Resolved, SpooledSource, describe, facts_of, fingerprint_of
 
 _log = logging.getLogger(__name__)
 _ROW = 3072
@@ -50,7 +50,7 @@ _META = {
 }
 
 
-def open_images(kind: str, root: Path | str, options: SourceOptions) -> Source:
+def open_images(kind: str, root: Path | str, options: SourceOptions) -> ImageSource:
     """Opens `kind` = cifar10 or cifar100; see `selfie_data.sources.open_source`."""
     if options.split == "val":
         raise OptionError(
@@ -68,7 +68,7 @@ def open_images(kind: str, root: Path | str, options: SourceOptions) -> Source:
         check_official(path, checksum=options.checksum)
     names = _class_names(path, kind, labels)
     chosen: dict[str, Json] = {"split": options.split, "labels": labels if kind == "cifar100" else None}
-    return SequentialSource(
+    return SpooledSource(
         kind=kind,
         description=describe(kind, chosen, files),
         fingerprint=fingerprint_of(kind, chosen, facts_of(files), options.classes),

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from selfie_data.errors import ImageError, OptionError, SourceError
-from selfie_data.source import Json, Source
+from selfie_data.source import ImageSource, Json
 from selfie_data.sources import SourceOptions
 from selfie_data.sources.readers.file_names import NameTable, is_image, printable, suffix
 from selfie_data.sources.readers.image_files import FileSource, Found, read_file, walk
-from selfie_data.sources.readers.image_tree import MAX_LABEL_BYTES, Picker, label_text, refuse_twice, resolve_tree
+from selfie_data.sources.readers.image_tree import MAX_LABEL_BYTES, FileFilter, label_text, refuse_twice, resolve_tree
 from selfie_data.sources.readers.label_table import Line, read_table
 from selfie_data.sources.readers.labels import Labelled, label_by_text
 from selfie_data.sources.readers.locate import existing
@@ -27,7 +27,7 @@ from selfie_data.sources.readers.spool import Rows
 from selfie_data.sources.readers.spooled_source import fingerprint_of
 
 
-def open_images(kind: str, root: Path | str, options: SourceOptions) -> Source:
+def open_images(kind: str, root: Path | str, options: SourceOptions) -> ImageSource:
     """Opens a folder; see `selfie_data.sources.open_source`."""
     if options.split != "train":
         raise OptionError(f"a folder has no splits: --subtree picks a part of it, got --split {options.split}")
@@ -35,7 +35,7 @@ def open_images(kind: str, root: Path | str, options: SourceOptions) -> Source:
     if not path.is_dir():
         raise SourceError(f"{path} is a file: --root must name a folder, or use the source tar")
     chosen: dict[str, Json] = {
-        "subtree": Picker(options.subtree).subtree,
+        "subtree": FileFilter(options.subtree).subtree,
         "table": None if options.table is None else options.table.name,
     }
     if options.table is not None:
@@ -52,11 +52,11 @@ def open_tree(
         chosen: options that go into the description.
         folders: take folders for classes.
     """
-    picker = Picker(options.subtree)
-    base = root if picker.subtree is None else root / picker.subtree
+    wanted = FileFilter(options.subtree)
+    base = root if wanted.subtree is None else root / wanted.subtree
     if not base.is_dir():
-        raise SourceError(f"there is no folder {printable(picker.subtree or '')} below {root}")
-    found = walk(root, picker)
+        raise SourceError(f"there is no folder {printable(wanted.subtree or '')} below {root}")
+    found = walk(root, wanted)
     rows = Rows(
         names=[file.name for file in found],
         labels=[_read_label(base, file) for file in found],
@@ -77,8 +77,8 @@ def _read_label(base: Path, file: Found) -> str:
 
 
 def _open_table(kind: str, root: Path, table: Path, options: SourceOptions, chosen: dict[str, Json]) -> FileSource:
-    picker = Picker(options.subtree)
-    base = root if picker.subtree is None else root / picker.subtree
+    wanted = FileFilter(options.subtree)
+    base = root if wanted.subtree is None else root / wanted.subtree
     lines = sorted(read_table(table), key=lambda line: line.path)
     refuse_twice([line.path for line in lines], table.name)
     images = [_stat(base, line, table) for line in lines]
@@ -123,7 +123,7 @@ def open_flat(
     kind: str, root: Path, options: SourceOptions, chosen: dict[str, Json], label: Callable[[int], Labelled]
 ) -> FileSource:
     """Opens all images below `root`; `label` gets their number and labels them in the order of their paths."""
-    images = [file for file in walk(root, Picker()) if is_image(file.name)]
+    images = [file for file in walk(root, FileFilter()) if is_image(file.name)]
     if not images:
         raise SourceError(f"{root} holds no images")
     return _source(kind, root, images, label(len(images)), chosen, options)

@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from selfie_data.errors import OptionError, SourceError
-from selfie_data.source import Json, Source
+from selfie_data.source import ImageSource, Json
 from selfie_data.sources import SourceOptions
 from selfie_data.sources.folder import open_flat, open_tree
 from selfie_data.sources.readers.archives import OpenedTar, is_gzip
 from selfie_data.sources.readers.byte_ranges import RangeSource
 from selfie_data.sources.readers.checksums import check_official
 from selfie_data.sources.readers.file_names import is_image, is_junk, printable
-from selfie_data.sources.readers.image_tree import Picker, refuse_twice, resolve_tree, unlabelled
+from selfie_data.sources.readers.image_tree import FileFilter, refuse_twice, resolve_tree, unlabelled
 from selfie_data.sources.readers.labels import Labelled, label_by_name
 from selfie_data.sources.readers.locate import existing, listed
 from selfie_data.sources.readers.spooled_source import Resolved, describe, facts_of, fingerprint_of
@@ -36,7 +36,7 @@ _FOLDERS = ("", "ILSVRC2012_img_", "ILSVRC/Data/CLS-LOC/")
 _WNID = re.compile(r"n\d{8}")
 
 
-def open_images(kind: str, root: Path | str, options: SourceOptions) -> Source:
+def open_images(kind: str, root: Path | str, options: SourceOptions) -> ImageSource:
     """Opens ILSVRC 2012; see `selfie_data.sources.open_source`."""
     path = existing(root, kind)
     if path.is_dir():
@@ -65,7 +65,7 @@ def _find(root: Path, split: str) -> Path:
     raise SourceError(f"{root} holds neither ILSVRC2012_img_{split}.tar nor class folders of {split}")
 
 
-def _open_folder(kind: str, given: Path, folder: Path, options: SourceOptions) -> Source:
+def _open_folder(kind: str, given: Path, folder: Path, options: SourceOptions) -> ImageSource:
     chosen: dict[str, Json] = {"split": options.split}
     if any(_WNID.fullmatch(file.name) for file in listed(folder)):
         return open_tree(kind, folder, options, chosen)
@@ -75,7 +75,7 @@ def _open_folder(kind: str, given: Path, folder: Path, options: SourceOptions) -
     return open_flat(kind, folder, options, chosen, lambda count: _flat_labels(wnids, count, options))
 
 
-def _open_tar(kind: str, path: Path, options: SourceOptions) -> Source:
+def _open_tar(kind: str, path: Path, options: SourceOptions) -> ImageSource:
     if is_gzip(path):
         raise SourceError(
             f"{path.name} is gzipped; the official archive is a plain tar, which is read in place: gunzip it"
@@ -90,7 +90,7 @@ def _open_tar(kind: str, path: Path, options: SourceOptions) -> Source:
         if inner:
             classes = _list_classes(opened.window, inner, listing)
         else:
-            listing.add(opened.window, Picker(options.subtree), file=0)
+            listing.add(opened.window, FileFilter(options.subtree), file=0)
     resolved = _label_classes(listing, classes, options) if inner else _label_flat(listing, path, options)
     chosen: dict[str, Json] = {"split": options.split}
     return RangeSource(
@@ -111,7 +111,7 @@ def _list_classes(outer: FileWindow, inner: list[Member], listing: Listing) -> l
         label = f"{outer.label}: {printable(member.name)}"
         window = FileWindow(outer.descriptor, label=label, start=member.offset, size=member.size)
         before = len(listing.names)
-        listing.add(window, Picker(), file=0, start=member.offset, prefix=f"{name}/")
+        listing.add(window, FileFilter(), file=0, start=member.offset, prefix=f"{name}/")
         if len(listing.names) == before:
             raise SourceError(f"{label} holds no images")
         classes += [name] * (len(listing.names) - before)

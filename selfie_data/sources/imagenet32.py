@@ -23,7 +23,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from selfie_data.errors import OptionError, SourceError
-from selfie_data.source import Json, Source
+from selfie_data.source import ImageSource, Json
 from selfie_data.sources import SourceOptions
 from selfie_data.sources.readers.archives import Entry, list_entries, unpacked_bytes
 from selfie_data.sources.readers.checksums import check_official
@@ -32,7 +32,7 @@ from selfie_data.sources.readers.locate import layout_root
 from selfie_data.sources.readers.pickles import load_pickle, text_keys
 from selfie_data.sources.readers.pixel_rows import check_rows, integer_labels, interleave, interleaved_pieces, side_of
 from selfie_data.sources.readers.spool import Part, Rows
-from selfie_data.sources.readers.spooled_source import Resolved, SequentialSource, describe, facts_of, fingerprint_of
+from selfie_data.sources.readers.spooled_source import Resolved, SpooledSource, describe, facts_of, fingerprint_of
 
 _BATCHES = {
     "train": re.compile(r"train_data_batch_(\d+)(\.npz)?"),
@@ -44,7 +44,7 @@ _PIECE_BYTES = 12 << 20
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError, NotImplementedError)
 
 
-def open_images(kind: str, root: Path | str, options: SourceOptions) -> Source:
+def open_images(kind: str, root: Path | str, options: SourceOptions) -> ImageSource:
     """Opens downsampled ImageNet; see `selfie_data.sources.open_source`."""
     if options.split == "test":
         raise OptionError("downsampled ImageNet has train and val only, got --split test")
@@ -59,7 +59,7 @@ def open_images(kind: str, root: Path | str, options: SourceOptions) -> Source:
     for file in files:
         check_official(file, checksum=options.checksum)
     chosen: dict[str, Json] = {"split": options.split}
-    return SequentialSource(
+    return SpooledSource(
         kind=kind,
         description=describe(kind, chosen, files),
         fingerprint=fingerprint_of(kind, chosen, facts_of(files), options.classes),

@@ -20,14 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfie_data.errors import OptionError, SourceError
-from selfie_data.source import Json, Source
+from selfie_data.source import ImageSource, Json
 from selfie_data.sources import SourceOptions
 from selfie_data.sources.readers.file_names import is_junk, printable
 from selfie_data.sources.readers.image_tree import unlabelled
 from selfie_data.sources.readers.labels import label_by_code, label_by_integer, label_by_text
 from selfie_data.sources.readers.locate import below, existing
 from selfie_data.sources.readers.spool import Part, Rows
-from selfie_data.sources.readers.spooled_source import Resolved, SequentialSource, describe, facts_of, fingerprint_of
+from selfie_data.sources.readers.spooled_source import Resolved, SpooledSource, describe, facts_of, fingerprint_of
 
 _ROWS_AT_ONCE = 512
 _SPLIT_NAMES = {
@@ -51,7 +51,7 @@ class Columns(NamedTuple):
     names: tuple[str, ...]
 
 
-def open_images(kind: str, root: Path | str, options: SourceOptions) -> Source:
+def open_images(kind: str, root: Path | str, options: SourceOptions) -> ImageSource:
     """Opens Parquet files; see `selfie_data.sources.open_source`."""
     paths = _find(existing(root, kind), options.split)
     columns: list[Columns] = []
@@ -63,7 +63,7 @@ def open_images(kind: str, root: Path | str, options: SourceOptions) -> Source:
         if columns[-1] != columns[0]:
             raise SourceError(f"{path.name} has other columns or class names than {paths[0].name}")
     chosen: dict[str, Json] = {"split": options.split, "label": columns[0].label}
-    return SequentialSource(
+    return SpooledSource(
         kind=kind,
         description=describe(kind, chosen, paths),
         fingerprint=fingerprint_of(kind, chosen, facts_of(paths), options.classes),

@@ -13,23 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfie_data.errors import OptionError, SourceError
-from selfie_data.source import Json, Source
+from selfie_data.source import ImageSource, Json
 from selfie_data.sources import SourceOptions
 from selfie_data.sources.readers.archives import OpenedTar, is_gzip, unpacked_bytes
 from selfie_data.sources.readers.byte_ranges import Ranges, RangeSource, check_length
 from selfie_data.sources.readers.checksums import check_official
 from selfie_data.sources.readers.file_names import NameTable, printable, suffix
-from selfie_data.sources.readers.image_tree import MAX_LABEL_BYTES, Picker, label_text, picked_members, resolve_tree
+from selfie_data.sources.readers.image_tree import MAX_LABEL_BYTES, FileFilter, label_text, resolve_tree, wanted_members
 from selfie_data.sources.readers.locate import existing
 from selfie_data.sources.readers.spool import Part, Rows
-from selfie_data.sources.readers.spooled_source import Resolved, SequentialSource, describe, facts_of, fingerprint_of
+from selfie_data.sources.readers.spooled_source import Resolved, SpooledSource, describe, facts_of, fingerprint_of
 from selfie_data.sources.readers.tarball import Member, Window
 
 PART_BYTES = 64 << 20
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
-def open_images(kind: str, root: Path | str, options: SourceOptions) -> Source:
+def open_images(kind: str, root: Path | str, options: SourceOptions) -> ImageSource:
     """Opens one tar, or shards; see `selfie_data.sources.open_source`."""
     if isinstance(root, str) and (_URL.match(root) or "::" in root or ("{" in root and not Path(root).exists())):
         from selfie_data.sources import webdataset
@@ -41,11 +41,11 @@ def open_images(kind: str, root: Path | str, options: SourceOptions) -> Source:
     if path.is_dir():
         raise SourceError(f"{path} is a folder: --root must name a tar file, or use the source folder")
     check_official(path, checksum=options.checksum)
-    chosen: dict[str, Json] = {"subtree": Picker(options.subtree).subtree}
+    chosen: dict[str, Json] = {"subtree": FileFilter(options.subtree).subtree}
     description = describe(kind, chosen, [path])
     fingerprint = fingerprint_of(kind, chosen, facts_of([path]), options.classes)
     if is_gzip(path):
-        return SequentialSource(
+        return SpooledSource(
             kind=kind,
             description=description,
             fingerprint=fingerprint,
@@ -72,7 +72,9 @@ def open_in_place(
     listing = Listing()
     for number, path in enumerate(paths):
         with OpenedTar(path) as opened:
-            listing.add(opened.window, Picker(options.subtree), file=number, prefix=f"{path.name}/" if parted else "")
+            listing.add(
+                opened.window, FileFilter(options.subtree), file=number, prefix=f"{path.name}/" if parted else ""
+            )
     label = paths[0].name if len(paths) == 1 else f"the set of {len(paths)} tars"
     resolved = resolve_tree(listing.rows(), classes=options.classes, label=label, folders=not parted, parted=parted)
     return RangeSource(
@@ -94,9 +96,9 @@ class Listing:
         self.offsets = array("q")
         self.lengths = array("q")
 
-    def add(self, window: Window, picker: Picker, *, file: int, start: int = 0, prefix: str = "") -> None:
-        """Adds the members of one tar that `picker` takes; `start` is where the tar begins in its file."""
-        for member in picked_members(window, picker):
+    def add(self, window: Window, wanted: FileFilter, *, file: int, start: int = 0, prefix: str = "") -> None:
+        """Adds the members of one tar that `wanted` takes; `start` is where the tar begins in its file."""
+        for member in wanted_members(window, wanted):
             self.texts.append(_read_label(window, member) if suffix(member.name) == ".cls" else "")
             self.names.append(prefix + member.name)
             self.files.append(file)
@@ -136,18 +138,18 @@ class GzippedTar:
 
     def parts(self, done: Container[str]) -> Iterator[Part]:
         with OpenedTar(self.path) as opened:
-            yield from parts_of_stream(opened.window, Picker(self.subtree), done, key="part")
+            yield from parts_of_stream(opened.window, FileFilter(self.subtree), done, key="part")
 
     def resolve(self, rows: Rows) -> Resolved:
         return resolve_tree(rows, classes=self.classes, label=self.path.name)
 
 
 def parts_of_stream(
-    window: Window, picker: Picker, done: Container[str], *, key: str, prefix: str = ""
+    window: Window, wanted: FileFilter, done: Container[str], *, key: str, prefix: str = ""
 ) -> Iterator[Part]:
     """Cuts what is read of a tar stream into parts of about 64 MiB, named KEY-000000 and so on."""
     number, growing = 0, _Growing()
-    for member in picked_members(window, picker):
+    for member in wanted_members(window, wanted):
         if suffix(member.name) == ".cls":
             growing.add(prefix + member.name, b"", _read_label(window, member))
         else:

@@ -19,14 +19,14 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from selfie_data.errors import OptionError, SourceError
-from selfie_data.source import Json, Source
+from selfie_data.source import ImageSource, Json
 from selfie_data.sources import SourceOptions
 from selfie_data.sources.readers.archives import checked_stream, is_gzip
 from selfie_data.sources.readers.file_names import printable
-from selfie_data.sources.readers.image_tree import Picker, refuse_twice, resolve_tree
+from selfie_data.sources.readers.image_tree import FileFilter, refuse_twice, resolve_tree
 from selfie_data.sources.readers.locate import existing
 from selfie_data.sources.readers.spool import Part, Rows
-from selfie_data.sources.readers.spooled_source import Resolved, SequentialSource, describe, facts_of, fingerprint_of
+from selfie_data.sources.readers.spooled_source import Resolved, SpooledSource, describe, facts_of, fingerprint_of
 from selfie_data.sources.readers.tarball import ForwardWindow
 from selfie_data.sources.tar import GzippedTar, open_in_place, parts_of_stream
 
@@ -35,7 +35,7 @@ _MAX_SHARDS = 1_000_000
 _RANGE = re.compile(r"\{(-?\d+)\.\.(-?\d+)")
 
 
-def open_images(kind: str, root: str, options: SourceOptions) -> Source:
+def open_images(kind: str, root: str, options: SourceOptions) -> ImageSource:
     """Opens shards; `root` is a brace list, several of them joined by `::`, or URLs."""
     if options.split != "train":
         raise OptionError(f"shards have no splits: --root names those to read, got --split {options.split}")
@@ -47,8 +47,8 @@ def open_images(kind: str, root: str, options: SourceOptions) -> Source:
     if len(remote) < len(shards):
         raise SourceError("the list of shards mixes local files and URLs; read them one after the other")
     names: list[Json] = [{"name": _base(url)} for url in shards]
-    chosen: dict[str, Json] = {"subtree": Picker(options.subtree).subtree}
-    return SequentialSource(
+    chosen: dict[str, Json] = {"subtree": FileFilter(options.subtree).subtree}
+    return SpooledSource(
         kind=kind,
         description={"kind": kind, **{key: value for key, value in chosen.items() if value}, "files": names},
         fingerprint=fingerprint_of(kind, chosen, [(url, 0, 0) for url in shards], options.classes),
@@ -103,11 +103,11 @@ def _base(url: str) -> str:
     return printable(unquote(urlsplit(url).path).rpartition("/")[2])
 
 
-def _open_local(kind: str, paths: list[Path], options: SourceOptions) -> Source:
+def _open_local(kind: str, paths: list[Path], options: SourceOptions) -> ImageSource:
     zipped = [path for path in paths if not path.is_dir() and is_gzip(path)]
     if folder := next((path for path in paths if path.is_dir()), None):
         raise SourceError(f"{folder} is a folder, not a shard")
-    chosen: dict[str, Json] = {"subtree": Picker(options.subtree).subtree}
+    chosen: dict[str, Json] = {"subtree": FileFilter(options.subtree).subtree}
     description = describe(kind, chosen, paths)
     fingerprint = fingerprint_of(kind, chosen, facts_of(paths), options.classes)
     refuse_twice([path.name for path in paths], "the list of shards")
@@ -115,7 +115,7 @@ def _open_local(kind: str, paths: list[Path], options: SourceOptions) -> Source:
         return open_in_place(kind, paths, options, description=description, fingerprint=fingerprint, parted=True)
     if len(paths) > 1:
         raise SourceError(f"{zipped[0].name} is gzipped: of several shards, all must be plain tars; unpack it first")
-    return SequentialSource(
+    return SpooledSource(
         kind=kind,
         description=description,
         fingerprint=fingerprint,
@@ -140,7 +140,7 @@ class _RemoteShards:
             with _remote(url, name) as stream:
                 window = ForwardWindow(checked_stream(stream, name), label=name)
                 yield from parts_of_stream(
-                    window, Picker(self.subtree), done, key=f"shard-{number:06d}", prefix=f"{name}/"
+                    window, FileFilter(self.subtree), done, key=f"shard-{number:06d}", prefix=f"{name}/"
                 )
 
     def resolve(self, rows: Rows) -> Resolved:

@@ -14,7 +14,7 @@ from selfie_data.errors import ImageError, SourceError
 from selfie_data.source import Json, Progress, SourceImage
 from selfie_data.sources.readers.byte_ranges import check_length
 from selfie_data.sources.readers.file_names import NameTable, printable
-from selfie_data.sources.readers.image_tree import Picker
+from selfie_data.sources.readers.image_tree import FileFilter
 from selfie_data.sources.readers.labels import Labelled
 
 
@@ -26,10 +26,10 @@ class Found(NamedTuple):
     changed: int
 
 
-def walk(root: Path, picker: Picker) -> list[Found]:
-    """Returns what `picker` takes of a folder and those below it, sorted. Links are followed; loops are refused."""
+def walk(root: Path, wanted: FileFilter) -> list[Found]:
+    """Returns what `wanted` takes of a folder and those below it, sorted. Links are followed; loops are refused."""
     found: list[Found] = []
-    pending = [(root if picker.subtree is None else root / picker.subtree, "", frozenset[tuple[int, int]]())]
+    pending = [(root if wanted.subtree is None else root / wanted.subtree, "", frozenset[tuple[int, int]]())]
     while pending:
         folder, prefix, above = pending.pop()
         try:
@@ -41,16 +41,16 @@ def walk(root: Path, picker: Picker) -> list[Found]:
                 name = prefix + entry.name
                 if entry.is_dir():
                     pending.append((folder / entry.name, name + "/", below))
-                elif (file := _take(entry, name, picker)) is not None:
+                elif (file := _take(entry, name, wanted)) is not None:
                     found.append(file)
         except OSError as error:
             raise SourceError(f"cannot read {folder}: {error.strerror}") from error
-    picker.report(root.name)
+    wanted.report(root.name)
     return sorted(found)
 
 
-def _take(entry: "os.DirEntry[str]", name: str, picker: Picker) -> Found | None:
-    inner = picker.pick(name if picker.subtree is None else f"{picker.subtree}/{name}")
+def _take(entry: "os.DirEntry[str]", name: str, wanted: FileFilter) -> Found | None:
+    inner = wanted.match(name if wanted.subtree is None else f"{wanted.subtree}/{name}")
     if inner is None:
         return None
     try:
@@ -100,7 +100,7 @@ def _pieces(descriptor: int, size: int) -> Iterator[bytes]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileSource:
-    """See `selfie_data.source.Source`. `names` are paths below `root`."""
+    """See `selfie_data.source.ImageSource`. `names` are paths below `root`."""
 
     kind: str
     description: Mapping[str, Json]

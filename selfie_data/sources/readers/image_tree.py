@@ -23,7 +23,7 @@ MAX_LABEL_BYTES = 4096  # of a `.cls` file
 
 
 @dataclass(slots=True)
-class Picker:
+class FileFilter:
     """Chooses what of a tree is read: images and labels below `subtree`; counts what is left out."""
 
     subtree: str | None = None
@@ -36,7 +36,7 @@ class Picker:
                 raise OptionError(f"a subtree is a path below the root, got {self.subtree}")
             self.subtree = "/".join(parts) or None
 
-    def pick(self, name: str) -> str | None:
+    def match(self, name: str) -> str | None:
         """Returns the name relative to the subtree, None if the file is not read."""
         if self.subtree is not None:
             if not name.startswith(self.subtree + "/"):
@@ -56,13 +56,13 @@ class Picker:
             _log.info("%s: %d files are no images and were skipped (%s)", label, self.skipped.total(), kinds)
 
 
-def picked_members(window: Window, picker: Picker) -> Iterator[Member]:
+def wanted_members(window: Window, wanted: FileFilter) -> Iterator[Member]:
     """Yields what of a tar is read, named relative to the subtree."""
     for member in list_members(window):
-        name = picker.pick(member.name)
+        name = wanted.match(member.name)
         if name is not None:
             yield Member(name, member.offset, member.size)
-    picker.report(window.label)
+    wanted.report(window.label)
 
 
 def label_text(data: bytes, size: int, name: str) -> str:

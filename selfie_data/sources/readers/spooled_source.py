@@ -36,8 +36,8 @@ class Layout(Reader, Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SequentialSource:
-    """See `selfie_data.source.Source`. `labels` and `len` read the whole source once, `spool` does it for good."""
+class SpooledSource:
+    """See `selfie_data.source.ImageSource`. `labels` and `len` read the whole source once, `spool` does it for good."""
 
     kind: str
     description: Mapping[str, Json]

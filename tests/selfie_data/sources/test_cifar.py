@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from selfie_data.errors import SourceError
-from selfie_data.source import Source
+from selfie_data.source import ImageSource
 from selfie_data.sources import open_source
 from selfie_data.sources.readers import checksums
 from selfie_data.sources.readers.checksums import OFFICIAL, Official
@@ -87,7 +87,7 @@ def store(files: dict[str, bytes], form: str, folder: Path, name: str = "cifar-1
     return path
 
 
-def pixels(source: Source) -> np.ndarray:
+def pixels(source: ImageSource) -> np.ndarray:
     images = [source.read(index).data for index in range(len(source))]
     assert all(isinstance(image, np.ndarray) and not image.flags.writeable for image in images)
     return np.stack(images)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from selfie_data.errors import ImageError, SourceError
-from selfie_data.source import Source
+from selfie_data.source import ImageSource
 from selfie_data.sources import open_source
 from selfie_data.sources.readers.label_table import read_table
 
@@ -35,7 +35,7 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
         (folder / name).write_bytes(data)
 
 
-def read_all(source: Source) -> dict[str, object]:
+def read_all(source: ImageSource) -> dict[str, object]:
     return {image.name: image.data for image in map(source.read, range(len(source)))}
 
 
@@ -49,7 +49,7 @@ def test_class_folders_give_labels_and_mixed_is_allowed(root: Path) -> None:
     assert source.labels.tolist() == [0, 1, 1, -1]
     assert source.spool_bytes == 0
     assert source.spool(root) is source
-    copy: Source = pickle.loads(pickle.dumps(source))  # noqa: S301 - made above
+    copy: ImageSource = pickle.loads(pickle.dumps(source))  # noqa: S301 - made above
     assert read_all(copy) == read_all(source)
 
 

@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from selfie_data.errors import SourceError
-from selfie_data.source import Source
+from selfie_data.source import ImageSource
 from selfie_data.sources import open_source
 from selfie_data.sources.readers.matlab import read_struct_array
 from selfie_data.sources.readers.synsets import read_mapping
@@ -35,7 +35,7 @@ def root(tmp_path: Path) -> Path:
     return folder
 
 
-def check_validation(source: Source) -> None:
+def check_validation(source: ImageSource) -> None:
     assert [source.read(index).name for index in range(3)] == sorted(VALIDATION)
     assert [source.read(index).data for index in range(3)] == [name.encode() for name in sorted(VALIDATION)]
     assert [source.class_names[label] for label in source.labels] == WNIDS
@@ -52,7 +52,7 @@ def test_the_tar_of_tars_is_read_in_place(root: Path) -> None:
     assert source.class_names == tuple(sorted(CLASSES))
     assert source.labels.tolist() == [0, 1, 1, 2, 2]
     assert source.spool_bytes == 0
-    copy: Source = pickle.loads(pickle.dumps(source))  # noqa: S301 - made above
+    copy: ImageSource = pickle.loads(pickle.dumps(source))  # noqa: S301 - made above
     assert copy.read(3).data == b"n00000003 d"
     assert str(root) not in repr(source.description)
 

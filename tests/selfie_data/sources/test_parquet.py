@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from selfie_data.errors import ImageError, SourceError
-from selfie_data.source import Source
+from selfie_data.source import ImageSource
 from selfie_data.sources import open_source
 from selfie_data.sources import parquet as parquet_source
 
@@ -42,7 +42,7 @@ def columns(labels: list[int | None], start: int = 0) -> dict[str, Any]:
     return {"image": pa.array(images(len(labels), start), IMAGE), "label": pa.array(labels, pa.int64())}
 
 
-def datas(source: Source) -> list[object]:
+def datas(source: ImageSource) -> list[object]:
     return [source.read(index).data for index in range(len(source))]
 
 

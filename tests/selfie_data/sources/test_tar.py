@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfie_data.errors import ImageError, SourceError
-from selfie_data.source import Source
+from selfie_data.source import ImageSource
 from selfie_data.sources import open_source
 from selfie_data.sources.readers.archives import OpenedTar
 from selfie_data.sources.readers.tarball import ForwardWindow, Member, list_members
@@ -85,7 +85,7 @@ def test_folders_and_leading_dots_are_not_images() -> None:
     assert [member.name for member in listed(buffer.getvalue())] == ["cat/1.jpg"]
 
 
-def read_all(source: Source) -> dict[str, object]:
+def read_all(source: ImageSource) -> dict[str, object]:
     return {image.name: image.data for image in map(source.read, range(len(source)))}
 
 
@@ -154,7 +154,7 @@ def test_one_folder_is_no_class_unless_a_class_list_has_it(tmp_path: Path) -> No
 def test_a_source_is_picklable_and_reads_in_threads(archive: Path, tmp_path: Path) -> None:
     source = open_source("tar", archive, subtree="set/train").spool(tmp_path / "spool")
     source.read(0)
-    copy: Source = pickle.loads(pickle.dumps(source))  # noqa: S301 - made above
+    copy: ImageSource = pickle.loads(pickle.dumps(source))  # noqa: S301 - made above
     assert read_all(copy) == read_all(source)
     np.testing.assert_array_equal(copy.labels, source.labels)
     assert source.spool(tmp_path / "unused") is source
@@ -181,8 +181,8 @@ def test_a_file_that_changes_after_listing_is_an_error(tmp_path: Path) -> None:
         open_source_again(source).read(0)
 
 
-def open_source_again(source: Source) -> Source:
-    copy: Source = pickle.loads(pickle.dumps(source))  # noqa: S301 - made by the test
+def open_source_again(source: ImageSource) -> ImageSource:
+    copy: ImageSource = pickle.loads(pickle.dumps(source))  # noqa: S301 - made by the test
     return copy
 
 

@@ -14,7 +14,7 @@ import pytest
 import webdataset
 
 from selfie_data.errors import SourceError
-from selfie_data.source import Source
+from selfie_data.source import ImageSource
 from selfie_data.sources import open_source
 from selfie_data.sources.webdataset import expand
 from tests.selfie_data.sources.handmade import member, tar, tar_of
@@ -40,7 +40,7 @@ def shards(tmp_path: Path) -> Path:
     return folder
 
 
-def check(source: Source) -> None:
+def check(source: ImageSource) -> None:
     names = [source.read(index).name for index in range(len(source))]
     assert names == [
         f"s-{number:06d}.tar/{number}_{end}" for number in range(3) for end in ("a.seg.png", "b.jpg", "c.jpg")
