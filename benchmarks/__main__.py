@@ -8,11 +8,12 @@ from types import ModuleType
 
 import click
 
-from benchmarks import build_shards, material, patch_stage, scaling, startup, train_step
+from benchmarks import build_shards, patch_stage, scaling, startup, train_step
 from benchmarks import loader as loader_question
-from benchmarks.plot import chart
-from benchmarks.record import RESULTS, Record, load, record_files, save
-from benchmarks.table import summary
+from benchmarks.harness.plot import chart
+from benchmarks.harness.record import RESULTS, Record, load, record_files, save
+from benchmarks.harness.table import summary
+from benchmarks.work import material
 
 Shared = Callable[[Callable[..., None]], Callable[..., None]]
 

@@ -22,11 +22,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import material
-from benchmarks.child import Unavailable, interpreter
-from benchmarks.record import ROOT, Record, record
-from benchmarks.rounds import interleaved
-from benchmarks.statistics import pair_ratios
+from benchmarks.harness.child import Unavailable, interpreter
+from benchmarks.harness.record import ROOT, Record, record
+from benchmarks.harness.rounds import interleaved
+from benchmarks.harness.statistics import pair_ratios
+from benchmarks.work import material
 
 QUESTION = "build_shards"
 LIMIT_S = 600
@@ -61,8 +61,8 @@ def run(*, rounds: int, threads: int, scratch: Path, images: Path | None, share:
     for row, (stored, count, ours, ways) in ROWS.items():
         source = material.prepare(stored, scratch, images=images)
         limit = min(int(count * share), len(material.load(source)))
-        jobs = {"selfie": ("main", "build_selfie", ours)}
-        jobs |= {f"{way} + ShardWriter": ("bench", "build_peer", way) for way in ways}
+        jobs = {"selfie": ("main", "ours.build_shards", ours)}
+        jobs |= {f"{way} + ShardWriter": ("bench", "peers.build_peer", way) for way in ways}
         records += _row(row, source, limit, jobs, rounds, threads)
     return records
 
@@ -95,7 +95,7 @@ def _row(
 def build(environment: str, module: str, way: str, source: Path, limit: int, threads: int) -> Run:
     """One build into a fresh folder, removed afterwards."""
     folder = tempfile.mkdtemp(dir=source.parent)
-    command = [str(interpreter(environment)), "-W", "ignore", "-m", f"benchmarks.peers.{module}"]
+    command = [str(interpreter(environment)), "-W", "ignore", "-m", f"benchmarks.{module}"]
     command += [way, str(source), folder, str(limit), str(threads)]
     processor, started = _processor_s(), time.perf_counter()
     try:

@@ -12,14 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import material
-from benchmarks.check import disagreements
-from benchmarks.child import Child, Unavailable
-from benchmarks.record import Record, record
-from benchmarks.rounds import interleaved
-from benchmarks.statistics import pair_ratios
-from benchmarks.systems import FLOORS, OURS, SYSTEMS, System, choose
-from benchmarks.work import Task, rows
+from benchmarks.harness.child import Child, Unavailable
+from benchmarks.harness.record import Record, record
+from benchmarks.harness.rounds import interleaved
+from benchmarks.harness.statistics import pair_ratios
+from benchmarks.work import material
+from benchmarks.work.check import disagreements
+from benchmarks.work.systems import FLOORS, OURS, SYSTEMS, System, choose
+from benchmarks.work.task import Task, rows
 
 QUESTION = "loader"
 _PIECE_BYTES = 8 << 20

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks import material
-from benchmarks.peers import selfie
-from benchmarks.record import Record, record, versions
-from benchmarks.rounds import interleaved
-from benchmarks.statistics import pair_ratios
-from benchmarks.work import Task, rows
+from benchmarks.harness.record import Record, record, versions
+from benchmarks.harness.rounds import interleaved
+from benchmarks.harness.statistics import pair_ratios
+from benchmarks.ours import loader as ours
+from benchmarks.work import material
+from benchmarks.work.task import Task, rows
 from pipelines.sampling.grid import patchify
 
 QUESTION = "patch_stage"
@@ -91,9 +91,9 @@ def _torch(pixels: torch.Tensor, order: torch.Tensor, mirrored: torch.Tensor, ta
 
 
 def _store(task: Task) -> Callable[[], int]:
-    from benchmarks.dataset import store
+    from benchmarks.work.dataset import store
 
-    stream = selfie.run(task, backend="store", store=store(task))
+    stream = ours.run(task, backend="store", store=store(task))
     return lambda: len(next(stream))
 
 

@@ -11,12 +11,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from benchmarks import material
-from benchmarks.child import Child, Unavailable
-from benchmarks.record import Record, record
-from benchmarks.rounds import interleaved
-from benchmarks.systems import SYSTEMS
-from benchmarks.work import Task, rows
+from benchmarks.harness.child import Child, Unavailable
+from benchmarks.harness.record import Record, record
+from benchmarks.harness.rounds import interleaved
+from benchmarks.work import material
+from benchmarks.work.systems import SYSTEMS
+from benchmarks.work.task import Task, rows
 
 QUESTION = "scaling"
 ROWS = ("jpeg256-antialiased", "raw32")

@@ -12,12 +12,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import material
-from benchmarks.child import Unavailable
-from benchmarks.dataset import PackedSource
-from benchmarks.record import ROOT, Record, record, versions
-from benchmarks.rounds import interleaved
-from benchmarks.work import Task, rows
+from benchmarks.harness.child import Unavailable
+from benchmarks.harness.record import ROOT, Record, record, versions
+from benchmarks.harness.rounds import interleaved
+from benchmarks.work import material
+from benchmarks.work.dataset import PackedSource
+from benchmarks.work.task import Task, rows
 
 QUESTION = "startup"
 SAMPLES = 1_281_167  # ImageNet's training set

@@ -15,12 +15,12 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-from benchmarks import material
-from benchmarks.dataset import shards
-from benchmarks.record import Record, record, versions
-from benchmarks.rounds import interleaved
-from benchmarks.statistics import pair_ratios
-from benchmarks.work import rows
+from benchmarks.harness.record import Record, record, versions
+from benchmarks.harness.rounds import interleaved
+from benchmarks.harness.statistics import pair_ratios
+from benchmarks.work import material
+from benchmarks.work.dataset import shards
+from benchmarks.work.task import rows
 
 QUESTION = "train_step"
 BATCH = 128

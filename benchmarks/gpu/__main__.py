@@ -15,11 +15,11 @@ import click
 import torch
 from tqdm import tqdm
 
-from benchmarks import material
 from benchmarks.gpu.section import QUESTION, Setting, isolated
 from benchmarks.gpu.targets import TARGETS, medians
-from benchmarks.record import RESULTS, Record, host, save
-from benchmarks.table import layout, summary
+from benchmarks.harness.record import RESULTS, Record, host, save
+from benchmarks.harness.table import layout, summary
+from benchmarks.work import material
 
 # Section and its share of the ten minutes, in seconds. Shards and stores are built by the first that needs them.
 BUDGETS = {

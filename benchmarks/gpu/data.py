@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import material
-from benchmarks.dataset import shards, store
 from benchmarks.gpu.section import Setting
-from benchmarks.work import Task, rows
+from benchmarks.work import material
+from benchmarks.work.dataset import shards, store
+from benchmarks.work.task import Task, rows
 
 ROW = {"raw32": "raw32", "jpeg256": "jpeg256-antialiased", "full": "full-antialiased"}
 

@@ -14,7 +14,7 @@ from torch.utils.dlpack import from_dlpack
 
 from benchmarks.gpu.data import task
 from benchmarks.gpu.section import Setting, attempt, emit, verdict
-from benchmarks.material import load
+from benchmarks.work.material import load
 
 CASE = "correctness: decoder stress"
 LOADS = (0.0, 0.65)

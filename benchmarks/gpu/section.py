@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.record import ROOT, Record, record, versions
+from benchmarks.harness.record import ROOT, Record, record, versions
 
 QUESTION = "gpu"
 PACKAGES = (

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.record import Record
+from benchmarks.harness.record import Record
 
 Values = dict[tuple[str, str], float]
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from benchmarks.gpu.section import Setting, emit, verdict
-from benchmarks.record import ROOT
+from benchmarks.harness.record import ROOT
 
 CASE = "correctness: tests"
 

@@ -14,7 +14,7 @@ import torch
 from benchmarks.gpu.data import endless, loader, task
 from benchmarks.gpu.patch_stage import gather_torch
 from benchmarks.gpu.section import Setting, attempt, emit, rate, synchronise
-from benchmarks.material import load
+from benchmarks.work.material import load
 
 SMALL, LARGE = "throughput: 32 px", "throughput: 224 px"
 LOADS = (0.0, 0.3, 0.65, 0.9)

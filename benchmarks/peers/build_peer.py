@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.material import load
+from benchmarks.work.material import load
 
 SHORTER = 256
 QUALITY = 90

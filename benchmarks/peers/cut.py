@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.material import Packed
-from benchmarks.work import MEAN, STD, Task
+from benchmarks.work.material import Packed
+from benchmarks.work.task import MEAN, STD, Task
 
 Pixels = NDArray[np.uint8]
 _LOG_ASPECT = math.log(4 / 3)

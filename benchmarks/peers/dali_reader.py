@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch.utils.dlpack import from_dlpack
 
-from benchmarks.material import load
-from benchmarks.work import MEAN, STD, Task
+from benchmarks.work.material import load
+from benchmarks.work.task import MEAN, STD, Task
 
 PACKAGES = ("nvidia-dali-cuda130", "nvidia-nvimgcodec-cu13", "torch", "numpy")
 SETTINGS = {"threads": "one a core", "prefetch_queue_depth": 2, "reader": "webdataset, shuffle buffer 1024"}

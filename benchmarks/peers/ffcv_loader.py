@@ -22,9 +22,9 @@ from ffcv.pipeline.operation import Operation
 from ffcv.transforms import ToTensor
 from ffcv.writer import DatasetWriter
 
-from benchmarks.material import Packed, load
 from benchmarks.peers.cut import decoder, rows
-from benchmarks.work import Task
+from benchmarks.work.material import Packed, load
+from benchmarks.work.task import Task
 
 PACKAGES = ("ffcv", "numba", "opencv-python-headless", "torch", "numpy")
 SETTINGS = {

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from benchmarks.material import load
 from benchmarks.peers.cut import make_batch, one_thread
-from benchmarks.work import Task
+from benchmarks.work.material import load
+from benchmarks.work.task import Task
 
 PACKAGES = ("grain", "array_record", "torch", "numpy", "simplejpeg", "opencv-python-headless")
 SETTINGS = {"workers": "one a core", "group_size": 1, "read": "by whole batches, in one call"}

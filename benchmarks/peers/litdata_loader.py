@@ -13,9 +13,9 @@ import torch
 from litdata import StreamingDataLoader, StreamingDataset
 from litdata.streaming.cache import Cache
 
-from benchmarks.material import load
 from benchmarks.peers.cut import make_batch, one_thread
-from benchmarks.work import Task
+from benchmarks.work.material import load
+from benchmarks.work.task import Task
 
 PACKAGES = ("litdata", "torch", "numpy", "simplejpeg", "opencv-python-headless")
 SETTINGS = {"workers": "one a core", "chunk_bytes": "64MB", "items": "bytes", "collate": "whole batches"}

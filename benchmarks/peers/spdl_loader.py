@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from spdl.pipeline import PipelineBuilder
 
-from benchmarks.material import load
 from benchmarks.peers.cut import fetch, make_batch, one_thread
-from benchmarks.work import Task
+from benchmarks.work.material import load
+from benchmarks.work.task import Task
 
 PACKAGES = ("spdl", "spdl_core", "torch", "numpy", "simplejpeg", "opencv-python-headless")
 SETTINGS = {"threads": "one a core", "buffer": 2, "stage": "whole batches"}

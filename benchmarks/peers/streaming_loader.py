@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.material import load
 from benchmarks.peers.cut import make_batch, one_thread
-from benchmarks.work import Task
+from benchmarks.work.material import load
+from benchmarks.work.task import Task
 
 PACKAGES = ("mosaicml-streaming", "torch", "numpy", "simplejpeg", "opencv-python-headless")
 SETTINGS = {"workers": "one a core", "shuffle_algo": "py1e", "items": "bytes", "collate": "whole batches"}

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.material import load
 from benchmarks.peers.cut import fetch, make_batch, one_thread
-from benchmarks.work import Task
+from benchmarks.work.material import load
+from benchmarks.work.task import Task
 
 PACKAGES = ("torch", "numpy", "pillow", "simplejpeg", "opencv-python-headless")
 SETTINGS = {"workers": "one a core", "prefetch_factor": 2, "persistent_workers": True, "storage": "one packed file"}

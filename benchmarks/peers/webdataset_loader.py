@@ -9,9 +9,9 @@ import numpy as np
 import torch
 import webdataset as wds
 
-from benchmarks.material import load
 from benchmarks.peers.cut import make_batch, one_thread
-from benchmarks.work import Task
+from benchmarks.work.material import load
+from benchmarks.work.task import Task
 
 PACKAGES = ("webdataset", "torch", "numpy", "simplejpeg", "opencv-python-headless")
 SETTINGS = {"workers": "one a core", "shards": 16, "shuffle": 1000, "batched": "in the workers"}

@@ -11,7 +11,7 @@ from benchmarks.gpu.decoder_stress import checksum
 from benchmarks.gpu.patch_stage import gather_torch
 from benchmarks.gpu.section import Setting, isolated
 from benchmarks.gpu.targets import TARGETS, medians
-from benchmarks.record import record
+from benchmarks.harness.record import record
 from pipelines.sampling.grid import patchify
 
 SETTING = Setting(device="cpu", dry=True, seconds=60, threads=1, batches=4, scratch="", images=None)

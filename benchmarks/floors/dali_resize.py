@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.peers import floor_dali
-from benchmarks.work import Task
+from benchmarks.floors import dali_decode
+from benchmarks.work.task import Task
 
-PACKAGES = floor_dali.PACKAGES
-SETTINGS = {**floor_dali.SETTINGS, "what": "DALI decode + crop + resize alone"}
+PACKAGES = dali_decode.PACKAGES
+SETTINGS = {**dali_decode.SETTINGS, "what": "DALI decode + crop + resize alone"}
 
 
 def convert(task: Task) -> None:
@@ -17,4 +17,4 @@ def convert(task: Task) -> None:
 
 
 def batches(task: Task) -> Iterator[NDArray[np.generic]]:
-    return floor_dali.run(task, cropped=True)
+    return dali_decode.run(task, cropped=True)

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.peers import selfie
-from benchmarks.work import Task
+from benchmarks.ours import loader
+from benchmarks.work.task import Task
 
 PACKAGES = ("selfie", "numpy", "pillow", "torch")
-SETTINGS = {**selfie.SETTINGS, "backend": "reference"}
-convert = selfie.convert
+SETTINGS = {**loader.SETTINGS, "backend": "reference"}
+convert = loader.convert
 
 
 def batches(task: Task) -> Iterator[Any]:
-    return selfie.run(task, backend="reference")
+    return loader.run(task, backend="reference")

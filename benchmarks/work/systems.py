@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from benchmarks.work import Task
+from benchmarks.work.task import Task
 
 LARGE = ("jpeg256-antialiased", "jpeg256-linear", "full-antialiased", "full-linear")
 SMALL = ("jpeg32", "raw32")
@@ -17,7 +17,7 @@ class System:
 
     Attributes:
         name: as it is printed.
-        module: of `benchmarks.peers`.
+        module: below `benchmarks`.
         environment: `main` (.venv) or `bench` (.bench-env).
         rows: what it can do.
         decoder: for systems whose user brings the decoder.
@@ -41,36 +41,36 @@ class System:
 
 
 SYSTEMS = (
-    System(name="selfie", module="selfie", environment="main", rows=LARGE + SMALL),
-    System(name="selfie-dali", module="selfie_dali", environment="main", rows=("jpeg256-antialiased", "raw32")),
-    System(name="selfie-store", module="selfie_store", environment="main", rows=("store32",)),
+    System(name="selfie", module="ours.loader", environment="main", rows=LARGE + SMALL),
+    System(name="selfie-dali", module="ours.loader_dali", environment="main", rows=("jpeg256-antialiased", "raw32")),
+    System(name="selfie-store", module="ours.loader_store", environment="main", rows=("store32",)),
     System(
         name="ffcv",
-        module="ffcv_loader",
+        module="peers.ffcv_loader",
         environment="bench",
         rows=LARGE + SMALL,
         best=True,
         resize="area",
         other_pixels="JPEGs encoded again, fast DCT",
     ),
-    System(name="spdl", module="spdl_loader", environment="bench", rows=LARGE + SMALL, best=True),
-    System(name="torch", module="torch_dataloader", environment="bench", rows=LARGE + SMALL, best=True),
+    System(name="spdl", module="peers.spdl_loader", environment="bench", rows=LARGE + SMALL, best=True),
+    System(name="torch", module="peers.torch_dataloader", environment="bench", rows=LARGE + SMALL, best=True),
     System(
         name="torch-pillow",
-        module="torch_dataloader",
+        module="peers.torch_dataloader",
         environment="bench",
         rows=(*ANTIALIASED, "jpeg32"),
         decoder="pillow",
     ),
-    System(name="webdataset", module="webdataset_loader", environment="bench", rows=LARGE + SMALL),
-    System(name="litdata", module="litdata_loader", environment="bench", rows=LARGE + SMALL),
-    System(name="streaming", module="streaming_loader", environment="bench", rows=LARGE + SMALL),
-    System(name="grain", module="grain_loader", environment="bench", rows=LARGE + SMALL),
-    System(name="dali", module="dali_reader", environment="main", rows=LARGE + SMALL),
-    System(name="dali-resize", module="floor_dali_resize", environment="main", rows=LARGE),
-    System(name="dali-decode", module="floor_dali", environment="main", rows=(*ANTIALIASED, "jpeg32")),
-    System(name="decode", module="floor_decode", environment="main", rows=LARGE + SMALL),
-    System(name="cached", module="floor_cached", environment="main", rows=(*LARGE, *SMALL, "store32")),
+    System(name="webdataset", module="peers.webdataset_loader", environment="bench", rows=LARGE + SMALL),
+    System(name="litdata", module="peers.litdata_loader", environment="bench", rows=LARGE + SMALL),
+    System(name="streaming", module="peers.streaming_loader", environment="bench", rows=LARGE + SMALL),
+    System(name="grain", module="peers.grain_loader", environment="bench", rows=LARGE + SMALL),
+    System(name="dali", module="peers.dali_reader", environment="main", rows=LARGE + SMALL),
+    System(name="dali-resize", module="floors.dali_resize", environment="main", rows=LARGE),
+    System(name="dali-decode", module="floors.dali_decode", environment="main", rows=(*ANTIALIASED, "jpeg32")),
+    System(name="decode", module="floors.decode", environment="main", rows=LARGE + SMALL),
+    System(name="cached", module="floors.cached", environment="main", rows=(*LARGE, *SMALL, "store32")),
 )
 
 

@@ -1,4 +1,4 @@
-"""DALI's decoder alone, and the graph that `floor_dali_resize` measures with crop and resize.
+"""DALI's decoder alone, and the graph that `dali_resize` measures with crop and resize.
 
 The encoded bytes come from memory, so that nothing but decoding is measured. Yields batches of which only the length
 counts. The crop windows are random and drawn by the batch.
@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.material import load
+from benchmarks.floors.cached import stand_in
 from benchmarks.peers.cut import window
-from benchmarks.peers.floor_cached import stand_in
-from benchmarks.work import Task
+from benchmarks.work.material import load
+from benchmarks.work.task import Task
 
 PACKAGES = ("nvidia-dali-cuda130", "nvidia-nvimgcodec-cu13", "numpy")
 SETTINGS = {"what": "DALI decoder alone", "threads": "one a core", "prefetch_queue_depth": 2}

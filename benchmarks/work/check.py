@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.material import load
-from benchmarks.work import MEAN, STD, Task
+from benchmarks.work.material import load
+from benchmarks.work.task import MEAN, STD, Task
 
 MEAN_TOLERANCE = 12.0  # of 255, between batches of 64 random crops
 SPREAD_TOLERANCE = 9.0

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.material import Packed, load
-from benchmarks.work import Task
+from benchmarks.work.material import Packed, load
+from benchmarks.work.task import Task
 from selfie_data.source import ImageSource, SourceImage
 
 

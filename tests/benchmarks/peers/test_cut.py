@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from benchmarks.peers.cut import RESIZE, cut, finish, window
-from benchmarks.work import MEAN, STD, rows
+from benchmarks.work.task import MEAN, STD, rows
 from pipelines.sampling.grid import patchify
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from html import escape
 
-from benchmarks.record import Record
-from benchmarks.table import number
+from benchmarks.harness.record import Record
+from benchmarks.harness.table import number
 
 _BAR = 16  # px, pitch of the bars
 _LEFT, _WIDTH, _RIGHT = 190, 420, 90

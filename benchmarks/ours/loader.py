@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.dataset import shards
-from benchmarks.work import MEAN, STD, Task
+from benchmarks.work.dataset import shards
+from benchmarks.work.task import MEAN, STD, Task
 from pipelines.normalise import Normalisation
 
 PACKAGES = ("selfie", "numba", "numpy", "torch", "nvidia-dali-cuda130")

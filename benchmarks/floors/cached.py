@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.work import MEAN, STD, Task
+from benchmarks.work.task import MEAN, STD, Task
 
 PACKAGES = ("numpy",)
 SETTINGS = {"what": "one cached batch, copied into a reused buffer by one thread"}

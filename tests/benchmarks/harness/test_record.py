@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.record import host, load, record, save
-from benchmarks.table import layout, number, summary
+from benchmarks.harness.record import host, load, record, save
+from benchmarks.harness.table import layout, number, summary
 
 
 def test_saved_records_load_equal(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.rounds import interleaved
-from benchmarks.statistics import interval, median, pair_ratios
+from benchmarks.harness.rounds import interleaved
+from benchmarks.harness.statistics import interval, median, pair_ratios
 
 VALUES = st.lists(st.floats(min_value=0.1, max_value=1e6), min_size=1, max_size=12)
 

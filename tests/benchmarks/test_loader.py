@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import loader
-from benchmarks.plot import chart, kind
-from benchmarks.systems import SYSTEMS, choose
-from benchmarks.work import Task, rows
+from benchmarks.harness.plot import chart, kind
+from benchmarks.work.systems import SYSTEMS, choose
+from benchmarks.work.task import Task, rows
 
 
 def test_a_tiny_run_gives_records_ratios_and_no_disagreement(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_a_tiny_run_gives_records_ratios_and_no_disagreement(tmp_path: Path) -> 
 
 
 def test_a_missing_environment_is_a_reason_and_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.child.ROOT", tmp_path)
+    monkeypatch.setattr("benchmarks.harness.child.ROOT", tmp_path)
     task = rows(tmp_path, threads=1)["raw32"]
     children, skipped = loader.start(task, [one for one in SYSTEMS if one.name == "ffcv"])
     assert children == {}

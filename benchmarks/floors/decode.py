@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.material import load
-from benchmarks.peers.floor_cached import stand_in
-from benchmarks.work import Task
+from benchmarks.floors.cached import stand_in
+from benchmarks.work.material import load
+from benchmarks.work.task import Task
 
 PACKAGES = ("simplejpeg", "numpy")
 SETTINGS = {"what": "decode (or, for raw, copy) in one thread a core, nothing else"}

@@ -1,4 +1,4 @@
-"""The parent's side of `benchmarks.peers.serve`: one process group a system, stopped while others are measured."""
+"""The parent's side of `benchmarks.harness.serve`: one process group a system, stopped while others are measured."""
 
 import json
 import os
@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import ROOT
-from benchmarks.systems import System
-from benchmarks.work import Task
+from benchmarks.harness.record import ROOT
+from benchmarks.work.systems import System
+from benchmarks.work.task import Task
 
 START_LIMIT_S = 900  # the first start converts the data
 ANSWER_LIMIT_S = 120
@@ -37,7 +37,7 @@ class Child:
         python = interpreter(system.environment)
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
-            [str(python), "-W", "ignore", "-m", "benchmarks.peers.serve", system.module],
+            [str(python), "-W", "ignore", "-m", "benchmarks.harness.serve", system.module],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

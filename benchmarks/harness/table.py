@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from benchmarks.record import Record
+from benchmarks.harness.record import Record
 
 
 def layout(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

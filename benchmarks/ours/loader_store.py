@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.dataset import store
-from benchmarks.peers import selfie
-from benchmarks.work import Task
+from benchmarks.ours import loader
+from benchmarks.work.dataset import store
+from benchmarks.work.task import Task
 
-PACKAGES = (*selfie.PACKAGES, "zarr")
-SETTINGS = {**selfie.SETTINGS, "backend": "store"}
+PACKAGES = (*loader.PACKAGES, "zarr")
+SETTINGS = {**loader.SETTINGS, "backend": "store"}
 
 
 def convert(task: Task) -> None:
@@ -17,4 +17,4 @@ def convert(task: Task) -> None:
 
 
 def batches(task: Task) -> Iterator[Any]:
-    return selfie.run(task, backend="store", store=store(task))
+    return loader.run(task, backend="store", store=store(task))

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks import material
-from benchmarks.check import disagreements, observe
-from benchmarks.work import MEAN, STD, Task, rows
+from benchmarks.work import material
+from benchmarks.work.check import disagreements, observe
+from benchmarks.work.task import MEAN, STD, Task, rows
 from pipelines.sampling.grid import patchify
 
 

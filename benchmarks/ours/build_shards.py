@@ -1,6 +1,6 @@
 """The same work done by `selfie_data.build.build_shards`, everything it checks and writes included.
 
-    python -m benchmarks.peers.build_selfie WAY SOURCE OUT LIMIT PROCESSES    prints {"images": n, "seconds": s}
+    python -m benchmarks.ours.build_shards WAY SOURCE OUT LIMIT PROCESSES    prints {"images": n, "seconds": s}
 
 Ways: `resize` (shorter side 256, JPEG quality 90), `keep` (bytes kept, each image decoded once for the check), `raw`
 (32 px JPEGs to pixels). Plan, hashes, table, index, manifest and fsync are in the time, and the start of the processes
@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.dataset import PackedSource
+from benchmarks.work.dataset import PackedSource
 
 SIZES = {"resize": 224, "keep": 224, "raw": 32}
 

@@ -3,10 +3,10 @@
     <- task                                      the first line, from `Task.to_json`
     -> {"ready": {...}} or {"skip": reason}
     <- {"do": "measure", "seconds": s, "settle": s}   -> {"images": n, "seconds": t}
-    <- {"do": "check"}                                -> the values of `benchmarks.check.observe`
+    <- {"do": "check"}                                -> the values of `benchmarks.work.check.observe`
     <- {"do": "stop"}
 
-Start it as `python -m benchmarks.peers.serve MODULE`. Standard output is kept for the answers: whatever a library
+Start it as `python -m benchmarks.harness.serve MODULE`. Standard output is kept for the answers: whatever a library
 prints goes to standard error.
 """
 
@@ -22,9 +22,9 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from benchmarks.check import observe
-from benchmarks.record import versions
-from benchmarks.work import Task
+from benchmarks.harness.record import versions
+from benchmarks.work.check import observe
+from benchmarks.work.task import Task
 
 _LEAST_BATCHES = 3
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -37,7 +37,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     task = Task.from_json(sys.stdin.readline())
     try:
-        system = importlib.import_module(f"benchmarks.peers.{sys.argv[1]}")
+        system = importlib.import_module(f"benchmarks.{sys.argv[1]}")
         started = time.perf_counter()
         system.convert(task)
         converted = time.perf_counter()

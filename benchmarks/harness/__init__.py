@@ -1,0 +1,1 @@
+"""How a number is made: records, statistics, interleaved rounds, processes that sleep while others are measured."""
