@@ -8,7 +8,7 @@ times the number of ranks because DDP averages gradients: together they are the 
 import importlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -90,6 +90,14 @@ def distribute(model: nn.Module, ranks: Ranks, *, sync_batch_norm: bool) -> nn.M
     if sync_batch_norm:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     return DistributedDataParallel(model, device_ids=[ranks.device.index] if ranks.device.type == "cuda" else None)
+
+
+def gradients_wait(model: nn.Module, waits: bool) -> AbstractContextManager[None]:
+    """Holds gradients back while more parts of the step are to come: they cross the network once, with the last."""
+    if waits and isinstance(model, DistributedDataParallel):
+        waiting: AbstractContextManager[None] = model.no_sync()
+        return waiting
+    return nullcontext()
 
 
 def sum_over_ranks(values: Tensor, ranks: Ranks) -> Tensor:

@@ -11,27 +11,23 @@ was interrupted goes on as if it had not been.
 
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Generic
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from pipelines.batch import BatchT
 from selfie_data.errors import DivergedError, RunError
 from selfie_data.files import write_output_json
 from selfie_model.training.checkpoint import Checkpoints, State
-from selfie_model.training.clock import Clock
-from selfie_model.training.distributed import Ranks, any_rank, distribute, share_buffers, sum_over_ranks
+from selfie_model.training.distributed import Ranks, any_rank, distribute, gradients_wait, share_buffers, sum_over_ranks
 from selfie_model.training.evaluate import Metrics, add_totals, empty_totals, evaluate, means
 from selfie_model.training.journal import Journal
+from selfie_model.training.monitor import Monitor
 from selfie_model.training.optimiser import learning_rate, make_optimiser, set_learning_rate
 from selfie_model.training.precision import autocast, compiled, place
-from selfie_model.training.progress import Progress
 from selfie_model.training.run_folder import RESULT, Result, read_result
-from selfie_model.training.sanity import Sanity
-from selfie_model.training.snapshot import Standing, restore_snapshot, take_snapshot
+from selfie_model.training.snapshot import TrainingState, restore_snapshot, take_snapshot
 from selfie_model.training.stop_request import StopRequest
 from selfie_model.training.task import Training
 
@@ -61,7 +57,7 @@ def run_training(
     """
     trainer = _Trainer(training, ranks=ranks, resume=resume, tensorboard=tensorboard, quiet=quiet)
     try:
-        if trainer.standing.step >= training.train.steps and (ended := read_result(training.run)) is not None:
+        if trainer.state.step >= training.train.steps and (ended := read_result(training.run)) is not None:
             return ended
         return trainer.fit(stop if stop is not None else StopRequest())
     finally:
@@ -78,39 +74,37 @@ class _Trainer(Generic[BatchT]):
         self.model = training.model
         place(self.model, ranks.device, self.runtime)
         self.model.eval()  # the first step enters training mode
-        wrapped = distribute(self.model, ranks, sync_batch_norm=self.runtime.sync_batch_norm)
-        self.wrapped = wrapped
-        self.forward = compiled(wrapped, ranks.device, self.runtime)
+        self.wrapped = distribute(self.model, ranks, sync_batch_norm=self.runtime.sync_batch_norm)
+        self.forward = compiled(self.wrapped, ranks.device, self.runtime)
         self.optimiser = make_optimiser(self.model, self.train)
-        self.standing = Standing()
+        self.state = TrainingState()
         if resume is not None:
-            self.standing = restore_snapshot(resume, training, self.optimiser, ranks.device)
-        self.sanity = Sanity(training.train, chance=training.chance, first_loss=self.standing.first_loss)
+            self.state = restore_snapshot(resume, training, self.optimiser, ranks.device)
         self.checkpoints = Checkpoints(training.run, keep_last=self.runtime.keep_last)
         self.journal = (
-            Journal(training.run, after_step=self.standing.step, tensorboard=tensorboard) if ranks.writes else None
+            Journal(training.run, after_step=self.state.step, tensorboard=tensorboard) if ranks.writes else None
         )
-        self.progress = Progress(
+        self.monitor = Monitor(
             training.kind,
-            first=self.standing.step,
-            total=self.train.steps,
+            self.train,
             chance=training.chance,
+            first_step=self.state.step,
+            first_loss=self.state.first_loss,
             visible=ranks.writes and not quiet,
         )
         self.totals = empty_totals(ranks.device)
         self.window = Metrics(math.nan, math.nan, 0)
-        self.clock = Clock()
 
     def fit(self, stop: StopRequest) -> Result:
         """Runs the steps that are left."""
         runtime, last = self.runtime, self.train.steps
         reason = ""
         for batch in self._batches():
-            if self.standing.step == 0:
+            if self.state.step == 0:
                 self._check_batch_size(batch)
             self._train_step(batch)
-            self.progress.step()
-            step = self.standing.step
+            self.monitor.step()
+            step = self.state.step
             fetch = _due(step, runtime.log_every, last)
             asked = bool(stop) if self.ranks.size == 1 else fetch and any_rank(bool(stop), self.ranks)
             validate = self.training.validation is not None and _due(step, runtime.validate_every, last)
@@ -127,7 +121,7 @@ class _Trainer(Generic[BatchT]):
         return self._finish(reason)
 
     def close(self) -> None:
-        self.progress.close()
+        self.monitor.close()
         if self.journal is not None:
             self.journal.close()
 
@@ -135,26 +129,26 @@ class _Trainer(Generic[BatchT]):
         """Yields this rank's batches for the steps that are left, counting the time spent waiting for them."""
         loader, last = self.training.loader, self.train.steps
         length = len(loader)
-        while self.standing.step < last:
-            epoch, inside = divmod(self.standing.step, length)
+        while self.state.step < last:
+            epoch, inside = divmod(self.state.step, length)
             if inside == 0:
                 loader.set_epoch(epoch)
             batches = iter(loader)
-            before = self.standing.step
-            while self.standing.step < last:
-                with self.clock.waiting():
+            before = self.state.step
+            while self.state.step < last:
+                with self.monitor.waiting():
                     batch = next(batches, None)
                 if batch is None:
                     break
                 yield batch.to(self.ranks.device, non_blocking=True)
-            if self.standing.step == before:
+            if self.state.step == before:
                 raise RunError(f"the loader gave no batch in epoch {epoch}, it promises {length}")
 
     def _train_step(self, batch: BatchT) -> None:
         if not self.model.training:
             self._enter_training_mode()
-        torch.manual_seed(_mix(self.train.seed, self.standing.step, self.ranks.rank))
-        set_learning_rate(self.optimiser, learning_rate(self.standing.step, self.train))
+        torch.manual_seed(dropout_seed(self.train.seed, self.state.step, self.ranks.rank))
+        set_learning_rate(self.optimiser, learning_rate(self.state.step, self.train))
         self.optimiser.zero_grad(set_to_none=True)
         if len(batch) < self.train.accumulate:
             raise RunError(
@@ -163,21 +157,20 @@ class _Trainer(Generic[BatchT]):
             )
         parts = batch.split(self.train.accumulate) if self.train.accumulate > 1 else [batch]
         for number, part in enumerate(parts):
-            with _synchronised(self.wrapped, number == len(parts) - 1):
+            with gradients_wait(self.wrapped, number < len(parts) - 1):
                 with autocast(self.ranks.device, self.runtime):
                     output = self.forward(part)
                 # DDP averages gradients over the ranks: times their number, and they are the global batch's mean
                 (output.loss * (len(part) * self.ranks.size / self.train.batch_size)).backward()
             add_totals(self.totals, output)
         self.optimiser.step()
-        self.standing.step += 1
-        self.clock.images += self.train.batch_size
+        self.state.step += 1
 
     def _enter_training_mode(self) -> None:
         self.wrapped.train()
         if self.train.batch_norm == "frozen":
             for module in self.model.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
                     module.eval()
 
     def _report(self) -> None:
@@ -185,29 +178,18 @@ class _Trainer(Generic[BatchT]):
         self.window = means(sum_over_ranks(self.totals, self.ranks))
         self.totals.zero_()
         self._judge_loss()
-        images_per_s, wait = self.clock.lap()
-        values = {
-            "loss": self.window.loss,
-            "accuracy": self.window.accuracy,
-            "learning_rate": learning_rate(self.standing.step - 1, self.train),
-            "images_per_s": round(images_per_s, 1),
-            "data_wait": round(wait, 4),
-        }
+        images_per_s, wait = self.monitor.lap(self.state.step, self.window)
+        rate = learning_rate(self.state.step - 1, self.train)
+        speed = {"images_per_s": round(images_per_s, 1), "data_wait": round(wait, 4)}
+        values = {"loss": self.window.loss, "accuracy": self.window.accuracy, "learning_rate": rate, **speed}
         self._write("train", values)
-        self.progress.report(
-            self.standing.step,
-            loss=self.window.loss,
-            accuracy=self.window.accuracy,
-            images_per_s=images_per_s,
-            wait=wait,
-        )
-        if message := self.sanity.chance_warning(self.standing.step, self.window):
+        if message := self.monitor.chance_warning(self.state.step, self.window.accuracy):
             self._write("warning", {"message": message})
-            self.progress.say(message)
+            self.monitor.say(message)
 
     def _judge_loss(self) -> None:
         try:
-            self.standing.first_loss = self.sanity.check_loss(self.standing.step, self.window.loss)
+            self.state.first_loss = self.monitor.check_loss(self.state.step, self.window.loss)
         except DivergedError:
             self._write("diverged", {"loss": str(self.window.loss)})  # JSON has no NaN
             raise
@@ -220,26 +202,26 @@ class _Trainer(Generic[BatchT]):
         metrics = evaluate(
             self.model, loader, ranks=self.ranks, runtime=self.runtime, batches=self.runtime.validation_batches
         )
-        self.clock.restart()
-        standing = self.standing
-        standing.validation = metrics
+        self.monitor.restart()
+        state = self.state
+        state.validation = metrics
         self._write("validation", metrics._asdict())
-        self.progress.say(
-            f"step {standing.step}: validation loss {metrics.loss:.3f}, accuracy {metrics.accuracy:.1%} "
+        self.monitor.say(
+            f"step {state.step}: validation loss {metrics.loss:.3f}, accuracy {metrics.accuracy:.1%} "
             f"(chance {self.training.chance:.1%})"
         )
-        if standing.best is None or metrics.accuracy > standing.best[0]:
-            standing.best = (metrics.accuracy, standing.step)
+        if state.best is None or metrics.accuracy > state.best[0]:
+            state.best = (metrics.accuracy, state.step)
             if self.ranks.writes:
-                self.checkpoints.save_best(self._state())
+                self.checkpoints.save_best(self._snapshot())
 
     def _save(self) -> None:
         if self.ranks.writes:
-            self.checkpoints.save(self._state())
-            self.clock.restart()
+            self.checkpoints.save(self._snapshot())
+            self.monitor.restart()
 
-    def _state(self) -> State:
-        return take_snapshot(self.training, self.optimiser, self.standing, self.ranks.device)
+    def _snapshot(self) -> State:
+        return take_snapshot(self.training, self.optimiser, self.state, self.ranks.device)
 
     def _check_batch_size(self, batch: BatchT) -> None:
         sizes = sum_over_ranks(torch.tensor(float(len(batch)), device=self.ranks.device), self.ranks)
@@ -248,18 +230,18 @@ class _Trainer(Generic[BatchT]):
 
     def _write(self, event: str, values: dict[str, Any]) -> None:
         if self.journal is not None:
-            self.journal.write(event, self.standing.step, values)
+            self.journal.write(event, self.state.step, values)
 
     def _finish(self, reason: str) -> Result:
         result = Result(
-            step=self.standing.step,
-            finished=self.standing.step >= self.train.steps,
+            step=self.state.step,
+            finished=self.state.step >= self.train.steps,
             stopped_by=reason,
             loss=self.window.loss,
             accuracy=self.window.accuracy,
-            validation=self.standing.validation,
-            best=self.standing.best,
-            images_per_s=round(self.clock.overall(), 1),
+            validation=self.state.validation,
+            best=self.state.best,
+            images_per_s=round(self.monitor.overall(), 1),
         )
         if self.ranks.writes:
             write_output_json(self.training.run / RESULT, result.to_dict())
@@ -270,14 +252,6 @@ def _due(step: int, every: int, last: int) -> bool:
     return step == last or (every > 0 and step % every == 0)
 
 
-def _synchronised(wrapped: nn.Module, last_part: bool) -> AbstractContextManager[None]:
-    """Gradients cross the network once a step: with its last part."""
-    if isinstance(wrapped, DistributedDataParallel) and not last_part:
-        waiting: AbstractContextManager[None] = wrapped.no_sync()
-        return waiting
-    return nullcontext()
-
-
-def _mix(seed: int, step: int, rank: int) -> int:
-    """Returns a seed for the dropout of one step of one rank; odd multipliers (of SplitMix64) keep them apart."""
+def dropout_seed(seed: int, step: int, rank: int) -> int:
+    """Returns the seed of one step of one rank; odd multipliers (of SplitMix64) keep them apart."""
     return (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + rank * 0x94D049BB133111EB) % (1 << 63)

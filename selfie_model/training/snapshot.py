@@ -15,7 +15,7 @@ from selfie_model.training.task import Training
 
 
 @dataclass(slots=True, kw_only=True)
-class Standing:
+class TrainingState:
     """How far a training has come; the loop changes it.
 
     Attributes:
@@ -32,7 +32,7 @@ class Standing:
 
 
 def take_snapshot(
-    training: Training[BatchT], optimiser: torch.optim.Optimizer, standing: Standing, device: torch.device
+    training: Training[BatchT], optimiser: torch.optim.Optimizer, reached: TrainingState, device: torch.device
 ) -> State:
     """Returns what `restore_snapshot` and the readers of a run need; see `checkpoint` for its entries."""
     return {
@@ -41,23 +41,23 @@ def take_snapshot(
         "config": training.config.to_dict(),
         "class_names": list(training.class_names),
         "data": training.data,
-        "step": standing.step,
+        "step": reached.step,
         "model": training.model.state_dict(),
         "optimiser": optimiser.state_dict(),
         "schedule": {
-            "learning_rate": learning_rate(standing.step, training.train),
-            "first_loss": standing.first_loss,
+            "learning_rate": learning_rate(reached.step, training.train),
+            "first_loss": reached.first_loss,
         },
         "rng": _rng_state(device),
         "loader": training.loader.state_dict(),
-        "best": list(standing.best) if standing.best is not None else [],
-        "validation": list(standing.validation) if standing.validation is not None else [],
+        "best": list(reached.best) if reached.best is not None else [],
+        "validation": list(reached.validation) if reached.validation is not None else [],
     }
 
 
 def restore_snapshot(
     state: State, training: Training[BatchT], optimiser: torch.optim.Optimizer, device: torch.device
-) -> Standing:
+) -> TrainingState:
     """Puts model, optimiser, loader and random generators where they were; returns how far the training had come.
 
     Raises:
@@ -73,7 +73,7 @@ def restore_snapshot(
     if device.type == "cuda" and "cuda" in state["rng"]:
         torch.cuda.set_rng_state(state["rng"]["cuda"], device)
     best, validation = state["best"], state["validation"]
-    return Standing(
+    return TrainingState(
         step=state["step"],
         first_loss=state["schedule"]["first_loss"],
         validation=Metrics(*validation) if validation else None,
