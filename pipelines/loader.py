@@ -19,9 +19,10 @@ from pipelines.batch_plan import Dtype, Verify
 from pipelines.normalise import Normalisation
 from pipelines.options import LoaderOptions, LoaderParts, OnError, Shuffle
 from pipelines.sampling.augment import Augmentation
-from pipelines.sampling.draws import Selection
 from pipelines.sampling.grid import Grid, default_patch_size, default_split
-from pipelines.sampling.recipes import ImageRecipe, Masking, PatchRecipe
+from pipelines.sampling.images import ImageRecipe
+from pipelines.sampling.patches import Masking, PatchRecipe
+from pipelines.sampling.selection import Selection
 from pipelines.sampling.subset import Ids
 from pipelines.stream import EpochStream
 from selfie_data.dataset.opened import Dataset
@@ -48,7 +49,7 @@ class PatchLoader(EpochStream[PatchBatch]):
         masking: `skip` leaves hidden patches out; `zero` gives the full grid with holes, zero after normalising, and
             then the targets.
         selection: a rule of one's own for which cells are context and target, a function of the draw
-            (`draws.Selection`).
+            (`selection.Selection`).
         augment: `pretrain`, `finetune` (not at <= 64 px: padding gives positions away), `none` or an `Augmentation`;
             `auto` = `pretrain`, in an evaluation `none`.
         whole_image: (*) also gives the whole image with its hidden patches blanked.
@@ -132,7 +133,7 @@ class PatchLoader(EpochStream[PatchBatch]):
         if masking not in ("skip", "zero"):
             raise ValueError(f"masking must be 'skip' or 'zero', got {masking!r}")
         if selection is not None and not callable(selection):
-            raise ValueError(f"selection must be a function (draws.Selection) or None, got {selection!r}")
+            raise ValueError(f"selection must be a function (selection.Selection) or None, got {selection!r}")
         draw = parts.image_draw(augment, preset="pretrain")
         if draw.augmentation.padding:
             raise ValueError(

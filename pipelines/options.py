@@ -14,11 +14,11 @@ from pipelines.backends.choose import BackendName, check_views, choose_backend, 
 from pipelines.batch_plan import TORCH_DTYPE, Dtype, OutputSpec, Verify
 from pipelines.normalise import Normalisation, from_statistics
 from pipelines.rank import resolve_rank
-from pipelines.sampling import order, recipes
+from pipelines.sampling import draws, order
 from pipelines.sampling.augment import Augmentation, resolve_augmentation
+from pipelines.sampling.images import ImageDraw
 from pipelines.sampling.order import BlockShuffle, EpochOrder, global_shuffle, in_order
 from pipelines.sampling.partition import Partition
-from pipelines.sampling.recipes import ImageDraw
 from pipelines.sampling.subset import Ids, Subset, resolve_subset
 from pipelines.state import StreamIdentity
 from pipelines.stream import Recipe, StreamParts
@@ -30,7 +30,7 @@ Shuffle = Literal["global"] | int
 OnError = Literal["fail", "record"]
 Batch = TypeVar("Batch")
 
-_VERSIONS = f"order {order.VERSION}, permutation {permutation.VERSION}, sampling {recipes.VERSION}"
+_VERSIONS = f"order {order.VERSION}, permutation {permutation.VERSION}, sampling {draws.VERSION}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,7 +37,7 @@ Made = TypeVar("Made", covariant=True)
 
 
 class Recipe(Protocol[Made]):
-    """See `recipes.py`."""
+    """Makes plans of ids and batches of plans; see `sampling.patches` and `sampling.images`."""
 
     def plan(self, epoch: int, step: int, ids: NDArray[np.int64]) -> BatchPlan: ...
 

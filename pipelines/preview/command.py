@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.preview.contact_sheet import SheetEntry, draw_sheet
-from pipelines.sampling.draws import select_cells
 from pipelines.sampling.grid import Grid, default_patch_size, default_split, patchify
+from pipelines.sampling.selection import select_cells
 from selfie_data.dataset.opened import Dataset, open_dataset
 from selfie_data.dataset.read import central_view, read_payloads, stored_at_size
 from selfie_data.errors import BuildError

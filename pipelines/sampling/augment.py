@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.arguments import whole_number
-from pipelines.sampling.compiled_draws import crop_draws, flip_draws
-from pipelines.sampling.draws import padded_crops
+from pipelines.sampling.draws import draw_crops, draw_flips, draw_padded_crops
 from selfie_data.images.resize import evaluation_geometry
 
 _LARGEST_SMALL_IMAGE = 64
@@ -112,18 +111,18 @@ def draw_geometry(
         epoch: 0 <= epoch < 2**32.
         ids: [B] sample ids.
         heights: [B] of the stored images, pixels.
-        widths: [B] ditto.
+        widths: [B] of the stored images, pixels.
         image_size: S.
         stored_at_size: every image of the dataset is stored at S x S, so that nothing needs resampling.
     """
-    flip = flip_draws(seed, epoch, ids) if augmentation.flip else None
+    flip = draw_flips(seed, epoch, ids) if augmentation.flip else None
     if augmentation.crop_area is not None:
         stored = heights.astype(np.int64), widths.astype(np.int64)
-        crop = crop_draws(seed, epoch, ids, *stored, area=augmentation.crop_area)
+        crop = draw_crops(seed, epoch, ids, *stored, area=augmentation.crop_area)
         return Geometry(crop, np.full((len(ids), 2), image_size), None, flip)
     resize, window = (None, None) if stored_at_size else evaluation_crop(heights, widths, image_size)
     if augmentation.padding:
-        offset = padded_crops(seed, epoch, ids, augmentation.padding) - augmentation.padding
+        offset = draw_padded_crops(seed, epoch, ids, padding=augmentation.padding) - augmentation.padding
         window = offset if window is None else window + offset
     return Geometry(None, resize, window, flip)
 

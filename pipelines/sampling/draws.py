@@ -1,201 +1,168 @@
-"""What is drawn for a sample: its patches, flip and crop, as pure functions of (seed, epoch, sample id).
+"""What is drawn for every sample: its patches, its flip and its crop, compiled: a fifth of NumPy's time, or less.
 
-Nothing depends on the batch a sample is in. Integers throughout; where a float is needed (areas) only
-+ - * / sqrt are used, which IEEE 754 rounds alike on every machine.
+Pure functions of (seed, epoch, sample id), whatever batch the sample is in. Integers throughout; where a float is
+needed (areas) only + - * / sqrt are used, which IEEE 754 rounds alike on every machine.
 
     words of a sample = Philox4x32-10(key = seed, counter = (id, epoch, purpose * 2**16 + block))
-    patch order       = cells sorted by (word << 32 | cell): a uniform permutation, ties broken by the cell
-    selected cells    = the first context + target of that order, context first
+    patches           = `selection.patch_order`
+    flip              = the lowest bit of word 0
+    crop              = attempt k uses block k: word 0 the area, 1 the aspect ratio, 2 top, 3 left; the first attempt
+                        that fits, else the largest central window with an aspect ratio in [3/4, 4/3], as torchvision
+    padded crop       = words 0 and 1: top, left
+
+`tests/twins/draws.py` has the same in NumPy. All kernels stand in this one file: Numba keeps their machine code for as
+long as the file that they stand in is unchanged.
 """
 
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numba import njit
+from numpy.typing import NDArray
 
 from pipelines.sampling.aspect_ratios import ASPECT_RATIOS, HIGHEST, INDEX_BITS, LOWEST
-from pipelines.sampling.grid import Grid
 from selfie_data.randomness.philox import Purpose, draw_words
 
-Cells = NDArray[np.int64]
+VERSION = 1  # of these definitions and those of selection.py and augment.py; stands in loader states
 
-Selection = Callable[[Cells, Grid], Cells]
-"""A rule that picks patches: (order [B, G], grid) -> cells [B, context + target], context first.
-
-`order` is the sample's draw: all cells of the grid in uniformly random order. A rule is a function of it, row by row,
-and of nothing else, so what it picks is as reproducible as the draw. `block_targets` is an example. Loader states know
-it by its module and `__qualname__`.
-"""
-
-_WORDS_PER_BLOCK = 4
-CROP_ATTEMPTS = 10
+_CROP_ATTEMPTS = 10  # as torchvision; the first fits 60-86 % of common shapes (area 0.2-1 or 0.08-1)
 _RATIOS = np.array(ASPECT_RATIOS)
-_HALF = np.uint64(32)
-_LOW = np.uint64(0xFFFFFFFF)
+_RATIO_SHIFT = np.uint64(32 - INDEX_BITS)
 
 
-def patch_order(seed: int, epoch: int, ids: ArrayLike, cells: int) -> Cells:
-    """Returns the cells of every sample in its random order: int64 [B, cells], each row a permutation.
+@njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator]
+def _philox(sample: Any, epoch: Any, last: Any, seed: Any) -> Any:
+    """Philox4x32-10 of one counter; see `selfie_data.randomness.philox`."""
+    low = np.uint64(0xFFFFFFFF)
+    half = np.uint64(32)
+    x0, x1, x2, x3 = sample & low, sample >> half, epoch, last
+    key0, key1 = seed & low, seed >> half
+    for _ in range(10):
+        product0 = x0 * np.uint64(0xD2511F53)
+        product1 = x2 * np.uint64(0xCD9E8D57)
+        x0 = (product1 >> half) ^ x1 ^ key0
+        x2 = (product0 >> half) ^ x3 ^ key1
+        x1 = product1 & low
+        x3 = product0 & low
+        key0 = (key0 + np.uint64(0x9E3779B9)) & low
+        key1 = (key1 + np.uint64(0xBB67AE85)) & low
+    return x0, x1, x2, x3
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _patches(seed: Any, epoch: Any, ids: Any, purpose: Any, context: int, order: Any, mask: Any) -> None:
+    samples, cells = order.shape
+    keys = np.empty(cells, np.uint64)
+    half = np.uint64(32)
+    for row in range(samples):
+        for block in range((cells + 3) // 4):
+            words = _philox(np.uint64(ids[row]), epoch, purpose + np.uint64(block), seed)
+            for number in range(4):
+                cell = 4 * block + number
+                if cell < cells:
+                    keys[cell] = (words[number] << half) | np.uint64(cell)
+        for cell in range(cells):  # keys differ, so a key's place is the number of smaller ones: no branch to guess
+            place = 0
+            for other in range(cells):
+                place += keys[other] < keys[cell]
+            order[row, place] = cell
+            mask[row, cell] = place >= context
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _flips(seed: Any, epoch: Any, ids: Any, purpose: Any, flip: Any) -> None:
+    for row in range(len(ids)):
+        words = _philox(np.uint64(ids[row]), epoch, purpose, seed)
+        flip[row] = words[0] & np.uint64(1)
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _below(word: Any, bound: int) -> Any:
+    return np.int64((word * np.uint64(bound)) >> np.uint64(32))
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _crops(
+    seed: Any, epoch: Any, ids: Any, purpose: Any, heights: Any, widths: Any, lowest: float, highest: float,
+    ratios: Any, crops: Any,
+) -> None:  # fmt: skip
+    for row in range(len(ids)):
+        height, width = heights[row], widths[row]
+        for attempt in range(_CROP_ATTEMPTS):
+            words = _philox(np.uint64(ids[row]), epoch, purpose + np.uint64(attempt), seed)
+            fraction = lowest + (highest - lowest) * (np.float64(words[0]) / 4294967296.0)
+            ratio = ratios[words[1] >> _RATIO_SHIFT]
+            pixels = np.float64(height * width) * fraction
+            crop_width = np.int64(np.rint(np.sqrt(pixels * ratio)))
+            crop_height = np.int64(np.rint(np.sqrt(pixels / ratio)))
+            if 1 <= crop_width <= width and 1 <= crop_height <= height:
+                crops[row, 0] = _below(words[2], height - crop_height + 1)
+                crops[row, 1] = _below(words[3], width - crop_width + 1)
+                break
+        else:
+            crop_height, crop_width = height, width
+            if width / height < LOWEST:
+                crop_height = np.int64(np.rint(width / LOWEST))
+            elif width / height > HIGHEST:
+                crop_width = np.int64(np.rint(height * HIGHEST))
+            crops[row, 0], crops[row, 1] = (height - crop_height) // 2, (width - crop_width) // 2
+        crops[row, 2], crops[row, 3] = crop_height, crop_width
+
+
+def draw_patches(
+    seed: int, epoch: int, ids: NDArray[np.int64], *, cells: int, context: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Returns the cells of every sample in its random order, int64 [B, cells], and the mask, bool [B, cells].
+
+    The first `context` of the order are the context; True in the mask = hidden from the encoder.
+    """
+    order = np.empty((len(ids), cells), np.int64)
+    mask = np.empty((len(ids), cells), np.bool_)
+    _patches(np.uint64(seed), np.uint64(epoch), ids, _first_block(Purpose.PATCHES), context, order, mask)
+    return order, mask
+
+
+def draw_flips(seed: int, epoch: int, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Returns which samples are mirrored left to right, bool [B]."""
+    flip = np.empty(len(ids), np.bool_)
+    _flips(np.uint64(seed), np.uint64(epoch), ids, _first_block(Purpose.FLIP), flip)
+    return flip
+
+
+def draw_crops(
+    seed: int,
+    epoch: int,
+    ids: NDArray[np.int64],
+    heights: NDArray[np.int64],
+    widths: NDArray[np.int64],
+    *,
+    area: tuple[float, float],
+) -> NDArray[np.int64]:
+    """Returns a crop window of every sample, int64 [B, 4]: top, left, height, width, pixels of the stored images.
 
     Args:
         seed: 0 <= seed < 2**64.
         epoch: 0 <= epoch < 2**32.
         ids: sample ids [B], non-negative.
-        cells: cells of the grid, G.
-    """
-    words = draw_words(seed, epoch, ids, Purpose.PATCHES, -(-cells // _WORDS_PER_BLOCK))
-    keys = words[:, :cells].astype(np.uint64)
-    keys <<= _HALF
-    keys |= np.arange(cells, dtype=np.uint64)
-    keys.sort(axis=1)
-    keys &= _LOW
-    return keys.view(np.int64)
-
-
-def select_cells(
-    seed: int, epoch: int, ids: ArrayLike, grid: Grid, *, context: int, target: int, selection: Selection | None = None
-) -> Cells:
-    """Returns the cells of every sample's patches, int64 [B, context + target], context first.
-
-    Args:
-        seed: see `patch_order`, as `epoch` and `ids`.
-        epoch: ditto.
-        ids: ditto.
-        grid: the grid the cells belong to.
-        context: patches the encoder sees.
-        target: patches to put back.
-        selection: the user's own rule; None takes the first of the order.
-
-    Raises:
-        ValueError: the numbers do not fit the grid, or the rule returned something else than distinct cells.
-    """
-    if context < 1 or target < 1 or context + target > grid.cells:
-        raise ValueError(
-            f"context and target must be at least 1 and together at most {grid.cells} patches, got {context} + {target}"
-        )
-    order = patch_order(seed, epoch, ids, grid.cells)
-    if selection is None:
-        return order[:, : context + target]
-    return _checked(selection(order, grid), rows=len(order), count=context + target, cells=grid.cells)
-
-
-def hidden_mask(context_cells: Cells, cells: int) -> NDArray[np.bool_]:
-    """Returns bool [B, cells], True = hidden from the encoder: every cell that is not context."""
-    mask = np.ones((len(context_cells), cells), dtype=np.bool_)
-    np.put_along_axis(mask, context_cells, False, axis=1)
-    return mask
-
-
-def block_targets(*, context: int, height: int, width: int) -> Selection:
-    """Returns a rule whose targets are one block of height x width cells, its place uniform over the grid.
-
-    The context is the first `context` cells of the order that are outside the block; the targets are in row order.
-    """
-
-    def rule(order: Cells, grid: Grid) -> Cells:
-        if context + height * width > grid.cells or max(height, width) > grid.side:
-            raise ValueError(
-                f"{context} context cells and a block of {height} x {width} do not fit {grid.side} x {grid.side}"
-            )
-        row, column = np.divmod(order, grid.side)
-        # The first cell of the order that can be a block's upper left corner is uniform among all that can.
-        corner = np.argmax((row <= grid.side - height) & (column <= grid.side - width), axis=1)[:, None]
-        top, left = np.take_along_axis(row, corner, 1), np.take_along_axis(column, corner, 1)
-        inside = (row >= top) & (row < top + height) & (column >= left) & (column < left + width)
-        outside_first = np.argsort(inside, axis=1, kind="stable")
-        cells = np.take_along_axis(order, outside_first, 1)
-        # Row order: in the order of the draw the corner would most often come first and so be known.
-        targets = np.sort(cells[:, grid.cells - height * width :], axis=1)
-        return np.concatenate((cells[:, :context], targets), axis=1)
-
-    rule.__qualname__ = f"block_targets(context={context}, height={height}, width={width})"  # stands in loader states
-    return rule
-
-
-def flips(seed: int, epoch: int, ids: ArrayLike) -> NDArray[np.bool_]:
-    """Returns which samples are mirrored left to right: bool [B], the lowest bit of word 0."""
-    words = draw_words(seed, epoch, ids, Purpose.FLIP)
-    return (words[:, 0] & np.uint32(1)).astype(np.bool_)
-
-
-def padded_crops(seed: int, epoch: int, ids: ArrayLike, padding: int = 4) -> Cells:
-    """Returns (top, left) of a crop of the image's own size in the image padded on all sides: int64 [B, 2].
-
-    Both are in 0..2 * padding; `padding` in both is the image itself. Words 0 and 1 of block 0.
-    """
-    words = draw_words(seed, epoch, ids, Purpose.CROP)[:, :2]
-    return _below(words, np.int64(2 * padding + 1))
-
-
-def random_resized_crops(
-    seed: int, epoch: int, ids: ArrayLike, heights: ArrayLike, widths: ArrayLike, *, area: tuple[float, float]
-) -> Cells:
-    """Returns a crop window of every sample, int64 [B, 4]: top, left, height, width, in the stored image's pixels.
-
-    Attempt k uses block k: word 0 the area, 1 the aspect ratio, 2 top, 3 left. The first of ten attempts that fits is
-    taken; if none fits, the largest central window with an aspect ratio in [3/4, 4/3], as torchvision does.
-
-    Args:
-        seed: see `patch_order`, as `epoch` and `ids`.
-        epoch: ditto.
-        ids: ditto.
         heights: of the stored images, [B], pixels.
-        widths: ditto.
+        widths: of the stored images, [B], pixels.
         area: lowest and highest area of the window as a fraction of the image's, 0 < lowest <= highest <= 1.
     """
-    if not 0 < area[0] <= area[1] <= 1:
-        raise ValueError(f"the area of a crop must be 0 < lowest <= highest <= 1, got {area[0]} and {area[1]}")
-    sample_ids = np.asarray(ids)
-    height, width = (np.broadcast_to(np.asarray(x, np.int64), sample_ids.shape) for x in (heights, widths))
-    windows, fits = _attempt(draw_words(seed, epoch, sample_ids, Purpose.CROP), height, width, area)
-    pending = np.flatnonzero(~fits)
-    if not pending.size:
-        return windows
-    words = draw_words(seed, epoch, sample_ids[pending], Purpose.CROP, CROP_ATTEMPTS)
-    windows[pending] = _central(height[pending], width[pending])
-    for attempt in reversed(range(1, CROP_ATTEMPTS)):  # the earliest that fits is written last
-        block = words[:, _WORDS_PER_BLOCK * attempt : _WORDS_PER_BLOCK * (attempt + 1)]
-        tried, fits = _attempt(block, height[pending], width[pending], area)
-        windows[pending[fits]] = tried[fits]
-    return windows
+    crops = np.empty((len(ids), 4), np.int64)
+    first = _first_block(Purpose.CROP)
+    _crops(np.uint64(seed), np.uint64(epoch), ids, first, heights, widths, *area, _RATIOS, crops)
+    return crops
 
 
-def _attempt(
-    words: NDArray[np.uint32], height: Cells, width: Cells, area: tuple[float, float]
-) -> tuple[Cells, NDArray[np.bool_]]:
-    """One attempt from four words a sample: windows [B, 4] and whether each fits its image [B]."""
-    lowest, highest = area
-    fraction = lowest + (highest - lowest) * (words[:, 0].astype(np.float64) / 4294967296.0)
-    ratio = _RATIOS[words[:, 1] >> np.uint32(32 - INDEX_BITS)]
-    pixels = (height * width).astype(np.float64) * fraction
-    crop_width = np.rint(np.sqrt(pixels * ratio)).astype(np.int64)
-    crop_height = np.rint(np.sqrt(pixels / ratio)).astype(np.int64)
-    fits = (crop_width >= 1) & (crop_width <= width) & (crop_height >= 1) & (crop_height <= height)
-    top = _below(words[:, 2], np.maximum(height - crop_height + 1, 1))
-    left = _below(words[:, 3], np.maximum(width - crop_width + 1, 1))
-    return np.stack((top, left, crop_height, crop_width), axis=1), fits
+def draw_padded_crops(seed: int, epoch: int, ids: NDArray[np.int64], *, padding: int) -> NDArray[np.int64]:
+    """Returns (top, left) of a crop of the image's own size in the image padded on all sides: int64 [B, 2].
+
+    Both are in 0..2 * padding; `padding` in both is the image itself.
+    """
+    words = draw_words(seed, epoch, ids, Purpose.CROP)[:, :2]
+    return ((words.astype(np.uint64) * np.uint64(2 * padding + 1)) >> np.uint64(32)).astype(np.int64)
 
 
-def _central(height: Cells, width: Cells) -> Cells:
-    """The largest central window with an aspect ratio in [3/4, 4/3], [B, 4]."""
-    ratio = width / height
-    crop_height = np.where(ratio < LOWEST, np.rint(width / LOWEST).astype(np.int64), height)
-    crop_width = np.where(ratio > HIGHEST, np.rint(height * HIGHEST).astype(np.int64), width)
-    return np.stack(((height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width), axis=1)
-
-
-def _below(words: NDArray[np.uint32], bound: np.int64 | Cells) -> Cells:
-    """Scales 32-bit words to [0, bound): multiply and shift, off uniform by less than bound / 2**32."""
-    return ((words.astype(np.uint64) * np.asarray(bound).astype(np.uint64)) >> _HALF).astype(np.int64)
-
-
-def _checked(chosen: Cells, *, rows: int, count: int, cells: int) -> Cells:
-    chosen = np.asarray(chosen)
-    if chosen.shape != (rows, count) or not np.issubdtype(chosen.dtype, np.integer):
-        raise ValueError(
-            f"a selection must return integers [{rows}, {count}], context first, got {chosen.dtype} {chosen.shape}"
-        )
-    ordered = np.sort(chosen, axis=1)
-    if ordered.size and (ordered.min() < 0 or ordered.max() >= cells or (ordered[:, 1:] == ordered[:, :-1]).any()):
-        raise ValueError(f"a selection must return distinct cells in [0, {cells}) for every sample")
-    return chosen.astype(np.int64, copy=False)
+def _first_block(purpose: Purpose) -> np.uint64:
+    """Returns the last word of the counter for block 0 of a purpose."""
+    return np.uint64(int(purpose) << 16)

@@ -20,13 +20,14 @@ import pipelines
 from pipelines import ImageLoader, PatchLoader
 from pipelines.batch import ImageBatch, PatchBatch
 from pipelines.normalise import normalise
-from pipelines.sampling import order, recipes
+from pipelines.sampling import draws, order
 from pipelines.sampling.augment import Augmentation
-from pipelines.sampling.draws import block_targets, flips, patch_order
 from pipelines.sampling.grid import Grid, patchify
 from pipelines.sampling.order import global_shuffle
+from pipelines.sampling.selection import block_targets, patch_order
 from selfie_data.dataset.opened import open_dataset
 from tests.pipelines.conftest import MakeDataset, random_images
+from tests.twins.draws import flips
 
 
 def patches(shards: Path, *, batch: int = 16, backend: str = "reference", **options: object) -> PatchLoader:
@@ -213,14 +214,14 @@ def test_a_samples_tensors_do_not_depend_on_the_batch_it_is_in(photo_shards: Pat
 
 
 def test_golden_batch(raw_shards: Path) -> None:
-    """Breaking this changes the stream of every user: raise `recipes.VERSION` or `order.VERSION` with it."""
+    """Breaking this changes the stream of every user: raise `draws.VERSION` or `order.VERSION` with it."""
     loader = patches(raw_shards, seed=1906)
     loader.set_epoch(2940)
     digest = hashlib.sha256()
     for batch in loader:
         for tensor in (batch.sample_id, batch.position, batch.mask):
             digest.update(tensor.numpy().tobytes())
-    assert (recipes.VERSION, order.VERSION) == (1, 1)
+    assert (draws.VERSION, order.VERSION) == (1, 1)
     assert digest.hexdigest() == "a5d70df2436a20f1d769b493b625c81794837d1627498ee58f1b050507a2a331"
 
 

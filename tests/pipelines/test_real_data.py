@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 
 from pipelines import ImageLoader, PatchLoader
-from pipelines.sampling.draws import flips, random_resized_crops
 from pipelines.sampling.grid import patchify
 from selfie_data.build.build_shards import build_shards
 from selfie_data.build.options import BuildOptions
 from selfie_data.dataset.opened import Dataset, open_dataset
 from selfie_data.sources import open_source
+from tests.twins.draws import flips, random_resized_crops
 
 pytestmark = pytest.mark.real_data
 

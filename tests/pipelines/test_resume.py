@@ -10,7 +10,7 @@ import torch
 
 from pipelines import ImageLoader, PatchLoader
 from pipelines.sampling.augment import Augmentation
-from pipelines.sampling.draws import block_targets
+from pipelines.sampling.selection import block_targets
 from pipelines.state import StateError
 from tests.pipelines.conftest import MakeDataset
 
@@ -204,7 +204,9 @@ def test_an_augmentation_in_other_types_is_the_same_stream(raw_shards: Path) -> 
         {"flip": "yes"},
         {"crop_area": 0.5},
         {"crop_area": (1,)},
-        {"crop_area": (0, 1)},
+        {"crop_area": (0.0, 1.0)},
+        {"crop_area": (0.5, 0.2)},
+        {"crop_area": (0.5, 1.5)},
         {"padding": 1.5},
         {"padding": -1},
     ],
@@ -251,3 +253,27 @@ def test_after_the_last_batch_the_next_epoch_may_be_set_inside_the_loop(raw_shar
     assert (loader.state_dict()["epoch"], loader.state_dict()["step"]) == (3, 0)
     assert len(one_epoch(loader)) == STEPS
     assert loader.epoch == 3
+
+
+WRITTEN_BEFORE = {
+    "fingerprint": "624f8e0414bfa0e6252a0c5b6580d2a26e2a1dd1a87a44533d8a5be81eaef04c",
+    "subset": "all",
+    "samples": 50,
+    "seed": 4,
+    "global_batch_size": 16,
+    "order": "global",
+    "sampling": "Augmentation(flip=True, crop_area=None, padding=0), patches of 8 px, 8 context + 4 target, skip, "
+    "pipelines.draws.block_targets(context=8, height=2, width=2)",
+    "versions": "order 1, permutation 1, sampling 1",
+    "epoch": 0,
+    "step": 2,
+}
+
+
+def test_a_state_written_when_block_targets_stood_in_another_module_still_resumes(raw_shards: Path) -> None:
+    rule = block_targets(context=8, height=2, width=2)
+    whole = one_epoch(make(raw_shards, batch=16, context=8, target=4, selection=rule))
+    loader = make(raw_shards, batch=16, context=8, target=4, selection=rule)
+    loader.load_state_dict(WRITTEN_BEFORE)
+    assert loader.state_dict() == WRITTEN_BEFORE
+    assert_equal_steps([list(step) for step in one_epoch(loader)], [list(step) for step in whole[2:]])

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipelines.preview.contact_sheet import HOLE, PAPER, SheetEntry, draw_sheet
-from pipelines.sampling.draws import select_cells
 from pipelines.sampling.grid import Grid, patchify
+from pipelines.sampling.selection import select_cells
 from selfie_data.cli.__main__ import main
 from selfie_data.dataset.opened import open_dataset
 from tests.pipelines.conftest import random_images, write_dataset

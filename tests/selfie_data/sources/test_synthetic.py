@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipelines.sampling.draws import select_cells
 from pipelines.sampling.grid import Grid, patchify
+from pipelines.sampling.selection import select_cells
 from selfie_data.errors import SourceError
 from selfie_data.sources import open_source
 from selfie_data.sources.synthetic import SyntheticSource

@@ -1,0 +1,105 @@
+"""Steps of whole images: sample ids become a plan of draws, a plan and its tensors become an `ImageBatch`.
+
+Pure functions of (options, seed, epoch, ids).
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipelines.batch import ImageBatch
+from pipelines.batch_plan import BackendOutput, BatchPlan, OutputSpec
+from pipelines.sampling.augment import Augmentation, Geometry, draw_geometry
+from selfie_data.dataset.opened import Dataset
+from selfie_data.dataset.read import stored_at_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageDraw:
+    """Geometry of samples of a data set.
+
+    Attributes:
+        dataset: whose samples.
+        augmentation: what is drawn.
+        seed: of all draws.
+        evaluation: draws do not change with the epoch: validation on moving masks makes the best epoch a lottery.
+    """
+
+    dataset: Dataset
+    augmentation: Augmentation
+    seed: int
+    evaluation: bool
+
+    @cached_property
+    def stored_at_size(self) -> bool:
+        """Whether every image is stored at the model's size; asked once, of all rows of the sample table."""
+        return stored_at_size(self.dataset)
+
+    def epoch_of(self, epoch: int) -> int:
+        return 0 if self.evaluation else epoch
+
+    def geometry(self, epoch: int, ids: NDArray[np.int64]) -> Geometry:
+        heights, widths = self._sizes(ids)
+        return draw_geometry(
+            self.augmentation,
+            seed=self.seed,
+            epoch=self.epoch_of(epoch),
+            ids=ids,
+            heights=heights,
+            widths=widths,
+            image_size=self.dataset.image_size,
+            stored_at_size=self.stored_at_size,
+        )
+
+    def _sizes(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Returns heights and widths of the stored images, int32 [B]; not looked up where all are the same."""
+        if self.stored_at_size:
+            sides = np.full(len(ids), self.dataset.image_size, np.int32)
+            return sides, sides
+        return self.dataset.table.height[ids], self.dataset.table.width[ids]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRecipe:
+    """Whole images and their labels; makes `ImageBatch`."""
+
+    draw: ImageDraw
+    spec: OutputSpec
+    device: torch.device
+
+    def describe(self) -> str:
+        """Returns in words what the tensors depend on besides seed, epoch and ids."""
+        return f"{self.draw.augmentation}, whole images"
+
+    def plan(self, epoch: int, step: int, ids: NDArray[np.int64]) -> BatchPlan:
+        """Returns the draws of one rank's slice of one step; ids [b] int64, b >= 1."""
+        crop, resize, window, flip = self.draw.geometry(epoch, ids)
+        return BatchPlan(epoch=epoch, step=step, sample_id=ids, crop=crop, resize=resize, window=window, flip=flip)
+
+    def batch(self, plan: BatchPlan | None, output: BackendOutput | None, rows: int) -> ImageBatch:
+        """Returns the batch of `rows` samples, padded where the plan has fewer; None and None: all padding."""
+        ids = np.full(rows, -1, np.int64)
+        label = np.full(rows, -1, np.int64)
+        if plan is not None:
+            ids[: len(plan)] = plan.sample_id
+            label[: len(plan)] = self.draw.dataset.table.label[plan.sample_id]
+        size = self.spec.image_size
+        return ImageBatch(
+            image=padded(output.image if output else None, rows, (size, size, 3), self.spec, self.device),
+            label=torch.from_numpy(label).to(self.device),
+            sample_id=torch.from_numpy(ids).to(self.device),
+        )
+
+
+def padded(tensor: Tensor | None, rows: int, shape: tuple[int, ...], spec: OutputSpec, device: torch.device) -> Tensor:
+    """Returns the tensor with zero rows added up to `rows`; as it is where none are missing."""
+    if tensor is not None and len(tensor) == rows:
+        return tensor.to(device)
+    padded = torch.zeros((rows, *shape), dtype=spec.torch_dtype, device=device)
+    if tensor is not None:
+        padded[: len(tensor)] = tensor
+    return padded

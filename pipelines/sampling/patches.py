@@ -1,0 +1,123 @@
+"""Steps of patches: sample ids become a plan of draws, a plan and its tensors become a `PatchBatch`.
+
+Pure functions of (options, seed, epoch, ids).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipelines.batch import PatchBatch
+from pipelines.batch_plan import BackendOutput, BatchPlan, OutputSpec
+from pipelines.sampling.draws import draw_patches
+from pipelines.sampling.grid import Grid
+from pipelines.sampling.images import ImageDraw, padded
+from pipelines.sampling.selection import Selection, hidden_mask, select_cells
+
+Masking = Literal["skip", "zero"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatchRecipe:
+    """Patches of images; makes `PatchBatch`.
+
+    Attributes:
+        draw: geometry of the images.
+        spec: what backends give.
+        grid: cells of an image.
+        context: patches that the encoder sees.
+        target: patches that are put back.
+        masking: `skip` leaves hidden patches out, `zero` gives the encoder the full grid with holes.
+        selection: the user's own rule, see `selection.Selection`.
+        device: of the batch.
+    """
+
+    draw: ImageDraw
+    spec: OutputSpec
+    grid: Grid
+    context: int
+    target: int
+    masking: Masking
+    selection: Selection | None
+    device: torch.device
+
+    @property
+    def context_count(self) -> int:
+        """Patches at the front of a batch that the encoder sees."""
+        return self.context if self.masking == "skip" else self.grid.cells
+
+    def describe(self) -> str:
+        """Returns in words what the tensors depend on besides seed, epoch and ids."""
+        rule = self.selection
+        name = "uniform" if rule is None else f"{rule.__module__}.{getattr(rule, '__qualname__', type(rule).__name__)}"
+        return (
+            f"{self.draw.augmentation}, patches of {self.grid.patch_size} px, {self.context} context + "
+            f"{self.target} target, {self.masking}, {name}"
+        )
+
+    def plan(self, epoch: int, step: int, ids: NDArray[np.int64]) -> BatchPlan:
+        """Returns the draws of one rank's slice of one step; ids [b] int64, b >= 1."""
+        crop, resize, window, flip = self.draw.geometry(epoch, ids)
+        cells, hole, mask = self._arrange(*self._choose(epoch, ids))
+        return BatchPlan(
+            epoch=epoch,
+            step=step,
+            sample_id=ids,
+            crop=crop,
+            resize=resize,
+            window=window,
+            flip=flip,
+            position=cells,
+            hole=hole,
+            mask=mask,
+        )
+
+    def batch(self, plan: BatchPlan | None, output: BackendOutput | None, rows: int) -> PatchBatch:
+        """Returns the batch of `rows` samples, padded where the plan has fewer; None and None: all padding."""
+        real = 0 if plan is None else len(plan)
+        filler = np.arange(self.context + self.target)[None].repeat(rows - real, axis=0)
+        cells, _, mask = self._arrange(filler, hidden_mask(filler[:, : self.context], self.grid.cells))
+        ids = np.full(rows - real, -1, np.int64)
+        if plan is not None and plan.position is not None and plan.mask is not None:
+            if real == rows:
+                cells, mask, ids = plan.position, plan.mask, plan.sample_id
+            else:
+                cells = np.concatenate((plan.position, cells))
+                mask = np.concatenate((plan.mask, mask))
+                ids = np.concatenate((plan.sample_id, ids))
+        size, p = self.spec.image_size, self.grid.patch_size
+        return PatchBatch(
+            patches=padded(output.patches if output else None, rows, (cells.shape[1], p, p, 3), self.spec, self.device),
+            position=torch.from_numpy(np.ascontiguousarray(cells)).to(self.device),
+            context_count=self.context_count,
+            mask=torch.from_numpy(mask).to(self.device),
+            sample_id=torch.from_numpy(ids).to(self.device),
+            image=padded(output.image if output else None, rows, (size, size, 3), self.spec, self.device)
+            if self.spec.whole_image
+            else None,
+        )
+
+    def _choose(self, epoch: int, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Returns (cells of the patches, context first; hidden cells of the grid)."""
+        seed, epoch, total = self.draw.seed, self.draw.epoch_of(epoch), self.grid.cells
+        if self.selection is None:
+            order, mask = draw_patches(seed, epoch, ids, cells=total, context=self.context)
+            return order[:, : self.context + self.target], mask
+        chosen = select_cells(
+            seed, epoch, ids, self.grid, context=self.context, target=self.target, selection=self.selection
+        )
+        return chosen, hidden_mask(chosen[:, : self.context], total)
+
+    def _arrange(
+        self, chosen: NDArray[np.int64], mask: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None, NDArray[np.bool_]]:
+        """Returns (cells in output order, which of them are holes, hidden cells of the grid)."""
+        if self.masking == "skip":
+            return chosen, None, mask
+        targets = chosen[:, self.context :]
+        full = np.broadcast_to(np.arange(self.grid.cells), mask.shape)
+        hole = np.concatenate((mask, np.zeros(targets.shape, np.bool_)), axis=1)
+        return np.concatenate((full, targets), axis=1), hole, mask
