@@ -1,21 +1,33 @@
 # Two commands do everything: `make demo` and `make test`. They need Python >= 3.11 and make.
+# `.venv` holds what the packages run with; what only tests, linters or the documents need comes when they are asked for.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/.installed
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
+RUNTIME := $(VENV)/.installed
+TOOLS := $(VENV)/.installed-dev
+SPHINX := $(VENV)/.installed-docs
 DEMO := demo
 
-.PHONY: install demo test lint format types fuzz bench bench-env clean
+.PHONY: install demo test lint format types fuzz docs bench bench-env clean
 
-install: $(INSTALLED)
+install: $(TOOLS) $(SPHINX)
 
-$(INSTALLED): setup.cfg pyproject.toml constraints.txt
+$(RUNTIME): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cuda13,dev,onnx,parquet,tensorboard]'
+	$(INSTALL) '.[cuda13]'
+	touch $@
+
+$(TOOLS): $(RUNTIME)
+	$(INSTALL) '.[cuda13,dev,onnx,parquet,tensorboard]'
+	touch $@
+
+$(SPHINX): $(RUNTIME)
+	$(INSTALL) '.[cuda13,docs]'
 	touch $@
 
 # Generated pictures → shards → pretraining → finetuning with few labels against supervised from scratch → a page.
-demo: $(INSTALLED)
+demo: $(RUNTIME)
 	rm -rf $(DEMO)
 	$(BIN)/selfie-data build-shards synthetic $(DEMO)/shards --limit 16384 --size 32
 	$(BIN)/selfie-data build-shards synthetic $(DEMO)/test --limit 2000 --size 32 --split test
@@ -26,22 +38,27 @@ demo: $(INSTALLED)
 	$(BIN)/selfie-model report $(DEMO)/study --shards $(DEMO)/test
 	@echo "Look at $(DEMO)/preview.png and $(DEMO)/study/report.html"
 
-test: $(INSTALLED)
+test: $(TOOLS)
 	$(BIN)/python -m pytest
 
-lint: $(INSTALLED)
+lint: $(TOOLS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(INSTALLED)
+types: $(TOOLS)
 	$(BIN)/mypy
 
-format: $(INSTALLED)
+format: $(TOOLS)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-fuzz: $(INSTALLED)
+fuzz: $(TOOLS)
 	$(BIN)/python -m pytest -m fuzz --timeout 3600
+
+# Guides, decisions and the reference, from the docstrings; readable offline.
+docs: $(SPHINX)
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
 
 # The peers' own environment. FFCV is compiled: on Debian it needs pkg-config, libopencv-dev and libturbojpeg0-dev; where
 # it does not build, the benchmark says so and goes on without it.
@@ -56,8 +73,8 @@ $(BENCH_ENV)/.installed: $(PEERS)/requirements.txt $(PEERS)/constraints.txt
 	-$(BENCH_ENV)/bin/python -m pip install --quiet --constraint $(PEERS)/constraints.txt --no-deps --no-build-isolation --no-binary ffcv ffcv
 	touch $@
 
-bench: $(INSTALLED) bench-env
+bench: $(TOOLS) bench-env
 	$(BIN)/python -m benchmarks loader --peers all --rounds 10
 
 clean:
-	rm -rf $(VENV) $(BENCH_ENV) $(DEMO)
+	rm -rf $(VENV) $(BENCH_ENV) $(DEMO) docs/_build docs/reference

@@ -4,7 +4,7 @@
 Presets (`selfie_model.presets`) are complete configurations; `override` changes single values by name. A resolved
 configuration goes to JSON and back without loss.
 
-Source of the defaults: the paper (arXiv 1906.02940), and docs/decisions for what it leaves open.
+Source of the defaults: the paper (arXiv 1906.02940), and decision 020 for what it leaves open.
 """
 
 import dataclasses

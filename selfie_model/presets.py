@@ -63,7 +63,7 @@ def tiny() -> Config:
         selfie-model pretrain SHARDS --preset tiny --out RUN
 
     An eighth as wide and a third as deep as `cifar10`, and with the large stem, which takes an 8 px patch to 2x2 at
-    once: four times faster than the small one, and more is learned in the same time (docs/decisions).
+    once: four times faster than the small one, and more is learned in the same time (decision 023).
 
     Hardware: any CPU. Time: 69 s of processor time for pretraining (AMD EPYC, one thread). Accuracy in pretraining on
     CIFAR-10: 47.4 % of the held-out patches put back right, chance is 25 %; on noise 24.6 %. With 5 % of the labels:

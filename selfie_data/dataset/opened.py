@@ -1,7 +1,9 @@
-"""A built dataset, opened: manifest and table checked, shards known to be there, nothing of them read yet.
+"""A built dataset, opened.
 
-dataset = open_dataset("shards")
-dataset.table.label[7], dataset.shard_path(dataset.table.shard[7]), dataset.subset("train")
+    dataset = open_dataset("shards")
+    dataset.table.label[7], dataset.shard_path(dataset.table.shard[7]), dataset.subset("train")
+
+Manifest and table are checked, shards known to be there; nothing of them is read yet.
 """
 
 import io

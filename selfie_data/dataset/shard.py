@@ -64,9 +64,10 @@ def stored_bytes(payload: int, *, labelled: bool) -> int:
 class ShardWriter:
     """Writes a tar from front to back, in pieces of 4 MiB, hashing as it goes.
 
-    with ShardWriter(path) as shard:
-        offset = shard.add("000000000007.raw", payload)
-    shard.sha256, shard.bytes
+        with ShardWriter(path) as shard:
+            offset = shard.add("000000000007.raw", payload)
+
+    Afterwards `shard.sha256` and `shard.bytes` are those of the whole file.
     """
 
     def __init__(self, path: Path) -> None:

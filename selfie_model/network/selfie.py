@@ -9,7 +9,7 @@
 The other targets of the image are the distractors. No softmax here: cross-entropy takes the logits.
 
 Source: the paper, section "Selfie". Scaling by 1/√D is ours: raw dot products start at a loss of 8.1 where chance is
-log 4 = 1.39 (docs/decisions).
+log 4 = 1.39 (decision 020).
 """
 
 from typing import NamedTuple
