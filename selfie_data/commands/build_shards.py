@@ -50,7 +50,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--synsets", type=_PATH, help="ImageNet validation: one WNID a line, in the order of the images' names.")
 @click.option("--ground-truth", type=_PATH, help="ImageNet validation: the official file of one ILSVRC2012 id a line.")
 @click.option(
-    "--devkit", type=_PATH, help="ImageNet validation: what maps those ids to WNIDs (folder, archive, meta.mat)."
+    "--devkit", type=_PATH, help='ImageNet validation: the official kit (folder or archive), or lines of "id WNID".'
 )
 @click.option(
     "--checksum/--no-checksum", default=None, help="Compare official archives with their MD5 [default: up to 1 GiB]."

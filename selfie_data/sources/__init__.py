@@ -67,8 +67,8 @@ def open_source(
         table: folder: a CSV or TSV of path,label that says which images there are and their labels.
         synsets: imagenet validation: a file of one WNID a line, in the order of the images' names.
         ground_truth: imagenet validation: the official file of one ILSVRC2012 id a line.
-        devkit: imagenet validation: what maps those ids to WNIDs: the devkit's folder or archive, its `meta.mat`, or
-            lines of "id WNID".
+        devkit: imagenet validation: the official development kit, a folder or an archive, which holds that file too; or
+            a text of lines "id WNID", for ids that are not the official ones.
         classes: class names to use (another build's); a class that is not among them is refused.
         limit, size, seed: synthetic: how many pictures, their side in pixels, and the seed.
         checksum: compare an official archive with its published MD5: None: up to 1 GiB, True: always, False: never.

@@ -1,8 +1,8 @@
 """ILSVRC 2012 as it is distributed, read in place, or as class folders.
 
     ILSVRC2012_img_train.tar   a tar of one tar a class: n01440764.tar, …         class = the inner tar's name
-    ILSVRC2012_img_val.tar     flat; classes from a file of one WNID a line, or from the official ground truth and the
-                               development kit's mapping (see `selfie_data.sources.readers.synsets`)
+    ILSVRC2012_img_val.tar     flat; classes from a file of one WNID a line, or from the official ground truth, alone or
+                               in the development kit (see `selfie_data.sources.readers.synsets`)
     ILSVRC2012_img_test*.tar   flat, unlabelled
     folders                    ROOT/n01440764/…, ROOT/train/n01440764/…, ROOT/ILSVRC/Data/CLS-LOC/train/…
 
@@ -159,11 +159,9 @@ def _validation_wnids(folders: list[Path], options: SourceOptions) -> list[str]:
             )
         if synsets:
             return read_synsets(synsets[0])
-    devkit = options.devkit or _beside(folders, re.compile(r"ILSVRC2012_devkit_t12(\.tar\.gz)?|meta\.mat"))
+    devkit = options.devkit or _beside(folders, re.compile(r"ILSVRC2012_devkit_t12(\.tar\.gz)?"))
     truth = options.ground_truth or _beside(folders, re.compile(re.escape(TRUTH_NAME)))
-    if devkit is None and truth is not None:
-        raise OptionError(f"{truth.name} numbers the classes in an order of its own: --devkit must name what maps them")
-    if devkit is None:
+    if devkit is None and truth is None:
         raise OptionError("validation labels are missing: --synsets FILE (one WNID a line, in name order), or --devkit")
     return read_ground_truth(truth, devkit)
 

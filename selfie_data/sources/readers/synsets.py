@@ -1,21 +1,28 @@
-"""Which class each ImageNet validation image has: from a list of WNIDs, or from the official ids and their mapping.
+"""Which class each ImageNet validation image has: from a file of WNIDs, or from the official ids.
 
-The official ground truth numbers the classes by `ILSVRC2012_id`, which is **not** the order of the sorted WNIDs:
-without the development kit's mapping the numbers mean nothing, and are refused.
+The official ground truth numbers the classes by `ILSVRC2012_ID`, which is **not** the order of the sorted WNIDs. What
+the ids stand for never changes, so it is kept as data: line i of `ilsvrc2012_wnids.txt` is the WNID of id i.
+Source: `meta.mat` of the official development kit (MD5 fa75699e90414af021442c21a62c3abf).
 """
 
 import re
+from importlib.resources import files
 from pathlib import Path
 
 from selfie_data.errors import ImageError, SourceError
 from selfie_data.sources.readers.archives import is_gzip, list_entries
 from selfie_data.sources.readers.file_names import printable
 from selfie_data.sources.readers.image_files import read_file
-from selfie_data.sources.readers.matlab import read_struct_array
 
 _WNID = re.compile(r"n\d{8}")
-_MAX_BYTES = 64 << 20
+_MAX_BYTES = 64 << 20  # of a text: 50,000 lines have 0.5 MB
 TRUTH_NAME = "ILSVRC2012_validation_ground_truth.txt"
+
+
+def official_wnids() -> dict[int, str]:
+    """Returns {ILSVRC2012_ID: WNID}, 1 to 1000."""
+    text = files("selfie_data.sources").joinpath("ilsvrc2012_wnids.txt").read_text(encoding="ascii")
+    return dict(enumerate(text.split(), 1))
 
 
 def read_synsets(path: Path) -> list[str]:
@@ -29,18 +36,20 @@ def read_synsets(path: Path) -> list[str]:
     return lines
 
 
-def read_ground_truth(truth: Path | None, devkit: Path) -> list[str]:
-    """Returns the WNIDs that the official ids of the validation images stand for.
+def read_ground_truth(truth: Path | None, devkit: Path | None) -> list[str]:
+    """Returns the WNIDs that the ids of the validation images stand for.
 
     Args:
-        truth: the file of one id a line; None to take the development kit's own.
-        devkit: the kit's folder or archive, its `meta.mat`, or a text of lines "id WNID".
+        truth: the file of one id a line; None for the development kit's own.
+        devkit: the kit's folder or archive; or a text of lines "id WNID" that replaces the official numbering; None if
+            there is a `truth`.
     """
-    mapping = read_mapping(devkit)
+    mapping = official_wnids() if devkit is None or _is_kit(devkit) else _read_mapping(devkit)
     if truth is not None:
         data, label = _read(truth), truth.name
     else:
-        data, label = _find(devkit, TRUTH_NAME)[0], TRUTH_NAME
+        assert devkit is not None
+        data, label = _find_truth(devkit), TRUTH_NAME
     ids = _lines(data)
     for number, line in enumerate(ids, 1):
         if not line.isascii() or not line.isdigit() or int(line[:9]) not in mapping:
@@ -48,51 +57,46 @@ def read_ground_truth(truth: Path | None, devkit: Path) -> list[str]:
     return [mapping[int(line)] for line in ids]
 
 
-def read_mapping(devkit: Path) -> dict[int, str]:
-    """Returns {ILSVRC2012 id: WNID}."""
-    data, label = _find(devkit, "meta.mat") if devkit.is_dir() or _is_archive(devkit) else (_read(devkit), devkit.name)
-    if data[:6] == b"MATLAB":
-        records = read_struct_array(data, "synsets", ("ILSVRC2012_ID", "WNID"), label=label)
-        pairs = [(str(record["ILSVRC2012_ID"]), str(record["WNID"])) for record in records]
-    else:
-        pairs = [_pair(line, number, label) for number, line in enumerate(_lines(data), 1)]
-    mapping: dict[int, str] = {}
-    for number, wnid in pairs:
-        if not _WNID.fullmatch(wnid) or mapping.setdefault(int(number), wnid) != wnid:
-            raise SourceError(
-                f"{label}: id {number} stands for {printable(wnid)[:40]!r}, which is no WNID or a second one"
-            )
-    if not mapping:
-        raise SourceError(f"{label} maps no ids to WNIDs")
-    return mapping
-
-
-def _pair(line: str, number: int, label: str) -> tuple[str, str]:
-    fields = re.split(r"[\s,]+", line)
-    if len(fields) < 2 or not re.fullmatch(r"\d{1,9}", fields[0], re.ASCII):
-        raise SourceError(
-            f"{label}, line {number}: the form is 'id WNID', or the kit's meta.mat, got {printable(line)[:40]!r}"
-        )
-    return fields[0], fields[1]
+def _is_kit(path: Path) -> bool:
+    """Says whether a path is the kit, packed or not, or its `meta.mat`, which holds the official numbering."""
+    return path.is_dir() or _is_archive(path) or _read(path).startswith(b"MATLAB")
 
 
 def _is_archive(path: Path) -> bool:
     return path.is_file() and (is_gzip(path) or path.suffix in (".tar", ".zip"))
 
 
-def _find(devkit: Path, name: str) -> tuple[bytes, str]:
-    """Returns a file of the kit, by name, from its folder, the `data` folder in it, or its archive."""
+def _read_mapping(path: Path) -> dict[int, str]:
+    """Reads lines of "id WNID"."""
+    mapping: dict[int, str] = {}
+    for position, line in enumerate(_lines(_read(path)), 1):
+        number, *rest = re.split(r"[\s,]+", line)
+        if not rest or not re.fullmatch(r"\d{1,9}", number, re.ASCII):
+            raise SourceError(
+                f"{path.name}, line {position}: the form is 'id WNID', or the kit itself, got {printable(line)[:40]!r}"
+            )
+        if not _WNID.fullmatch(rest[0]) or mapping.setdefault(int(number), rest[0]) != rest[0]:
+            raise SourceError(
+                f"{path.name}: id {number} stands for {printable(rest[0])[:40]!r}, which is no WNID or a second one"
+            )
+    if not mapping:
+        raise SourceError(f"{path.name} maps no ids to WNIDs")
+    return mapping
+
+
+def _find_truth(devkit: Path) -> bytes:
+    """Returns the kit's ground truth: from its folder, the `data` folder in it, or its archive."""
     if devkit.is_dir():
-        inside = [devkit / name, devkit / "data" / name, *sorted(devkit.glob(f"*/data/{name}"))]
+        inside = [devkit / TRUTH_NAME, devkit / "data" / TRUTH_NAME, *sorted(devkit.glob(f"*/data/{TRUTH_NAME}"))]
         found = next((path for path in inside if path.is_file()), None)
         if found is not None:
-            return _read(found), name
+            return _read(found)
     elif _is_archive(devkit):
-        for entry in list_entries(devkit, lambda base: base == name):
+        for entry in list_entries(devkit, lambda base: base == TRUTH_NAME):
             if entry.size > _MAX_BYTES:
-                raise SourceError(f"{devkit.name}: {name} has {entry.size} bytes, which is far too many")
-            return entry.stream.read(), name
-    raise SourceError(f"{devkit.name} holds no {name}")
+                raise SourceError(f"{devkit.name}: {TRUTH_NAME} has {entry.size} bytes, which is far too many")
+            return entry.stream.read()
+    raise SourceError(f"{devkit.name} holds no {TRUTH_NAME}")
 
 
 def _read(path: Path) -> bytes:

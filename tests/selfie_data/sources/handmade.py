@@ -3,7 +3,6 @@
 import io
 import struct
 import tarfile
-import zlib
 from collections.abc import Iterable
 
 import numpy as np
@@ -67,33 +66,3 @@ def tar_of(files: dict[str, bytes], *, tar_format: int = tarfile.USTAR_FORMAT) -
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
     return buffer.getvalue()
-
-
-def matlab_synsets(mapping: dict[int, str], *, compress: bool = True) -> bytes:
-    """A MATLAB 5 file with the struct array `synsets` of ILSVRC2012_ID, WNID and words, as `meta.mat` has it."""
-
-    def element(kind: int, data: bytes) -> bytes:
-        if 0 < len(data) <= 4:
-            return struct.pack("<HH", kind, len(data)) + data.ljust(4, b"\0")
-        return struct.pack("<II", kind, len(data)) + data + b"\0" * (-len(data) % 8)
-
-    def matrix(mat_class: int, dimensions: tuple[int, int], name: str, *rest: bytes) -> bytes:
-        head = element(6, struct.pack("<II", mat_class, 0)) + element(5, struct.pack("<ii", *dimensions))
-        return element(14, head + element(1, name.encode()) + b"".join(rest))
-
-    def text(value: str) -> bytes:
-        return matrix(4, (1, len(value)), "", element(4, value.encode("utf-16-le")))
-
-    fields = b"".join(name.encode().ljust(32, b"\0") for name in ("ILSVRC2012_ID", "WNID", "words"))
-    records = [
-        matrix(6, (1, 1), "", element(9 if number % 2 else 2, struct.pack("<d" if number % 2 else "<B", number)))
-        + text(wnid)
-        + text("a word")
-        for number, wnid in mapping.items()
-    ]
-    struct_array = matrix(
-        2, (len(mapping), 1), "synsets", element(5, struct.pack("<i", 32)), element(1, fields), *records
-    )
-    packed = zlib.compress(struct_array)
-    variable = struct.pack("<II", 15, len(packed)) + packed if compress else struct_array
-    return b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<H", 0x0100) + b"IM" + variable

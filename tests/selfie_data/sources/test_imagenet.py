@@ -12,9 +12,7 @@ import pytest
 from selfie_data.errors import SourceError
 from selfie_data.source import ImageSource
 from selfie_data.sources import open_source
-from selfie_data.sources.readers.matlab import read_struct_array
-from selfie_data.sources.readers.synsets import read_mapping
-from tests.selfie_data.sources.handmade import matlab_synsets, member, tar, tar_of
+from tests.selfie_data.sources.handmade import member, tar, tar_of
 
 CLASSES = {"n00000002": ["b", "a"], "n00000001": ["c"], "n00000003": ["d", "e"]}
 VALIDATION = [f"ILSVRC2012_val_{number:08d}.JPEG" for number in (3, 1, 2)]
@@ -35,11 +33,11 @@ def root(tmp_path: Path) -> Path:
     return folder
 
 
-def check_validation(source: ImageSource) -> None:
+def check_validation(source: ImageSource, wnids: list[str] = WNIDS) -> None:
     assert [source.read(index).name for index in range(3)] == sorted(VALIDATION)
     assert [source.read(index).data for index in range(3)] == [name.encode() for name in sorted(VALIDATION)]
-    assert [source.class_names[label] for label in source.labels] == WNIDS
-    assert list(source.class_names) == sorted(set(WNIDS))
+    assert [source.class_names[label] for label in source.labels] == wnids
+    assert list(source.class_names) == sorted(set(wnids))
 
 
 def test_the_tar_of_tars_is_read_in_place(root: Path) -> None:
@@ -79,39 +77,61 @@ def truth(folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("form", ["text", "commas", "mat", "mat-plain", "folder", "kit", "tar.gz", "beside"])
+OFFICIAL = ["n01440764", "n02119789", "n01440764"]  # tench, kit fox, tench
+
+
+def official_truth(folder: Path) -> Path:
+    path = folder / "ILSVRC2012_validation_ground_truth.txt"
+    path.write_text("449\n1\n449\n")
+    return path
+
+
+@pytest.mark.parametrize("separator", [" ", ","])
+def test_ids_of_another_numbering_are_mapped(root: Path, tmp_path: Path, separator: str) -> None:
+    mapping = tmp_path / "map.txt"
+    mapping.write_text("\n".join(f"{number}{separator}{wnid}" for number, wnid in MAPPING.items()))
+    check_validation(open_source("imagenet", root, split="val", devkit=mapping, ground_truth=truth(tmp_path)))
+
+
+@pytest.mark.parametrize("form", ["mat", "folder", "kit", "tar.gz", "beside"])
 def test_the_official_ids_are_mapped(root: Path, tmp_path: Path, form: str) -> None:
-    mat = matlab_synsets(MAPPING, compress=form != "mat-plain")
-    kit = tmp_path / "ILSVRC2012_devkit_t12"
-    if form in ("text", "commas"):
-        kit.write_text(
-            "\n".join(f"{number}{',' if form == 'commas' else ' '}{wnid}" for number, wnid in MAPPING.items())
-        )
-    elif form.startswith("mat"):
+    kit = (root if form == "beside" else tmp_path) / "ILSVRC2012_devkit_t12"
+    if form == "mat":
         kit = tmp_path / "meta.mat"
-        kit.write_bytes(mat)
+        kit.write_bytes(b"MATLAB 5.0 MAT-file".ljust(128))
     elif form == "tar.gz":
         kit = tmp_path / "kit.tar.gz"
-        files = {"kit/data/meta.mat": mat, f"kit/data/{truth(tmp_path).name}": truth(tmp_path).read_bytes()}
-        kit.write_bytes(gzip.compress(tar_of(files)))
-        check_validation(open_source("imagenet", root, split="val", devkit=kit))
+        name = f"kit/data/{official_truth(tmp_path).name}"
+        kit.write_bytes(gzip.compress(tar_of({name: official_truth(tmp_path).read_bytes()})))
+        check_validation(open_source("imagenet", root, split="val", devkit=kit), OFFICIAL)
     else:
-        kit = root / "ILSVRC2012_devkit_t12" if form == "beside" else kit
         data = kit if form == "folder" else kit / "data"
         data.mkdir(parents=True)
-        (data / "meta.mat").write_bytes(mat)
-        truth(data)
+        official_truth(data)
         if form == "beside":
-            check_validation(open_source("imagenet", root, split="val"))
-        check_validation(open_source("imagenet", root, split="val", devkit=kit))
-    check_validation(open_source("imagenet", root, split="val", devkit=kit, ground_truth=truth(tmp_path)))
+            check_validation(open_source("imagenet", root, split="val"), OFFICIAL)
+        check_validation(open_source("imagenet", root, split="val", devkit=kit), OFFICIAL)
+    ids = official_truth(tmp_path)
+    check_validation(open_source("imagenet", root, split="val", devkit=kit, ground_truth=ids), OFFICIAL)
 
 
-def test_ids_without_the_mapping_are_refused(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="numbers the classes in an order of its own: --devkit"):
-        open_source("imagenet", root, split="val", ground_truth=truth(tmp_path))
+def test_the_official_ids_need_no_kit(root: Path, tmp_path: Path) -> None:
+    ids = official_truth(tmp_path)
+    check_validation(open_source("imagenet", root, split="val", ground_truth=ids), OFFICIAL)
+    official_truth(root)
+    check_validation(open_source("imagenet", root, split="val"), OFFICIAL)
+
+
+def test_validation_without_labels_is_refused(root: Path, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="validation labels are missing: --synsets FILE"):
         open_source("imagenet", root, split="val")
+    ids = tmp_path / "ids.txt"
+    ids.write_text("1\n1001\n2\n")
+    with pytest.raises(SourceError, match="line 2: '1001' is no ILSVRC2012 id"):
+        open_source("imagenet", root, split="val", ground_truth=ids)
+    (tmp_path / "kit").mkdir()
+    with pytest.raises(SourceError, match=r"kit holds no ILSVRC2012_validation_ground_truth\.txt"):
+        open_source("imagenet", root, split="val", devkit=tmp_path / "kit")
 
 
 @pytest.mark.parametrize(
@@ -143,33 +163,6 @@ def test_mappings_that_are_refused(root: Path, tmp_path: Path, mapping: str, mes
     path.write_text(mapping)
     with pytest.raises(SourceError, match=message):
         open_source("imagenet", root, split="val", devkit=path, ground_truth=truth(tmp_path))
-
-
-def test_a_damaged_matlab_file_is_one_line(tmp_path: Path) -> None:
-    path = tmp_path / "meta.mat"
-    whole = matlab_synsets(MAPPING)
-    assert read_mapping(path.parent / _write(path, whole)) == MAPPING
-    for length in range(0, len(whole), 7):
-        _write(path, whole[:length])
-        with pytest.raises(SourceError) as caught:
-            read_mapping(path)
-        assert "\n" not in str(caught.value)
-    with pytest.raises(SourceError, match="holds no struct other with the fields"):
-        read_struct_array(whole, "other", ("WNID",), label="meta.mat")
-    plain = bytearray(matlab_synsets(MAPPING, compress=False))
-    for position in range(128, len(plain), 3):
-        damaged = bytearray(plain)
-        damaged[position] ^= 0xFF
-        _write(path, bytes(damaged))
-        try:
-            read_mapping(path)
-        except SourceError:
-            continue
-
-
-def _write(path: Path, data: bytes) -> str:
-    path.write_bytes(data)
-    return path.name
 
 
 @pytest.mark.parametrize("below", ["", "train", "ILSVRC/Data/CLS-LOC/train"])
