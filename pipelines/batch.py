@@ -1,11 +1,12 @@
 """What a loader hands to the model: the contract between `pipelines` and `selfie_model`.
 
-Words: a *context* patch is seen by the encoder, a *target* patch is to be put back into its hole; the other
-targets of the same image are its *distractors*.
+Words: a *context* patch is seen by the encoder, a *target* patch is hidden and to be put back; the other targets of the
+same image are its *distractors*.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from operator import itemgetter
 from typing import Any, Protocol, Self, TypeVar
 
 import torch
@@ -19,12 +20,12 @@ class PatchBatch:
     Attributes:
         patches: [B, N, p, p, 3]; uint8 in 0..255, or floats already normalised. The first `context_count` are what
             the encoder sees, the rest are the targets. With masking `skip` the encoder sees the context patches
-            only; with `zero` it sees the full grid (`context_count` = G) and the hidden patches are holes.
+            only; with `zero` it sees the full grid (`context_count` = G) and the hidden patches are zero.
         position: [B, N] int64, the row-major cell of each patch in the grid, 0..G-1.
         context_count: how many of the N patches the encoder sees.
         mask: [B, G] bool over the grid, True = hidden from the encoder.
         sample_id: [B] int64.
-        image: [B, H, W, 3], the whole image with its hidden patches blanked; None unless asked for.
+        image: [B, H, W, 3], the whole image with its hidden patches zero; None unless asked for.
     """
 
     patches: Tensor
@@ -59,28 +60,11 @@ class PatchBatch:
 
     def split(self, parts: int) -> list[Self]:
         """Returns the images in `parts` batches of sizes as equal as can be, in order; views."""
-        return [
-            replace(
-                self,
-                patches=self.patches[start:stop],
-                position=self.position[start:stop],
-                mask=self.mask[start:stop],
-                sample_id=self.sample_id[start:stop],
-                image=None if self.image is None else self.image[start:stop],
-            )
-            for start, stop in _bounds(len(self), parts)
-        ]
+        return [_changed(self, itemgetter(rows)) for rows in _slices(len(self), parts)]
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
         """Returns the batch on `device`; tensors already there are not copied."""
-        return replace(
-            self,
-            patches=self.patches.to(device, non_blocking=non_blocking),
-            position=self.position.to(device, non_blocking=non_blocking),
-            mask=self.mask.to(device, non_blocking=non_blocking),
-            sample_id=self.sample_id.to(device, non_blocking=non_blocking),
-            image=None if self.image is None else self.image.to(device, non_blocking=non_blocking),
-        )
+        return _changed(self, lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,32 +86,20 @@ class ImageBatch:
 
     def split(self, parts: int) -> list[Self]:
         """Returns the images in `parts` batches of sizes as equal as can be, in order; views."""
-        return [
-            replace(
-                self,
-                image=self.image[start:stop],
-                label=self.label[start:stop],
-                sample_id=self.sample_id[start:stop],
-            )
-            for start, stop in _bounds(len(self), parts)
-        ]
+        return [_changed(self, itemgetter(rows)) for rows in _slices(len(self), parts)]
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
         """Returns the batch on `device`; tensors already there are not copied."""
-        return replace(
-            self,
-            image=self.image.to(device, non_blocking=non_blocking),
-            label=self.label.to(device, non_blocking=non_blocking),
-            sample_id=self.sample_id.to(device, non_blocking=non_blocking),
-        )
+        return _changed(self, lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
 
+Kind = TypeVar("Kind", bound="PatchBatch | ImageBatch")
 BatchT = TypeVar("BatchT", PatchBatch, ImageBatch)
 BatchT_co = TypeVar("BatchT_co", PatchBatch, ImageBatch, covariant=True)
 
 
 class BatchLoader(Protocol[BatchT_co]):
-    """What training takes batches from; the loaders of `pipelines` are such, and so is any list of batches in a coat.
+    """What training takes batches from: the loaders of `pipelines`, or batches in memory with these methods.
 
     Iterating gives this rank's batches from where the loader stands to the end of the epoch; `len` is the number of
     steps of a whole epoch. A state is that of the stream of global batches, after the last batch handed out. Epochs
@@ -136,7 +108,7 @@ class BatchLoader(Protocol[BatchT_co]):
 
     @property
     def normalisation(self) -> Sequence[Any]:
-        """Scale and bias, [3] each: what maps 0..255 to the floats of the data set's statistics."""
+        """Scale and bias, [3] each: what maps 0..255 to the floats of the dataset's statistics."""
 
     def __len__(self) -> int: ...
 
@@ -149,7 +121,14 @@ class BatchLoader(Protocol[BatchT_co]):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
-def _bounds(length: int, parts: int) -> list[tuple[int, int]]:
+def _slices(length: int, parts: int) -> list[slice]:
     if not 1 <= parts <= length:
         raise ValueError(f"a batch of {length} images cannot be cut into {parts} parts")
-    return [(part * length // parts, (part + 1) * length // parts) for part in range(parts)]
+    return [slice(part * length // parts, (part + 1) * length // parts) for part in range(parts)]
+
+
+def _changed(batch: Kind, change: Callable[[Tensor], Tensor]) -> Kind:
+    """Returns the batch with every tensor of it changed."""
+    values = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    changed: Any = {name: change(value) for name, value in values.items() if isinstance(value, Tensor)}
+    return replace(batch, **changed)

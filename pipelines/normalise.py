@@ -1,4 +1,4 @@
-"""Normalisation: bytes to floats of mean 0 and standard deviation 1 a channel, by the data set's own statistics.
+"""Normalisation: bytes to floats of mean 0 and standard deviation 1 a channel, by the dataset's own statistics.
 
     y = float32(x) * scale + bias        scale = 1 / std, bias = -mean / std
 

@@ -1,78 +1,51 @@
-"""From the options of a loader to its parts: everything is checked here, before any backend is built."""
+"""The options of the loaders, as records by concern: the groups of a constructor's keywords are what is passed on.
 
-import os
+    DataOptions      which samples there are          OrderOptions    in which steps they come
+    ImageOptions     what becomes of an image         PatchOptions    how it is cut and what is hidden
+    RuntimeOptions   who does the work, and where
+
+Every keyword, its type and its default stands here once; `loader.PatchLoader` says what each means. A record checks its
+values when it is made, before anything is opened or built.
+"""
+
+import functools
+import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import Concatenate, Literal, ParamSpec, TypeVar, get_args
 
 import torch
 
 from pipelines.arguments import given_normalisation, whole_number
-from pipelines.backends.choose import BackendName, check_views, choose_backend, make_backend, resolve_device
-from pipelines.batch_plan import TORCH_DTYPE, Dtype, OutputSpec, Verify
-from pipelines.normalise import Normalisation, from_statistics
-from pipelines.rank import resolve_rank
-from pipelines.sampling import draws, order
-from pipelines.sampling.augment import Augmentation, resolve_augmentation
-from pipelines.sampling.images import ImageDraw
-from pipelines.sampling.order import BlockShuffle, EpochOrder, global_shuffle, in_order
-from pipelines.sampling.partition import Partition
-from pipelines.sampling.subset import Ids, Subset, resolve_subset
-from pipelines.state import StreamIdentity
-from pipelines.stream import Recipe, StreamParts
-from selfie_data.dataset.opened import Dataset, open_dataset
-from selfie_data.dataset.pixel_store import check_store
-from selfie_data.randomness import permutation
+from pipelines.backends.choose import BackendName
+from pipelines.batch_plan import TORCH_DTYPE, Dtype, Verify
+from pipelines.normalise import Normalisation
+from pipelines.sampling.augment import Augmentation
+from pipelines.sampling.patches import Masking
+from pipelines.sampling.selection import Selection
+from pipelines.sampling.subset import Ids
+from selfie_data.dataset.opened import Dataset
 
 Shuffle = Literal["global"] | int
 OnError = Literal["fail", "record"]
-Batch = TypeVar("Batch")
 
-_VERSIONS = f"order {order.VERSION}, permutation {permutation.VERSION}, sampling {draws.VERSION}"
+Keywords = ParamSpec("Keywords")
+Options = TypeVar("Options")
+Loader = TypeVar("Loader")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoaderOptions:
-    """What both loaders take; `loader.PatchLoader` says what each means."""
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Which samples a loader goes through."""
 
-    shards: Path | str | Dataset
-    global_batch_size: int
-    seed: int
-    device: str | torch.device
-    backend: BackendName
-    subset: Ids
-    exclude: Ids
-    on_error: OnError
-    rank: int | None
-    world_size: int | None
-    dtype: Dtype
-    normalisation: Normalisation | None
-    antialias: bool
-    shuffle: Shuffle
-    evaluation: bool
-    verify: Verify
-    threads: int | None
-    prefetch: int
-    store: Path | str | None
+    shards: Path | str | Dataset = field(kw_only=False)
+    subset: Ids = None
+    exclude: Ids = None
+    on_error: OnError = "fail"
 
     def __post_init__(self) -> None:
-        for name in ("global_batch_size", "seed", "prefetch"):
-            object.__setattr__(self, name, whole_number(name, getattr(self, name)))
-        if self.threads is not None:
-            object.__setattr__(self, "threads", whole_number("threads", self.threads))
-        if self.normalisation is not None:
-            object.__setattr__(self, "normalisation", given_normalisation(self.normalisation))
         _one_of("on_error", self.on_error, get_args(OnError))
-        _one_of("dtype", self.dtype, tuple(TORCH_DTYPE))
-        _one_of("verify", self.verify, get_args(Verify))
-        if not 0 <= self.seed < 1 << 64:
-            raise ValueError(f"a seed must be in [0, 2**64), got {self.seed}")
-        if self.prefetch < 1 or (self.threads is not None and self.threads < 1):
-            raise ValueError(f"prefetch and threads must be at least 1, got {self.prefetch} and {self.threads}")
-        if self.shuffle != "global" and (type(self.shuffle) is not int or self.shuffle < 1):
-            raise ValueError(f"shuffle must be 'global' or a number of shards >= 1, got {self.shuffle!r}")
         if self.on_error == "record" and self.record is None:
             raise ValueError(
                 "on_error='record' needs exclude=PATH.txt, the record to write to and to read at the start"
@@ -85,132 +58,128 @@ class LoaderOptions:
         return Path(str(self.exclude)) if self.on_error == "record" and named else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoaderParts:
-    """The options resolved: what exists, on which device, for which rank."""
+@dataclass(frozen=True, kw_only=True)
+class OrderOptions:
+    """In which steps the samples come, and which rank sees what of a step."""
 
-    options: LoaderOptions
-    dataset: Dataset
-    subset: Subset
-    partition: Partition
-    device: torch.device
-    backend: str
-    normalisation: Normalisation
+    global_batch_size: int
+    seed: int = 0
+    shuffle: Shuffle = "global"
+    evaluation: bool = False
+    rank: int | None = None
+    world_size: int | None = None
 
-    @classmethod
-    def resolve(cls, options: LoaderOptions) -> "LoaderParts":
-        """Opens the dataset and settles every default.
+    def __post_init__(self) -> None:
+        _make_whole(self, "global_batch_size", "seed")
+        if not 0 <= self.seed < 1 << 64:
+            raise ValueError(f"a seed must be in [0, 2**64), got {self.seed}")
+        if self.shuffle != "global" and (type(self.shuffle) is not int or self.shuffle < 1):
+            raise ValueError(f"shuffle must be 'global' or a number of shards >= 1, got {self.shuffle!r}")
 
-        Raises:
-            DatasetError: the dataset, store, split or exclusion record is damaged, or the store is another dataset's.
-            ValueError: an option does not fit.
-        """
-        rank, world_size = resolve_rank(options.rank, options.world_size)
-        device = resolve_device(options.device)
-        backend = choose_backend(options.backend, device, store=options.store)
-        dataset = options.shards if isinstance(options.shards, Dataset) else open_dataset(options.shards)
-        if options.store is not None:
-            check_store(options.store, dataset)
-        subset = resolve_subset(dataset, options.subset, options.exclude)
-        partition = Partition(
-            samples=subset.samples,
-            global_batch_size=options.global_batch_size,
-            rank=rank,
-            world_size=world_size,
-            evaluation=options.evaluation,
-        )
-        manifest = dataset.manifest
-        return cls(
-            options=options,
-            dataset=dataset,
-            subset=subset,
-            partition=partition,
-            device=device,
-            backend=backend,
-            normalisation=options.normalisation or from_statistics(manifest.mean, manifest.std),
-        )
 
-    def image_draw(self, augment: str | Augmentation, *, preset: str) -> ImageDraw:
-        """Returns the geometry of the images; `auto` is `preset`, in an evaluation `none`.
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions:
+    """What becomes of a stored image on its way to a tensor."""
 
-        Raises:
-            ValueError: an evaluation is to draw, or the pixel store is to give crops that it does not hold.
-        """
-        if augment == "auto":
-            augment = "none" if self.options.evaluation else preset
-        augmentation = resolve_augmentation(augment, self.dataset.image_size)
-        if self.options.evaluation and augmentation.random:
-            raise ValueError(f"an evaluation sees every image as it is, so augment must be 'none', got {augment!r}")
-        check_views(self.backend, self.dataset, augmentation)
-        return ImageDraw(
-            dataset=self.dataset,
-            augmentation=augmentation,
-            seed=self.options.seed,
-            evaluation=self.options.evaluation,
-        )
+    augment: str | Augmentation = "auto"
+    dtype: Dtype = "uint8"
+    normalisation: Normalisation | None = None
+    antialias: bool = True
 
-    def output_spec(self, *, patch_size: int | None, patch_count: int, whole_image: bool) -> OutputSpec:
-        """Returns what the backend is to give."""
-        return OutputSpec(
-            image_size=self.dataset.image_size,
-            batch_size=self.partition.rank_batch_size,
-            patch_size=patch_size,
-            patch_count=patch_count,
-            whole_image=whole_image,
-            dtype=self.options.dtype,
-            scale=self.normalisation.scale,
-            bias=self.normalisation.bias,
-            antialias=self.options.antialias,
-        )
+    def __post_init__(self) -> None:
+        _one_of("dtype", self.dtype, tuple(TORCH_DTYPE))
+        if self.normalisation is not None:
+            object.__setattr__(self, "normalisation", given_normalisation(self.normalisation))
 
-    def stream(self, recipe: Recipe[Batch], spec: OutputSpec, sampling: str) -> StreamParts[Batch]:
-        """Returns the parts of a stream of the recipe's batches."""
-        options = self.options
-        build = partial(
-            make_backend,
-            self.backend,
-            self.dataset,
-            spec,
-            device=self.device,
-            verify=options.verify,
-            threads=options.threads or len(os.sched_getaffinity(0)),
-            prefetch=options.prefetch,
-            store=options.store,
-        )
-        return StreamParts(
-            dataset=self.dataset,
-            subset=self.subset,
-            partition=self.partition,
-            order=self._order(),
-            recipe=recipe,
-            identity=self._identity(sampling),
-            make_backend=build,
-            prefetch=options.prefetch,
-            record=options.record,
-        )
 
-    def _order(self) -> Callable[[int], EpochOrder]:
-        options, samples = self.options, self.subset.samples
-        if options.evaluation:
-            return lambda _: in_order
-        if options.shuffle == "global":
-            return lambda epoch: global_shuffle(samples, options.seed, epoch)
-        counts, window = self.subset.shard_samples(self.dataset), options.shuffle
-        return lambda epoch: BlockShuffle(shard_samples=counts, window=window, seed=options.seed, epoch=epoch)
+@dataclass(frozen=True, kw_only=True)
+class PatchOptions:
+    """How an image is cut into patches, and which of them are hidden."""
 
-    def _identity(self, sampling: str) -> StreamIdentity:
-        options = self.options
-        shuffled = "global" if options.shuffle == "global" else f"blocks of {options.shuffle} shards"
-        return StreamIdentity(
-            fingerprint=self.dataset.fingerprint,
-            subset=self.subset.digest,
-            samples=self.subset.samples,
-            seed=options.seed,
-            global_batch_size=options.global_batch_size,
-            order="evaluation" if options.evaluation else shuffled,
-            sampling=sampling,
-            versions=_VERSIONS,
-        )
+    patch_size: int | None = None
+    context: int | None = None
+    target: int | None = None
+    masking: Masking = "skip"
+    selection: Selection | None = None
+    whole_image: bool = False
+
+    def __post_init__(self) -> None:
+        _make_whole(self, *(name for name in ("patch_size", "context", "target") if getattr(self, name) is not None))
+        if self.masking not in get_args(Masking):
+            raise ValueError(f"masking must be 'skip' or 'zero', got {self.masking!r}")
+        if self.selection is not None and not callable(self.selection):
+            raise ValueError(f"selection must be a function (selection.Selection) or None, got {self.selection!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeOptions:
+    """Who does the work, and where; none of it changes what is in a batch."""
+
+    device: str | torch.device = "auto"
+    backend: BackendName = "auto"
+    store: Path | str | None = None
+    verify: Verify = "first"
+    threads: int | None = None
+    prefetch: int = 2
+
+    def __post_init__(self) -> None:
+        _one_of("verify", self.verify, get_args(Verify))
+        _make_whole(self, "prefetch", *(() if self.threads is None else ("threads",)))
+        if self.prefetch < 1 or (self.threads is not None and self.threads < 1):
+            raise ValueError(f"prefetch and threads must be at least 1, got {self.prefetch} and {self.threads}")
+
+
+# Fields of a dataclass come in the reverse order of its bases: data first, as a signature reads best.
+@dataclass(frozen=True, kw_only=True)
+class ImageLoaderOptions(RuntimeOptions, ImageOptions, OrderOptions, DataOptions):
+    """What both loaders take."""
+
+    def __post_init__(self) -> None:
+        for group in (DataOptions, OrderOptions, ImageOptions, RuntimeOptions):
+            group.__post_init__(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchLoaderOptions(PatchOptions, ImageLoaderOptions):
+    """What a loader of patches takes."""
+
+    def __post_init__(self) -> None:
+        ImageLoaderOptions.__post_init__(self)
+        PatchOptions.__post_init__(self)
+
+
+def keywords_of(
+    options: Callable[Keywords, Options],
+) -> Callable[[Callable[[Loader, Options], None]], Callable[Concatenate[Loader, Keywords], None]]:
+    """Returns a decorator that makes a constructor from a record one from the record's fields as keywords.
+
+    Type checkers, editors and `help` see the fields with their types and defaults as the constructor's own.
+
+    Raises:
+        TypeError: (the constructor) a keyword that there is not, or one that is missing; it is named.
+    """
+    fields = inspect.signature(options)
+
+    def decorate(build: Callable[[Loader, Options], None]) -> Callable[Concatenate[Loader, Keywords], None]:
+        def __init__(self: Loader, /, *args: Keywords.args, **kwargs: Keywords.kwargs) -> None:
+            try:
+                fields.bind(*args, **kwargs)
+            except TypeError as error:
+                raise TypeError(f"{type(self).__name__}() {error}") from None
+            build(self, options(*args, **kwargs))
+
+        functools.update_wrapper(__init__, build)
+        own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+        parameters = [own, *fields.parameters.values()]
+        __init__.__signature__ = fields.replace(parameters=parameters)  # type: ignore[attr-defined]
+        return __init__
+
+    return decorate
+
+
+def _make_whole(record: object, *names: str) -> None:
+    for name in names:
+        object.__setattr__(record, name, whole_number(name, getattr(record, name)))
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -22,7 +22,7 @@ class StreamIdentity:
     """What makes two streams of global batches the same; each part is compared when a state is loaded.
 
     Attributes:
-        fingerprint: of the data set.
+        fingerprint: of the dataset.
         subset: digest of the ids.
         samples: how many there are.
         seed: of order and draws.

@@ -24,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.arguments import whole_number
-from pipelines.batch_plan import Backend, BackendOutput, BatchPlan
+from pipelines.batch_plan import Backend, BackendOutput, BatchPlan, OutputSpec
+from pipelines.normalise import Normalisation
 from pipelines.sampling.order import EpochOrder, StepOrder
 from pipelines.sampling.partition import Partition
 from pipelines.sampling.subset import Subset, record_exclusion
@@ -38,6 +39,11 @@ Made = TypeVar("Made", covariant=True)
 
 class Recipe(Protocol[Made]):
     """Makes plans of ids and batches of plans; see `sampling.patches` and `sampling.images`."""
+
+    @property
+    def spec(self) -> OutputSpec: ...
+
+    def describe(self) -> str: ...
 
     def plan(self, epoch: int, step: int, ids: NDArray[np.int64]) -> BatchPlan: ...
 
@@ -128,6 +134,22 @@ class EpochStream(Generic[Batch]):
         partition = self._parts.partition
         left_out = np.arange(partition.used, partition.samples)
         return self._parts.subset.sample_ids(self._parts.order(self.epoch)(left_out))
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """(scale, bias), float32 [3] each: what float output went through, or uint8 output should."""
+        spec = self._parts.recipe.spec
+        return Normalisation(spec.scale, spec.bias)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of the dataset; empty where it has no labels."""
+        return self._parts.dataset.class_names
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the dataset."""
+        return self._parts.dataset.fingerprint
 
     def set_epoch(self, epoch: int) -> None:
         """Makes the next iteration go through `epoch`, from its start or from the step that was loaded for it.
@@ -243,7 +265,7 @@ class EpochStream(Generic[Batch]):
         return running.backend
 
     def _drop_outstanding(self) -> None:
-        """Takes what an abandoned iteration left in the backend. Its errors belong to nobody any more."""
+        """Takes what an abandoned iteration left in the backend; nobody asks for it, so its errors are not raised."""
         try:
             while self._running.outstanding and self._running.backend is not None:
                 self._running.backend.result()

@@ -62,6 +62,24 @@ def default_split(cells: int) -> tuple[int, int]:
     return cells - target, target
 
 
+def split_cells(cells: int, *, context: int | None, target: int | None) -> tuple[int, int]:
+    """Returns (context, target) with defaults: a quarter of the cells are targets, the rest is context.
+
+    Raises:
+        ValueError: one of them is less than 1, or together they are more than the grid has.
+    """
+    if target is None:
+        target = default_split(cells)[1] if context is None else cells - context
+    if context is None:
+        context = cells - target
+    if context < 1 or target < 1 or context + target > cells:
+        raise ValueError(
+            f"context and target must be at least 1 and together at most the {cells} cells of the grid, "
+            f"got {context} + {target}"
+        )
+    return context, target
+
+
 def patchify(images: NDArray[Any], patch_size: int) -> NDArray[Any]:
     """Cuts images into patches.
 

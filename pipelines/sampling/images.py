@@ -20,7 +20,7 @@ from selfie_data.dataset.read import stored_at_size
 
 @dataclass(frozen=True, kw_only=True)
 class ImageDraw:
-    """Geometry of samples of a data set.
+    """Geometry of samples of a dataset.
 
     Attributes:
         dataset: whose samples.

@@ -1,4 +1,4 @@
-"""Which samples of a data set a loader goes through: all, a stored split, ids of the user's, less those excluded.
+"""Which samples of a dataset a loader goes through: all, a stored split, ids of the user's, less those excluded.
 
 An exclusion is part of what is asked for, not something that happens on the way: the ids are taken out before anything
 is ordered, so that the stream without them is as deterministic as any other, and its state belongs to no other.
@@ -22,7 +22,7 @@ class Subset:
     """Sorted sample ids.
 
     Attributes:
-        ids: [N] int64; None = all of the data set.
+        ids: [N] int64; None = all of the dataset.
         samples: N.
         digest: "all", or the SHA-256 of the ids as little-endian int64.
     """
@@ -51,7 +51,7 @@ def resolve_subset(dataset: Dataset, subset: Ids, exclude: Ids = None) -> Subset
 
     Raises:
         DatasetError: no such split or file, or it is damaged.
-        ValueError: not distinct ids of the data set, or nothing is left.
+        ValueError: not distinct ids of the dataset, or nothing is left.
     """
     total = len(dataset)
     ids = None if subset is None else _checked(_load(dataset, subset), total, "subset")
