@@ -198,25 +198,6 @@ def test_an_augmentation_in_other_types_is_the_same_stream(raw_shards: Path) -> 
     assert same[0] == same[1] == same[2]
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"flip": "yes"},
-        {"crop_area": 0.5},
-        {"crop_area": (1,)},
-        {"crop_area": (0.0, 1.0)},
-        {"crop_area": (0.5, 0.2)},
-        {"crop_area": (0.5, 1.5)},
-        {"padding": 1.5},
-        {"padding": -1},
-    ],
-    ids=str,
-)
-def test_what_is_no_augmentation_is_refused(options: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=next(iter(options))):
-        Augmentation(**options)
-
-
 def test_a_running_iteration_does_not_go_on_after_a_state_is_loaded(raw_shards: Path) -> None:
     loader = make(raw_shards)
     running = iter(loader)

@@ -8,7 +8,6 @@ from pipelines.backends.plain_resize import resize_bilinear
 from pipelines.backends.reference import ReferenceBackend, image_of, render, window_of
 from pipelines.batch_plan import BatchPlan, OutputSpec
 from pipelines.normalise import Normalisation, from_statistics, normalise
-from pipelines.sampling.augment import Augmentation, draw_geometry, evaluation_crop, resolve_augmentation
 from selfie_data.dataset.opened import open_dataset
 from selfie_data.errors import CorruptSampleError
 from tests.pipelines.conftest import MakeDataset, encode, random_images
@@ -45,16 +44,6 @@ def test_without_antialiasing_enlarging_is_the_same_and_shrinking_looks_at_two_p
     stripes[:, ::8] = 255  # every eighth column: aliased away or averaged
     assert (resize_bilinear(stripes, 1, 8, antialias=False) == 0).all()
     assert (np.abs(resize_bilinear(stripes, 1, 8).astype(int) - 32) <= 12).all()  # the outermost see less
-
-
-@pytest.mark.parametrize(("height", "width"), [(300, 400), (400, 300), (256, 333), (500, 375), (224, 224), (231, 1000)])
-def test_evaluation_crop_rounds_as_torchvision(height: int, width: int) -> None:
-    """The rules of torchvision 0.2x: Resize int(256 * long / short), CenterCrop int(round((side - 224) / 2.0))."""
-    resize, window = evaluation_crop(np.array([height]), np.array([width]), 224)
-    shorter, longer = sorted((height, width))
-    expected = (256, int(256 * longer / shorter)) if height <= width else (int(256 * longer / shorter), 256)
-    assert tuple(resize[0]) == expected
-    assert tuple(window[0]) == tuple(int(round((side - 224) / 2.0)) for side in expected)  # noqa: RUF046
 
 
 def test_image_of_crops_resizes_windows_and_flips_in_this_order() -> None:
@@ -105,67 +94,6 @@ def test_patches_are_gathered_normalised_and_blanked(dtype: str) -> None:
     assert not output.image[1, 8:16, 16:24].any()
     values[1, 8:16, 16:24] = 0
     assert output.image.equal(values)
-
-
-def test_normalised_pixels_have_mean_0_and_deviation_1() -> None:
-    images = random_images(40)
-    pixels = images.reshape(-1, 3).astype(np.float64)
-    result = normalise(images, from_statistics(pixels.mean(0), pixels.std(0))).reshape(-1, 3)
-    assert result.dtype == np.float32
-    assert np.abs(result.mean(0)).max() < 1e-4
-    assert np.abs(result.std(0) - 1).max() < 1e-4
-
-
-def test_a_constant_channel_is_centred_only() -> None:
-    scale, bias = from_statistics((7, 0, 255), (0, 1, 2))
-    assert scale.tolist() == [1, 1, 0.5]
-    assert bias.tolist() == [-7, 0, -127.5]
-    with pytest.raises(ValueError, match="three numbers each"):
-        from_statistics((1, 2), (1, 2))
-
-
-@pytest.mark.parametrize(
-    ("name", "size", "expected"),
-    [
-        ("pretrain", 32, Augmentation(flip=True)),
-        ("pretrain", 224, Augmentation(flip=True, crop_area=(0.2, 1.0))),
-        ("finetune", 32, Augmentation(flip=True, padding=4)),
-        ("finetune", 224, Augmentation(flip=True, crop_area=(0.08, 1.0))),
-        ("none", 224, Augmentation()),
-    ],
-)
-def test_presets(name: str, size: int, expected: Augmentation) -> None:
-    assert resolve_augmentation(name, size) == expected
-
-
-def test_unknown_presets_and_impossible_augmentations_are_refused() -> None:
-    with pytest.raises(ValueError, match="augment must be"):
-        resolve_augmentation("strong", 32)
-    with pytest.raises(ValueError, match="crop_area must be"):
-        Augmentation(crop_area=(0.5, 1.5))
-    with pytest.raises(ValueError, match="without crop_area"):
-        Augmentation(crop_area=(0.5, 1.0), padding=4)
-
-
-def test_padding_moves_the_window_by_up_to_the_padding() -> None:
-    ids = np.arange(500)
-    sizes = np.full(500, 32, np.int32)
-    crop, resize, window, flip = draw_geometry(
-        Augmentation(flip=True, padding=4),
-        seed=1,
-        epoch=0,
-        ids=ids,
-        heights=sizes,
-        widths=sizes,
-        image_size=32,
-        stored_at_size=True,
-    )
-    assert crop is None
-    assert resize is None
-    assert window is not None
-    assert flip is not None
-    assert (window.min(), window.max()) == (-4, 4)
-    assert 150 < flip.sum() < 350
 
 
 def _dataset_with(payload: bytes, make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch) -> ReferenceBackend:

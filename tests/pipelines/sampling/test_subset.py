@@ -7,7 +7,7 @@ import pytest
 
 from selfie_data.errors import DatasetError
 from tests.pipelines.conftest import MakeDataset
-from tests.pipelines.test_loader import ids_of, patches
+from tests.pipelines.streams import ids_of, patches
 
 
 def test_subsets_by_ids_path_and_name_are_the_same_stream(make_dataset: MakeDataset, tmp_path: Path) -> None:
