@@ -28,7 +28,7 @@ class ModelConfig:
         patch_size: height and width of a patch, pixels; divides image_size.
         context: patches the encoder sees of an image.
         target: patches to be put back; context + target <= cells of the grid.
-        masking: `skip` leaves target patches out of the encoder's sequence, `zero` shows them as holes.
+        masking: `skip` leaves target patches out of the encoder's sequence, `zero` shows them hidden, as zeros.
         variant: `v2` pre-activation blocks (timm's resnetv2_50), `v1` post-activation (torchvision's resnet50).
         stem: `small` 3x3 stride 1; `large` 7x7 stride 2 and 3x3 max-pool stride 2.
         width: channels of the stem; stage s has width·4·2^s at its output. 64 is ResNet-50.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from selfie_data.files import write_output
 from selfie_model.data import Source, open_shards, patch_loader, source_options
 from selfie_model.study.shards import TEST_IDS
 
@@ -53,14 +54,14 @@ def command(
     \b
     selfie-model report RUN --shards TEST_SHARDS --noise NOISE_RUN
     """
-    from selfie_model.report.report import build_page, read_story, write_page
+    from selfie_model.report.report import build_page, read_run_summary
 
     folder = run
     if (run / "results.json").exists():
         study = study or run
         run = run / "pretrain" / "seed-0" / "run"
-    story = replace(read_story(run), name=folder.resolve().name)
-    if shards is not None and story.kind != "pretrain":
+    summary = replace(read_run_summary(run), name=folder.resolve().name)
+    if shards is not None and summary.kind != "pretrain":
         raise click.UsageError("puzzles are drawn for a pretraining run; leave --shards out")
     source = Source(device=device, backend=backend, threads=threads, store=store)
     puzzles = (
@@ -70,10 +71,10 @@ def command(
     )
     rows, notes = ([], []) if study is None else _study(study)
     page = build_page(
-        story, noise=None if noise is None else read_story(noise), puzzles=puzzles, rows=rows, notes=notes
+        summary, noise=None if noise is None else read_run_summary(noise), puzzles=puzzles, rows=rows, notes=notes
     )
     target = out or folder / "report.html"
-    write_page(target, page)
+    write_output(target, page)
     click.echo(f"{target}: {len(page) / 1e3:,.0f} kB")
 
 

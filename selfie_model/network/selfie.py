@@ -1,10 +1,10 @@
-"""The pretraining task: which of these patches belongs into that hole?
+"""The pretraining task: which of these patches belongs into that place?
 
     patches [B, N, p, p, 3] ──P──> h [B, N, D] ─┬─ context h + positions, after u0 ──A──> u [B, D]
                                                 └─ target h_t
-    v_t = u + position(t)          one query a hole
+    v_t = u + position(t)          one query a hidden cell
     logits[t, s] = v_t · h_s / √D  against every target patch of the same image
-    loss = cross-entropy, the right answer to hole t being patch t
+    loss = cross-entropy, the right answer to cell t being patch t
 
 The other targets of the image are the distractors. No softmax here: cross-entropy takes the logits.
 
@@ -33,7 +33,7 @@ class SelfieOutput(NamedTuple):
         loss: scalar, mean cross-entropy over the B·T predictions.
         accuracy: scalar, share of the B·T predictions that are right.
         counted: scalar, how many predictions were counted: B·T without those of padding (sample_id -1).
-        logits: [B, T, T], row = hole, column = patch that might belong there; float32.
+        logits: [B, T, T], row = hidden cell, column = patch that might belong there; float32.
         embedding: u, [B, D].
     """
 

@@ -30,9 +30,9 @@ class Puzzle:
         sample_id: of the image.
         image: [H, W, 3] uint8; cells that are neither context nor target are grey.
         side: cells along an edge.
-        holes: the target cells, row-major.
-        chosen: for each hole the cell whose patch the model put there.
-        confidence: for each hole the probability of that choice, 0..1.
+        hidden: the target cells, row-major.
+        chosen: for each hidden cell the cell whose patch the model put there.
+        confidence: for each hidden cell the probability of that choice, 0..1.
         attention: [side·side] float, what u0 gives to each cell, mean over the heads of the last block; 0 for cells
             that the encoder does not see. With u0's own share it sums to one.
     """
@@ -40,7 +40,7 @@ class Puzzle:
     sample_id: int
     image: NDArray[np.uint8]
     side: int
-    holes: tuple[int, ...]
+    hidden: tuple[int, ...]
     chosen: tuple[int, ...]
     confidence: tuple[float, ...]
     attention: NDArray[np.float32]
@@ -53,8 +53,8 @@ class Puzzle:
 
     @property
     def right(self) -> int:
-        """Holes that got their own patch."""
-        return sum(hole == cell for hole, cell in zip(self.holes, self.chosen, strict=True))
+        """Hidden cells that got their own patch."""
+        return sum(place == cell for place, cell in zip(self.hidden, self.chosen, strict=True))
 
 
 @torch.no_grad()
@@ -83,7 +83,7 @@ def solve(selfie: Selfie, batch: PatchBatch) -> list[Puzzle]:
             sample_id=int(batch.sample_id[row]),
             image=images[row],
             side=selfie.config.model.side,
-            holes=tuple(batch.target_position[row].tolist()),
+            hidden=tuple(batch.target_position[row].tolist()),
             chosen=tuple(chosen[row].tolist()),
             confidence=tuple(confidence[row].tolist()),
             attention=attention[row].numpy(),
@@ -98,7 +98,7 @@ def assemble(batch: PatchBatch, *, side: int) -> NDArray[np.uint8]:
     count, size = len(patches), patches.shape[2]
     grid = np.full((count, side * side, size, size, 3), 128, dtype=np.uint8)
     rows = np.arange(count)[:, None]
-    # With masking `zero` the context covers the whole grid, holes included: targets go last and win.
+    # With masking `zero` the context covers the whole grid, hidden cells included: targets go last and win.
     grid[rows, position[:, : batch.context_count]] = patches[:, : batch.context_count]
     grid[rows, position[:, batch.context_count :]] = patches[:, batch.context_count :]
     rows_first = grid.reshape(count, side, side, size, size, 3).transpose(0, 1, 3, 2, 4, 5)
@@ -107,8 +107,8 @@ def assemble(batch: PatchBatch, *, side: int) -> NDArray[np.uint8]:
 
 def choose(puzzles: list[Puzzle], *, right: int, wrong: int) -> list[Puzzle]:
     """Returns the first `right` puzzles without a mistake, then the first `wrong` with one or more."""
-    clean = [puzzle for puzzle in puzzles if puzzle.right == len(puzzle.holes)]
-    faulty = [puzzle for puzzle in puzzles if puzzle.right < len(puzzle.holes)]
+    clean = [puzzle for puzzle in puzzles if puzzle.right == len(puzzle.hidden)]
+    faulty = [puzzle for puzzle in puzzles if puzzle.right < len(puzzle.hidden)]
     return clean[:right] + faulty[:wrong]
 
 
@@ -116,22 +116,23 @@ def draw(puzzle: Puzzle) -> str:
     """Returns the four panels as one SVG element: image, as seen, as put back, attention."""
     size = PANEL / puzzle.side
     seen, filled = puzzle.image.copy(), puzzle.image.copy()
-    for hole, cell in zip(puzzle.holes, puzzle.chosen, strict=True):
-        _patch(seen, hole, puzzle.side)[:] = 128
-        _patch(filled, hole, puzzle.side)[:] = _patch(puzzle.image, cell, puzzle.side)
-    marks = "".join(_mark(puzzle, index, size) for index in range(len(puzzle.holes)))
+    for place, cell in zip(puzzle.hidden, puzzle.chosen, strict=True):
+        _patch(seen, place, puzzle.side)[:] = 128
+        _patch(filled, place, puzzle.side)[:] = _patch(puzzle.image, cell, puzzle.side)
+    marks = "".join(_mark(puzzle, index, size) for index in range(len(puzzle.hidden)))
     shade = "".join(_shade(puzzle, cell, size) for cell in range(puzzle.side**2))
-    holes = "".join(_hole(hole, puzzle.side, size) for hole in puzzle.holes)
+    covers = "".join(_cover(cell, puzzle.side, size) for cell in puzzle.hidden)
     panels = (
         ("the image", puzzle.image, ""),
-        ("what it sees", seen, holes),
-        (f"put back: {puzzle.right} of {len(puzzle.holes)} right", filled, marks),
+        ("what it sees", seen, covers),
+        (f"put back: {puzzle.right} of {len(puzzle.hidden)} right", filled, marks),
         (_attention_caption(puzzle), puzzle.image, shade),
     )
-    width, height = 4 * PANEL + 3 * _GAP, PANEL + _CAPTION
+    # A gap behind the last panel too: its caption is the longest, and what leaves the view is cut off.
+    width, height = 4 * (PANEL + _GAP), PANEL + _CAPTION
     body = "".join(_panel(index, *panel) for index, panel in enumerate(panels))
     spoken = (
-        f"Image {puzzle.sample_id}: {puzzle.right} of {len(puzzle.holes)} hidden patches put back into their place."
+        f"Image {puzzle.sample_id}: {puzzle.right} of {len(puzzle.hidden)} hidden patches put back into their place."
     )
     return (
         f'<svg class="puzzle" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
@@ -156,9 +157,9 @@ def _panel(index: int, caption: str, image: NDArray[np.uint8], overlay: str) -> 
 
 def _mark(puzzle: Puzzle, index: int, size: float) -> str:
     """Frame and tick or cross of one answer."""
-    hole, cell = puzzle.holes[index], puzzle.chosen[index]
-    x, y = hole % puzzle.side * size, hole // puzzle.side * size
-    good = hole == cell
+    place, cell = puzzle.hidden[index], puzzle.chosen[index]
+    x, y = place % puzzle.side * size, place // puzzle.side * size
+    good = place == cell
     tint, sign = ("#22b07d", "✓") if good else ("#f0642f", "✗")
     word = "right" if good else f"wrong, this patch belongs to row {cell // puzzle.side}, column {cell % puzzle.side}"
     badge = min(13.0, size * 0.5)
@@ -172,8 +173,8 @@ def _mark(puzzle: Puzzle, index: int, size: float) -> str:
     )
 
 
-def _hole(hole: int, side: int, size: float) -> str:
-    x, y = hole % side * size, hole // side * size
+def _cover(cell: int, side: int, size: float) -> str:
+    x, y = cell % side * size, cell // side * size
     return (
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{size:.1f}" height="{size:.1f}" '
         'fill="var(--panel,#eceff3)" stroke="var(--soft,#5b6675)" stroke-width="0.8" stroke-dasharray="3 2"/>'
@@ -184,7 +185,7 @@ def _shade(puzzle: Puzzle, cell: int, size: float) -> str:
     """Darkens a cell the more, the less u0 looks at it; the cell looked at most stays as it is."""
     x, y = cell % puzzle.side * size, cell // puzzle.side * size
     if puzzle.attention[cell] == 0:
-        return _hole(cell, puzzle.side, size)
+        return _cover(cell, puzzle.side, size)
     low, high = puzzle.attention_range
     share = (float(puzzle.attention[cell]) - low) / max(high - low, 1e-9)
     return (
@@ -195,7 +196,7 @@ def _shade(puzzle: Puzzle, cell: int, size: float) -> str:
 
 def _attention_caption(puzzle: Puzzle) -> str:
     low, high = puzzle.attention_range
-    return f"attention {100 * low:.1f} to {100 * high:.1f} %"
+    return f"attention {100 * low:.1f}…{100 * high:.1f} %"
 
 
 def _patch(image: NDArray[np.uint8], cell: int, side: int) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from selfie_data.files import checked_number, number
-from selfie_model.report.plots import Spread, spread_chart
+from selfie_model.charts import Spread, spread_chart
 from selfie_model.study.published import ARM_NAMES, Published, published
 
 # Two-sided 95 % points of Student's t for 1..30 degrees of freedom.
@@ -221,7 +221,7 @@ def chart(rows: Sequence[Row]) -> str:
             arm=arms.index(row.arm),
             values=row.accuracies,
             deviation=row.deviation,
-            published=(row.paper.mean / 100, None) if row.paper else None,
+            published=row.paper.mean / 100 if row.paper else None,
         )
         for row in rows
     ]

@@ -3,7 +3,6 @@
 from typing import Any
 
 from selfie_data.files import damaged, number, write_output, write_output_json
-from selfie_model.report.svg import standalone
 from selfie_model.study.comparison import FinalResult, Row, as_json, chart, markdown, rows_of
 from selfie_model.study.grid import DONE, RUN_AGAIN, Study, apply_budget, read_done
 from selfie_model.study.published import ARM_NAMES
@@ -49,7 +48,7 @@ def write_results(study: Study, rows: list[Row]) -> str:
     write_output(study.out / "results.md", text)
     write_output_json(study.out / "results.json", as_json(rows, notes=notes))
     if rows:
-        write_output(study.out / "results.svg", standalone(chart(rows)))
+        write_output(study.out / "results.svg", chart(rows))
     return text
 
 

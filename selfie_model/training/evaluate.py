@@ -15,7 +15,7 @@ from selfie_model.training.precision import autocast
 
 
 class Metrics(NamedTuple):
-    """Means over `counted` predictions: images of a classifier, holes of the pretraining task."""
+    """Means over `counted` predictions: images of a classifier, hidden patches of the pretraining task."""
 
     loss: float
     accuracy: float

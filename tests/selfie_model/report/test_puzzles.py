@@ -17,7 +17,7 @@ def puzzle(chosen: tuple[int, ...], sample_id: int = 0) -> Puzzle:
         sample_id=sample_id,
         image=random_images(1)[0][0],
         side=4,
-        holes=(0, 5, 10, 15),
+        hidden=(0, 5, 10, 15),
         chosen=chosen,
         confidence=(0.5,) * 4,
         attention=np.full(16, 1 / 17, dtype=np.float32),
@@ -55,11 +55,11 @@ def test_answers_and_attention_are_those_of_the_model(masking: str) -> None:
     right = sum(entry.right for entry in puzzles)
     assert right == pytest.approx(float(output.accuracy) * 8 * config.model.target)
     for row, entry in enumerate(puzzles):
-        assert entry.holes == tuple(batch.target_position[row].tolist())
-        assert set(entry.chosen) <= set(entry.holes)
+        assert entry.hidden == tuple(batch.target_position[row].tolist())
+        assert set(entry.chosen) <= set(entry.hidden)
         assert 0 < entry.attention.sum() < 1
         if masking == "skip":
-            assert not entry.attention[list(entry.holes)].any()
+            assert not entry.attention[list(entry.hidden)].any()
 
 
 def test_float_patches_are_refused() -> None:

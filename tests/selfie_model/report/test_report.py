@@ -10,7 +10,7 @@ from selfie_data.errors import RunError
 from selfie_model import Classifier, Selfie
 from selfie_model.config import Config
 from selfie_model.report.puzzles import solve
-from selfie_model.report.report import build_page, read_story, write_page
+from selfie_model.report.report import build_page, read_run_summary
 from selfie_model.study.comparison import FinalResult, rows_of
 from selfie_model.training.checkpoint import FORMAT, Checkpoints
 from tests.selfie_model.memory import patch_batch, small_config
@@ -88,15 +88,15 @@ def check(page: str) -> str:
 
 
 def test_a_whole_page_is_self_contained_and_says_what_was_run(tmp_path: Path) -> None:
-    story = read_story(make_run(tmp_path / "run <1>"))
-    noise = read_story(make_run(tmp_path / "noise", accuracy=0.25))
+    summary = read_run_summary(make_run(tmp_path / "run <1>"))
+    noise = read_run_summary(make_run(tmp_path / "noise", accuracy=0.25))
     puzzles = solve(Selfie(CONFIG), patch_batch(CONFIG, 24))
     results = [
         FinalResult(arm=arm, percent=5, seed=seed, accuracy=0.5 + seed / 10, labelled=20, rate=0.1)
         for arm in ("scratch", "selfie")
         for seed in (0, 1)
     ]
-    page = build_page(story, noise=noise, puzzles=puzzles, rows=rows_of(results, preset="cifar10"), notes=["a note"])
+    page = build_page(summary, noise=noise, puzzles=puzzles, rows=rows_of(results, preset="cifar10"), notes=["a note"])
     text = check(page)
     for words in (
         "Selfie pretraining: run <1>",
@@ -117,25 +117,19 @@ def test_a_whole_page_is_self_contained_and_says_what_was_run(tmp_path: Path) ->
 
 
 def test_a_finetuning_run_and_a_run_without_a_journal_have_pages_too(tmp_path: Path) -> None:
-    text = check(build_page(read_story(make_run(tmp_path / "a", "finetune"))))
+    text = check(build_page(read_run_summary(make_run(tmp_path / "a", "finetune"))))
     assert "whole 16 px images into 3 classes" in text
     assert "chance 33.33 %" in text
     run = make_run(tmp_path / "b")
     (run / "journal.jsonl").unlink()
-    assert "no measurements yet" in check(build_page(read_story(run)))
+    assert "no measurements yet" in check(build_page(read_run_summary(run)))
 
 
 def test_an_unfinished_run_is_called_so(tmp_path: Path) -> None:
     longer = CONFIG.override(pretrain={"steps": 100})
-    assert "8 of 100 steps, not finished" in check(build_page(read_story(make_run(tmp_path, config=longer))))
-
-
-def test_the_page_is_written_whole(tmp_path: Path) -> None:
-    write_page(tmp_path / "deep" / "report.html", "x")
-    assert (tmp_path / "deep" / "report.html").read_text() == "x"
-    assert [entry.name for entry in (tmp_path / "deep").iterdir()] == ["report.html"]
+    assert "8 of 100 steps, not finished" in check(build_page(read_run_summary(make_run(tmp_path, config=longer))))
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError):
-        read_story(tmp_path)
+        read_run_summary(tmp_path)

@@ -5,11 +5,9 @@ import statistics
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
-from selfie_model.report.plots import Curve, curve_chart, thin
-from selfie_model.report.svg import nice_ticks, standalone
 from selfie_model.study.comparison import (
     FinalResult,
     as_json,
@@ -83,47 +81,8 @@ def test_json_and_chart_hold_the_same_rows() -> None:
     plain = json.loads(json.dumps(as_json(rows)))
     assert [row["mean"] for row in plain["rows"]] == [0.5, 0.6, 0.7]
     assert plain["rows"][0]["paper"] == {"mean": 75.9, "deviation": 0.7}
-    tree = ElementTree.fromstring(standalone(chart(rows)))
+    tree = ElementTree.fromstring(chart(rows))
     words = " ".join(tree.itertext())
     assert "supervised" in words
     assert "the paper" in words
     assert "60.00" in words
-
-
-@given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))
-@example(5e-324, 5e-324)
-@example(-1e-310, 1e-310)
-def test_ticks_enclose_the_data(a: float, b: float) -> None:
-    low, high = sorted((a, b))
-    ticks = nice_ticks(low, high)
-    slack = 1e-6 * max(abs(low), abs(high), 1.0)
-    assert ticks[0] <= low + slack
-    assert ticks[-1] >= high - slack
-    assert 2 <= len(ticks) <= 12
-    assert ticks == sorted(set(ticks))
-
-
-def test_thinning_keeps_ends_near_and_the_mean() -> None:
-    long = Curve(name="loss", x=range(10_000), y=[float(step % 7) for step in range(10_000)])
-    short = thin(long, limit=100)
-    assert len(short.x) == len(short.y) == 100
-    assert statistics.fmean(short.y) == pytest.approx(statistics.fmean(long.y), abs=0.01)
-    assert thin(short, limit=100) is short
-
-
-def test_curves_are_well_formed_and_named() -> None:
-    svg = curve_chart(
-        [Curve(name="a < b", x=[0, 1], y=[0.2, 0.4]), Curve(name="one point", x=[1], y=[0.3], colour=1)],
-        title="t",
-        description="d",
-        x_label="step",
-        y_label="accuracy",
-        percent=True,
-        reference=("chance", 0.25),
-    )
-    words = " ".join(ElementTree.fromstring(svg).itertext())
-    assert "a < b" in words
-    assert "one point" in words
-    assert "chance" in words
-    with pytest.raises(ValueError, match="at least one curve"):
-        curve_chart([], title="t", description="d", x_label="x", y_label="y")
