@@ -1,37 +1,44 @@
 """Reads pickles that hold only dicts, lists, tuples, strings, numbers and numpy arrays, and can build nothing else.
 
 Python's `pickle` imports and calls whatever a file names, and even with an allow-list of names its C reader can be
-made to allocate gigabytes (a memo index of 2**31, a length of 2**60). This is an interpreter of its own for the opcodes
-that data needs: names are looked up in a short table of functions of our own (`pickle_names`), and what a
-file can make it allocate is bounded by the file's own size (`pickle_machine`).
+made to allocate gigabytes (a memo index of 2**31, a length of 2**60) or to hash and expand nested data for years. So
+
+    file -> one pass over its opcodes -> a pickle of harmless opcodes -> `pickle.Unpickler` -> data
+
+The pass (`Opcodes`) compares lengths with the bytes that are left before anything is allocated, numbers the memo anew,
+and turns each opcode that acts on what was built (call, set state, set items of a dict) into a call of a function of
+this file, through the persistent ids of pickle: `_Unpickler.persistent_load`. Those functions check what they get.
+Long strings are kept aside, so that the pixels of a batch are in memory once.
 
 Python-2 pickles (the real CIFAR files) are read too: their strings are bytes. Text and byte keys both become `str`.
-
 Source of the opcodes: `pickletools` and PEP 307, 3154, 574.
 """
 
-import ast
-import struct
+import io
+import pickle
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from types import FunctionType
+from typing import Any, BinaryIO, NoReturn, cast
 
 import numpy as np
 
 from selfie_data.errors import SourceError
-from selfie_data.sources.readers.pickle_machine import MARK, Machine
-from selfie_data.sources.readers.pickle_names import Name, build, find, reduce
+from selfie_data.sources.readers.pickle_opcodes import Opcodes, Refused, refuse
 
-_LONG_TEXT = 1 << 16
 _MAX_BYTES = 4 << 30  # of a file; the largest official batch, of ImageNet at 64 px, has 1.6 GB
-_CORRUPT = (
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    OverflowError,
+_GROWTH = 2  # bytes the functions here may make for each of the file: a Python-3 protocol-2 array is text, then bytes
+_SLACK = 1 << 20  # bytes they may make for a file of any size
+_DTYPE_KINDS = "biufS"  # of numpy: numbers and byte strings
+_CORRUPT = (  # what Python's reader, numpy and the conversions of numbers raise for damaged bytes
+    pickle.UnpicklingError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
     MemoryError,
-    SyntaxError,
     RecursionError,
+    TypeError,
+    ValueError,
 )
 
 
@@ -48,9 +55,12 @@ def load_pickle(stream: BinaryIO, size: int, *, label: str) -> Any:
     """
     if size > _MAX_BYTES:
         raise SourceError(f"{label} has {size} bytes; a pickle may have {_MAX_BYTES}")
-    machine = Machine(stream, size, label)
     try:
-        return _run(machine)
+        opcodes = Opcodes(stream, size)
+        opcodes.rewrite()
+        return _Unpickler(opcodes, budget=_GROWTH * size + _SLACK).load_one()
+    except Refused as error:
+        raise SourceError(f"{label} is a pickle that is refused: {error}") from error
     except _CORRUPT as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise SourceError(f"{label} is a corrupt pickle: {reason}") from error
@@ -68,179 +78,180 @@ def text(value: Any) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
-def _run(machine: Machine) -> Any:
-    while (code := machine.take(1)) != b".":
-        machine.step()
-        step = _OPCODES.get(code)
-        if step is not None:
-            step(machine)
-        elif code in _REFUSED_OPCODES:
-            machine.refuse(_REFUSED_OPCODES[code])
+class _Unpickler(pickle.Unpickler):
+    """Python's own reader, for what `Opcodes` leaves. A name is a function of this file; only "call" calls it."""
+
+    def __init__(self, opcodes: Opcodes, *, budget: int) -> None:
+        super().__init__(io.BytesIO(opcodes.harmless), encoding="bytes")
+        self._long = opcodes.long
+        self._budget = budget
+
+    def load_one(self) -> Any:
+        match self.load():
+            case (bottom, value) if bottom is _BOTTOM:
+                pass
+            case _:
+                raise ValueError("its stack is broken")
+        if value is _BOTTOM or type(value) is FunctionType:
+            raise ValueError("it holds a name and no data")
+        return value
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Returns what stands for a name; nothing is imported. `numpy.core` and `numpy._core` are one."""
+        found = _NAMES.get((module.replace("numpy._core", "numpy.core"), name))
+        if found is None:
+            refuse(f"it asks for {module[:60]!r} {name[:60]!r}; only plain data and numpy arrays are read")
+        return found
+
+    def persistent_load(self, pid: tuple[Any, ...]) -> Any:
+        """Does what `Opcodes` put in an opcode's place: the operands, then the action's name."""
+        match pid:
+            case ("bottom",):
+                return _BOTTOM
+            case (index, "long"):
+                return self._long[index]
+            case (items, "make_dict"):
+                return _set_items({}, items)
+            case (target, items, "set_items"):
+                return _set_items(target, items)
+            case (function, arguments, "call"):
+                return self._call(function, arguments)
+            case (target, state, "set_state"):
+                return self._set_state(target, state)
+        raise AssertionError(f"unknown action {pid[-1]!r}")
+
+    def _call(self, function: Any, arguments: Any) -> Any:
+        if type(function) is not FunctionType or type(arguments) is not tuple:  # all functions here are names
+            refuse("it calls something that is not a function of numpy's arrays")
+        return function(self, arguments)
+
+    def _set_state(self, target: Any, state: Any) -> Any:
+        if type(state) is tuple and type(target) is np.ndarray:
+            _fill_array(self, target, state)
+        elif type(state) is tuple and isinstance(target, np.dtype):
+            _set_byte_order(target, state)
         else:
-            raise ValueError(f"unknown opcode {code!r}")
-    value = machine.result()
-    if isinstance(value, Name):
-        raise ValueError("it holds a name and no data")
-    return value
+            refuse("it sets the state of something that is no numpy array")
+        return target
+
+    def spend(self, count: int) -> None:
+        """Counts bytes that are made of what is there already."""
+        self._budget -= count
+        if self._budget < 0:
+            refuse("it builds far more than the file holds")
 
 
-_REFUSED_OPCODES = {
-    b"o": "it builds an object of a class",
-    b"i": "it builds an object of a class",
-    b"\x81": "it builds an object of a class",
-    b"\x92": "it builds an object of a class",
-    b"P": "it refers to an object outside the file",
-    b"Q": "it refers to an object outside the file",
-    b"\x82": "it uses the extension registry",
-    b"\x83": "it uses the extension registry",
-    b"\x84": "it uses the extension registry",
-    b"\x8f": "it builds a set",
-    b"\x90": "it builds a set",
-    b"\x91": "it builds a set",
-    b"\x97": "it refers to a buffer outside the file",
-}
+_BOTTOM = object()  # what lies below the one value that a pickle leaves on its stack
 
 
-def _legacy_string(machine: Machine) -> bytes:
-    value = ast.literal_eval("b" + machine.line().decode("latin-1").strip())
-    if type(value) is not bytes:
-        raise ValueError("a string is malformed")
-    return value
+def _set_items(target: Any, items: tuple[Any, ...]) -> dict[Any, Any]:
+    if type(target) is not dict or len(items) % 2:
+        raise ValueError("items are set of something that is no dict, or a key has no value")
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        if not isinstance(key, str | bytes):  # to hash nested tuples can take years
+            refuse(f"a dict has a key of type {type(key).__name__}; only strings are data")
+        target[key] = value
+    return target
 
 
-def _legacy_int(machine: Machine) -> int | bool:
-    line = machine.line().removesuffix(b"L")
-    if line in (b"00", b"01"):
-        return line == b"01"
-    if len(line) > 40:
-        raise ValueError("a number is too long")
-    return int(line)
+# ---- The names a pickle may mention: bytes, and numpy arrays whose shape and dtype account for exactly their bytes.
+# Arguments are matched by type before they are compared: a comparison with an array costs as much as the array has.
 
 
-def _long(machine: Machine, size: int) -> int:
-    if size > 16:
-        machine.refuse("it holds a number of more than 16 bytes")
-    return int.from_bytes(machine.take(size), "little", signed=True)
+def _encode(reader: _Unpickler, arguments: tuple[Any, ...]) -> bytes:
+    """`_codecs.encode` for latin-1 only: how Python 3 writes bytes at protocol 2."""
+    match arguments:
+        case (str(value), str("latin1" | "latin-1") | bytes(b"latin1" | b"latin-1")):
+            reader.spend(len(value))
+            return value.encode("latin-1")
+    refuse("it encodes text in another way than latin-1")
 
 
-def _append(machine: Machine) -> None:
-    value = machine.pop()
-    machine.top(list).append(value)
+def _empty_bytes(_reader: _Unpickler, arguments: tuple[Any, ...]) -> bytes:
+    """`bytes()`: how Python 3 writes b"" before protocol 3. With a number it would allocate."""
+    if arguments:
+        refuse("it builds bytes in an unusual way")
+    return b""
 
 
-def _appends(machine: Machine) -> None:
-    items = machine.since_mark()
-    machine.top(list).extend(items)
+def _ndarray(_reader: _Unpickler, _arguments: tuple[Any, ...]) -> NoReturn:
+    refuse("it builds an array in an unusual way")  # the name is an argument of `_reconstruct` and is never called
 
 
-def _set_item(machine: Machine) -> None:
-    value, key = machine.pop(), machine.pop()
-    machine.set_items(machine.top(dict), [key, value])
+def _reconstruct(_reader: _Unpickler, arguments: tuple[Any, ...]) -> np.ndarray[Any, Any]:
+    """An empty array; its state follows."""
+    match arguments:
+        case (kind, (int(0),), _) if kind is _ndarray:
+            return np.empty(0, dtype=np.uint8)
+    refuse("it builds an array in an unusual way")
 
 
-def _set_many(machine: Machine) -> None:
-    items = machine.since_mark()
-    machine.set_items(machine.top(dict), items)
+def _dtype(_reader: _Unpickler, arguments: tuple[Any, ...]) -> np.dtype[Any]:
+    """A private dtype, as the state that follows changes it in place."""
+    code = text(arguments[0]) if arguments and isinstance(arguments[0], str | bytes) else ""
+    if not code[:1].isalpha() or code[0] not in _DTYPE_KINDS or not code[1:].isdigit() or len(code) > 6:
+        refuse(f"it holds an array of dtype {code[:20]!r}; only numbers are read")
+    return np.dtype(code, copy=True)
 
 
-def _new_dict(machine: Machine) -> None:
-    items = machine.since_mark()
-    target: dict[Any, Any] = {}
-    machine.set_items(target, items)
-    machine.push(target)
+def _set_byte_order(target: np.dtype[Any], state: tuple[Any, ...]) -> None:
+    match state:
+        case (int(3 | 4), str(order) | bytes(order), None, None, None, _, _, _, *_) if text(order) in tuple("<>|="):
+            if text(order) in tuple("<>") and target.kind in "iuf":
+                cast(Any, target).__setstate__((3, text(order), None, None, None, -1, -1, 0))
+        case _:
+            refuse("it holds an array of an unusual dtype")
 
 
-def _tuple(count: int) -> Callable[[Machine], None]:
-    def step(machine: Machine) -> None:
-        items = [machine.pop() for _ in range(count)]
-        machine.push(tuple(reversed(items)))
-
-    return step
-
-
-def _stack_global(machine: Machine) -> None:
-    name, module = machine.pop(), machine.pop()
-    if type(name) is not str or type(module) is not str:
-        raise ValueError("a name is malformed")
-    find(machine, module, name)
+def _fill_array(reader: _Unpickler, target: np.ndarray[Any, Any], state: tuple[Any, ...]) -> None:
+    match state:
+        case (int(1), shape, dtype, fortran, bytes(data)):
+            if target.size:
+                raise ValueError("an array is filled twice")
+            _check_extent(shape, dtype, len(data))
+            reader.spend(0 if dtype.isnative else len(data))
+            # Keeps `data`, without a copy when it is aligned.
+            cast(Any, target).__setstate__((1, shape, dtype, bool(fortran), data))
+        case _:
+            refuse("it holds an array of objects, or one of an unknown state")
 
 
-def _constant(value: Any) -> Callable[[Machine], None]:
-    return lambda machine: machine.push(value)
+def _from_buffer(_reader: _Unpickler, arguments: tuple[Any, ...]) -> np.ndarray[Any, Any]:
+    """`_frombuffer`: how numpy writes arrays at protocol 5."""
+    match arguments:
+        case (bytes(data), dtype, shape, str("C" | "F" as order)):
+            _check_extent(shape, dtype, len(data))
+            return np.frombuffer(data, dtype=dtype).reshape(shape, order="C" if order == "C" else "F")
+    refuse("it builds an array in an unusual way")
 
 
-def _value(read: Callable[[Machine], Any]) -> Callable[[Machine], None]:
-    return lambda machine: machine.push(read(machine))
+def _scalar(reader: _Unpickler, arguments: tuple[Any, ...]) -> Any:
+    match arguments:
+        case (dtype, bytes(data)):
+            _check_extent((), dtype, len(data))
+            reader.spend(len(data))
+            return np.frombuffer(data, dtype=dtype)[0]
+    refuse("it builds a number in an unusual way")
 
 
-def _text(machine: Machine, size: int) -> str:
-    data = machine.take(size)
-    if size > _LONG_TEXT and np.frombuffer(data, dtype=np.uint8).max() >= 0xC4:  # one such character makes all wide
-        machine.refuse("it holds a long text that is not latin-1")
-    return str(data, "utf-8", "surrogatepass")
+def _check_extent(shape: Any, dtype: Any, available: int) -> None:
+    if not isinstance(dtype, np.dtype) or dtype.hasobject or dtype.itemsize == 0:
+        refuse("it holds an array of an unusual dtype")
+    if type(shape) is not tuple or len(shape) > 4 or any(type(side) is not int or side < 0 for side in shape):
+        raise ValueError("an array has no valid shape")
+    wanted = dtype.itemsize
+    for side in shape:
+        wanted *= side
+    if wanted != available:
+        raise ValueError(f"an array of shape {shape} needs {wanted} bytes and has {available}")
 
 
-def _unicode(layout: str) -> Callable[[Machine], None]:
-    return lambda machine: machine.push(_text(machine, machine.number(layout)))
-
-
-def _bytes(layout: str) -> Callable[[Machine], None]:
-    return lambda machine: machine.push(machine.take(machine.number(layout)))
-
-
-_OPCODES: dict[bytes, Callable[[Machine], Any]] = {
-    b"\x80": lambda machine: machine.take(1),  # PROTO
-    b"\x95": lambda machine: machine.take(8),  # FRAME: its length is of no use here
-    b"(": _constant(MARK),
-    b"0": lambda machine: machine.stack.pop(),
-    b"1": lambda machine: machine.since_mark(),
-    b"2": lambda machine: machine.push(machine.stack[-1]),
-    b"N": _constant(None),
-    b"\x88": _constant(True),
-    b"\x89": _constant(False),
-    b"K": _value(lambda machine: machine.take(1)[0]),
-    b"M": _value(lambda machine: machine.number("<H")),
-    b"J": _value(lambda machine: machine.number("<i")),
-    b"I": _value(_legacy_int),
-    b"L": _value(_legacy_int),
-    b"\x8a": _value(lambda machine: _long(machine, machine.take(1)[0])),
-    b"\x8b": _value(lambda machine: _long(machine, machine.number("<I"))),
-    b"G": _value(lambda machine: struct.unpack(">d", machine.take(8))[0]),
-    b"F": _value(lambda machine: float(machine.line())),
-    b"U": _bytes("<B"),
-    b"T": _bytes("<I"),
-    b"S": _value(_legacy_string),
-    b"C": _bytes("<B"),
-    b"B": _bytes("<I"),
-    b"\x8e": _bytes("<Q"),
-    b"\x96": _bytes("<Q"),  # a bytearray; the arrays made of it are only read
-    b"\x98": lambda _machine: None,  # READONLY_BUFFER
-    b"X": _unicode("<I"),
-    b"\x8c": _unicode("<B"),
-    b"\x8d": _unicode("<Q"),
-    b"V": _value(lambda machine: machine.line().decode("raw-unicode-escape")),
-    b"]": lambda machine: machine.push([]),
-    b"}": lambda machine: machine.push({}),
-    b")": _constant(()),
-    b"l": _value(lambda machine: machine.since_mark()),
-    b"d": _new_dict,
-    b"t": _value(lambda machine: tuple(machine.since_mark())),
-    b"\x85": _tuple(1),
-    b"\x86": _tuple(2),
-    b"\x87": _tuple(3),
-    b"a": _append,
-    b"e": _appends,
-    b"s": _set_item,
-    b"u": _set_many,
-    b"g": lambda machine: machine.push(machine.memo[int(machine.line()[:12])]),
-    b"h": lambda machine: machine.push(machine.memo[machine.take(1)[0]]),
-    b"j": lambda machine: machine.push(machine.memo[machine.number("<I")]),
-    b"p": lambda machine: machine.remember(int(machine.line()[:12])),
-    b"q": lambda machine: machine.remember(machine.take(1)[0]),
-    b"r": lambda machine: machine.remember(machine.number("<I")),
-    b"\x94": lambda machine: machine.remember(len(machine.memo)),  # MEMOIZE
-    b"c": lambda machine: find(machine, machine.line().decode("utf-8"), machine.line().decode("utf-8")),
-    b"\x93": _stack_global,
-    b"R": reduce,
-    b"b": build,
+_NAMES: dict[tuple[str, str], Callable[[_Unpickler, tuple[Any, ...]], Any]] = {
+    ("_codecs", "encode"): _encode,
+    ("__builtin__", "bytes"): _empty_bytes,
+    ("numpy", "ndarray"): _ndarray,
+    ("numpy", "dtype"): _dtype,
+    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy.core.multiarray", "scalar"): _scalar,
+    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
 }

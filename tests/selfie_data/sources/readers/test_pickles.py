@@ -1,10 +1,12 @@
 """The pickle reader: equal to Python's own on data, and a wall to everything else."""
 
+import gc
 import io
 import os
 import pickle
 import resource
 import struct
+import tracemalloc
 from collections import OrderedDict
 from typing import Any
 
@@ -151,6 +153,52 @@ def test_a_list_within_itself_is_harmless() -> None:
 
 def test_a_huge_memo_index_costs_nothing() -> None:
     assert load(b"\x80\x02Nr\xff\xff\xff\x7f.") is None
+
+
+def test_nested_data_is_neither_hashed_nor_expanded() -> None:
+    """2**60 leaves in 60 opcodes: harmless as data, endless as a key or as an index or item of an array."""
+    laughs = b"N" + b"q\x01h\x01\x86" * 60
+    assert type(load(b"\x80\x02" + laughs + b".")) is tuple
+    for use in (b"\x80\x02}" + laughs + b"Ns.", b"\x80\x02(" + laughs + b"Nd."):
+        with pytest.raises(SourceError, match="a dict has a key of type tuple"):
+            load(use)
+    array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+    for use in (array + laughs + b"Ns.", array + b"K\x00" + laughs + b"s.", array + b"(K\x00" + laughs + b"u."):
+        with pytest.raises(SourceError, match="corrupt"):
+            load(b"\x80\x02" + use)
+    with pytest.raises(SourceError, match=r"corrupt|refused"):
+        load(b"\x80\x02" + array + b"(K\x01" + laughs + b"NNNtb.")
+
+
+def test_numbers_made_over_and_over_are_refused() -> None:
+    """A dtype may be 99,999 bytes wide, so that a few opcodes copy that much."""
+    wide = b"cnumpy\ndtype\nU\x06S99999K\x00K\x01\x87R"
+    again = b"h\x01h\x02h\x03\x86Ra"
+    start = b"\x80\x02" + b"cnumpy.core.multiarray\nscalar\nq\x01" + wide + b"q\x02T" + struct.pack("<I", 99_999)
+    with pytest.raises(SourceError, match="builds far more than the file holds"):
+        load(start + b"a" * 99_999 + b"q\x03000]" + again * 100_000 + b".")
+
+
+def test_a_shape_larger_than_its_bytes_is_refused() -> None:
+    small = pickle.dumps(np.zeros((3, 5), np.uint8), protocol=2)
+    assert b"K\x03K\x05\x86" in small
+    with pytest.raises(SourceError, match="needs 75 bytes and has 15"):
+        load(small.replace(b"K\x03K\x05\x86", b"K\x0fK\x05\x86"))
+
+
+def test_a_batch_is_in_memory_once_and_leaves_no_garbage() -> None:
+    data = pickle.dumps({"data": np.zeros((20_000, 3072), np.uint8)}, protocol=4)
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        batch = load(data)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert peak < 1.2 * batch["data"].nbytes
+    assert gc.collect() == 0
 
 
 def test_bytes_made_over_and_over_are_refused() -> None:
