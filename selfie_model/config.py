@@ -9,14 +9,16 @@ Source of the defaults: the paper (arXiv 1906.02940), and decision 020 for what 
 
 import dataclasses
 import math
-import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
+import msgspec
+
 Augmentation = Literal["none", "flip", "crop_flip", "padded_crop_flip"]
 _SECTIONS = ("model", "pretrain", "finetune", "runtime")
+_BOOLEANS = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +64,8 @@ class ModelConfig:
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        _check(self.image_size >= 1, "image_size must be at least 1", self)
-        _check(self.width >= 1, "width must be at least 1", self)
-        _check(self.attention_heads >= 1, "attention_heads must be at least 1", self)
-        _check(self.attention_hidden >= 1, "attention_hidden must be at least 1", self)
-        _check(self.attention_blocks >= 0, "attention_blocks must not be negative", self)
+        _check_least(1, self, "image_size", "width", "attention_heads", "attention_hidden")
+        _check_least(0, self, "attention_blocks")
         _check(
             self.patch_size > 0 and self.image_size % self.patch_size == 0, "patch_size must divide image_size", self
         )
@@ -126,13 +125,10 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check(self.steps >= 1, "steps must be at least 1", self)
-        _check(self.batch_size >= 1, "batch_size must be at least 1", self)
+        _check_least(1, self, "steps", "batch_size", "accumulate")
+        _check_least(0, self, "warmup_steps", "weight_decay")
         _check(self.learning_rate > 0, "learning_rate must be positive", self)
-        _check(self.warmup_steps >= 0, "warmup_steps must not be negative", self)
         _check(0 < self.momentum < 1, "momentum must be in (0, 1)", self)
-        _check(self.weight_decay >= 0, "weight_decay must not be negative", self)
-        _check(self.accumulate >= 1, "accumulate must be at least 1", self)
         _check(0 < self.crop_area_min <= 1, "crop_area_min must be in (0, 1]", self)
         _check(0 <= self.seed < 2**63, "seed must be in [0, 2**63)", self)
 
@@ -164,11 +160,8 @@ class RuntimeConfig:
     sync_batch_norm: bool = False
 
     def __post_init__(self) -> None:
-        _check(self.log_every >= 1, "log_every must be at least 1", self)
-        _check(self.validate_every >= 0, "validate_every must not be negative", self)
-        _check(self.validation_batches >= 0, "validation_batches must not be negative", self)
-        _check(self.checkpoint_every >= 0, "checkpoint_every must not be negative", self)
-        _check(self.keep_last >= 1, "keep_last must be at least 1", self)
+        _check_least(1, self, "log_every", "keep_last")
+        _check_least(0, self, "validate_every", "validation_batches", "checkpoint_every")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,46 +232,42 @@ def _parse(section: str, record: Any, values: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(f"no value {section}.{name} in a configuration; there are {', '.join(sorted(kinds))}")
         try:
             parsed[name] = _convert(value, kinds[name])
-        except (TypeError, ValueError, OverflowError) as error:
+        except ValueError as error:
             raise ValueError(f"{section}.{name} takes {_describe(kinds[name])}, got {value!r}") from error
     return parsed
 
 
 def _convert(value: Any, kind: Any) -> Any:
-    origin = typing.get_origin(kind)
-    if origin is Literal:
-        if value not in typing.get_args(kind):
-            raise ValueError(value)
-        return value
-    if origin is tuple:
-        parts = value.strip("[]() ").split(",") if isinstance(value, str) else list(value)
-        if len(parts) != len(typing.get_args(kind)):
-            raise ValueError(value)
-        return tuple(_convert(part, int) for part in parts)
-    if kind is bool:
-        words = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
-        return value if isinstance(value, bool) else words.get(str(value).lower()) or _false(value, words)
-    if kind is int and isinstance(value, str):
-        return int(value.replace("_", ""))
-    if kind is int and (isinstance(value, bool) or int(value) != value):
-        raise ValueError(value)
-    if kind is float and (isinstance(value, bool) or not math.isfinite(float(value))):
-        raise ValueError(value)
-    return kind(value)
+    """Returns `value` as the type `kind`; text is read as a command line's.
 
-
-def _false(value: Any, words: dict[str, bool]) -> bool:
-    if str(value).lower() not in words:
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(value, str):
+        if typing.get_origin(kind) is tuple:
+            value = [part.strip() for part in value.strip("[]() ").split(",")]
+        elif kind is bool:
+            value = _BOOLEANS.get(value.lower(), value)
+        elif kind in (int, float):
+            value = value.replace("_", "").strip()
+    # whole floats are whole numbers and digits are numbers, but 1 and "1" are not true
+    converted = msgspec.convert(value, kind, strict=kind is bool)
+    if isinstance(converted, float) and not math.isfinite(converted):
         raise ValueError(value)
-    return False
+    return converted
 
 
 def _describe(kind: Any) -> str:
     if typing.get_origin(kind) is Literal:
         return "one of " + ", ".join(typing.get_args(kind))
-    if isinstance(kind, types.GenericAlias):
+    if typing.get_origin(kind) is tuple:
         return f"{len(typing.get_args(kind))} whole numbers"
     return {int: "a whole number", float: "a finite number", bool: "true or false"}[kind]
+
+
+def _check_least(least: int, record: Any, *names: str) -> None:
+    for name in names:
+        _check(getattr(record, name) >= least, f"{name} must be at least {least}", record)
 
 
 def _check(holds: bool, rule: str, record: Any) -> None:

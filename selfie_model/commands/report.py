@@ -15,7 +15,7 @@ from selfie_model.study.shards import TEST_IDS
 
 if TYPE_CHECKING:
     from selfie_model.report.puzzles import Puzzle
-    from selfie_model.study.comparison import Row
+    from selfie_model.study.table import Row
 
 
 @click.command("report")
@@ -99,7 +99,7 @@ def _puzzles(
 
 def _study(folder: Path) -> "tuple[list[Row], Sequence[str]]":
     from selfie_data.files import damaged, read_json
-    from selfie_model.study.comparison import rows_from_json
+    from selfie_model.study.results import rows_from_json
 
     path, remedy = folder / "results.json", "the command `reproduce` that made it writes it anew"
     content = read_json(path, remedy=remedy)

@@ -12,7 +12,7 @@ from selfie_model.data import Source, source_options
 
 if TYPE_CHECKING:
     from selfie_model.config import Config
-    from selfie_model.study.grid import Grid
+    from selfie_model.study.grid import StudyGrid
 
 
 @click.command("reproduce")
@@ -69,9 +69,9 @@ def command(
     --steps and its neighbours speak of finetuning; for pretraining, --set pretrain.NAME=VALUE.
     """
     from selfie_model.study.grid import Study
+    from selfie_model.study.results import collect, write_results
     from selfie_model.study.run import Progress, run_study
     from selfie_model.study.shards import TEST_IDS, StudyShards
-    from selfie_model.study.study_results import collect, write_results
     from selfie_model.training.distributed import process_group
     from selfie_model.training.stop_request import StopRequest
 
@@ -101,12 +101,12 @@ def command(
 
 def _grid(
     config: "Config", fractions: str, seeds: int, learning_rates: str | None, *, pretrain_per_seed: bool
-) -> "Grid":
-    from selfie_model.study.grid import Grid
+) -> "StudyGrid":
+    from selfie_model.study.grid import StudyGrid
 
     peak = config.finetune.learning_rate
     rates = (peak / 2, peak, 2 * peak) if learning_rates is None else _numbers("--learning-rates", learning_rates)
-    return Grid(
+    return StudyGrid(
         percents=tuple(sorted(_numbers("--fractions", fractions))),
         seeds=tuple(range(seeds)),
         rates=rates,

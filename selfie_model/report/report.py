@@ -13,8 +13,8 @@ from selfie_data.errors import RunError
 from selfie_model.charts import Curve, curve_chart
 from selfie_model.config import Config
 from selfie_model.report.puzzles import Puzzle, choose, draw
-from selfie_model.study.comparison import Row, chart, difference_sentences, ours, paper_text
-from selfie_model.study.published import ARM_NAMES
+from selfie_model.study.results import ARM_NAMES, chart, difference_sentences, ours, paper_text
+from selfie_model.study.table import Row
 from selfie_model.training.checkpoint import config_of, find_checkpoint, read_checkpoint
 from selfie_model.training.journal import read_journal
 

@@ -58,7 +58,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grid:
+class StudyGrid:
     """The cells of a study.
 
     Attributes:
@@ -129,7 +129,7 @@ class Study:
 
     out: Path
     config: Config
-    grid: Grid
+    grid: StudyGrid
     budget: float = 1.0
     notes: tuple[str, ...] = ()
 

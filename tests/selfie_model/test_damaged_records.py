@@ -5,13 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from selfie_data.errors import RunError
 from selfie_data.files import write_output_json
-from selfie_model.study.comparison import FinalResult, as_json, rows_from_json, rows_of
 from selfie_model.study.grid import read_done
-from selfie_model.study.study_results import final_result
+from selfie_model.study.results import as_json, rows_from_json
+from selfie_model.study.table import FinalResult, rows_of
 from selfie_model.training.journal import read_journal
 from selfie_model.training.run_folder import Result, read_result
 
@@ -80,12 +81,12 @@ def test_a_cell_without_an_accuracy_is_not_finished_but_damaged(tmp_path: Path, 
 
 def test_a_final_cell_must_say_all_that_the_table_needs() -> None:
     whole = {"arm": "selfie", "percent": 5.0, "seed": 0, "accuracy": 0.5, "labelled": 20, "rate": 0.1}
-    assert final_result(whole) == FinalResult(**whole)  # type: ignore[arg-type]
+    assert msgspec.convert({**whole, "stage": "final"}, FinalResult) == FinalResult(**whole)  # type: ignore[arg-type]
     for name in whole:
         with pytest.raises((KeyError, ValueError), match=name):
-            final_result({key: value for key, value in whole.items() if key != name})
+            msgspec.convert({key: value for key, value in whole.items() if key != name}, FinalResult)
         with pytest.raises((TypeError, ValueError), match=name):
-            final_result({**whole, name: "x"})
+            msgspec.convert({**whole, name: "x"}, FinalResult)
 
 
 def test_results_of_another_shape_are_refused() -> None:

@@ -11,7 +11,7 @@ from selfie_model import Classifier, Selfie
 from selfie_model.config import Config
 from selfie_model.report.puzzles import solve
 from selfie_model.report.report import build_page, read_run_summary
-from selfie_model.study.comparison import FinalResult, rows_of
+from selfie_model.study.table import FinalResult, rows_of
 from selfie_model.training.checkpoint import FORMAT, Checkpoints
 from tests.selfie_model.memory import patch_batch, small_config
 

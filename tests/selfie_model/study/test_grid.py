@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfie_data.errors import RunError
-from selfie_model.study.grid import Cell, Grid, best_rate, claim, read_done, write_done
+from selfie_model.study.grid import Cell, StudyGrid, best_rate, claim, read_done, write_done
 
 
 @given(
@@ -23,7 +23,7 @@ from selfie_model.study.grid import Cell, Grid, best_rate, claim, read_done, wri
 def test_every_cell_comes_after_what_it_waits_for(
     percents: list[float], seeds: int, rates: list[float], pretrainings: int
 ) -> None:
-    grid = Grid(
+    grid = StudyGrid(
         percents=tuple(percents),
         seeds=tuple(range(seeds)),
         rates=tuple(rates),
@@ -40,14 +40,14 @@ def test_every_cell_comes_after_what_it_waits_for(
 
 
 def test_names_are_the_folders_of_the_cells() -> None:
-    grid = Grid(percents=(5, 0.5), seeds=(0, 1), rates=(0.1, 0.2))
+    grid = StudyGrid(percents=(5, 0.5), seeds=(0, 1), rates=(0.1, 0.2))
     names = [cell.name for cell in grid.cells()]
     assert names[:3] == ["pretrain/seed-0", "tune/scratch-5/rate-0.1", "tune/scratch-5/rate-0.2"]
     assert names[-1] == "final/selfie-0.5/seed-1"
 
 
 def test_without_selfie_nothing_is_pretrained() -> None:
-    grid = Grid(percents=(5,), seeds=(0,), rates=(0.1,), arms=("scratch",))
+    grid = StudyGrid(percents=(5,), seeds=(0,), rates=(0.1,), arms=("scratch",))
     assert [cell.name for cell in grid.cells()] == ["final/scratch-5/seed-0"]
 
 
@@ -64,7 +64,7 @@ def test_impossible_grids_are_refused(
     percents: tuple[float, ...], seeds: tuple[int, ...], rates: tuple[float, ...], text: str
 ) -> None:
     with pytest.raises(ValueError, match=text):
-        Grid(percents=percents, seeds=seeds, rates=rates)
+        StudyGrid(percents=percents, seeds=seeds, rates=rates)
 
 
 def test_a_finished_cell_reads_back_and_a_damaged_record_is_named(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from pipelines.batch import BatchLoader
 from selfie_data.errors import DivergedError, RunError
 from selfie_model import ImageBatch, PatchBatch, presets
 from selfie_model.config import Config
-from selfie_model.study.grid import Grid, Study, apply_budget, claim
+from selfie_model.study.grid import Study, StudyGrid, apply_budget, claim
+from selfie_model.study.results import collect, write_results
 from selfie_model.study.run import run_study
-from selfie_model.study.study_results import collect, write_results
 from selfie_model.training.distributed import Ranks
 from selfie_model.training.stop_request import StopRequest
 from tests.selfie_model.memory import MemoryLoader, random_images, small_config
@@ -69,7 +69,7 @@ class FakeData:
 
 def study(out: Path, **grid: Any) -> Study:
     values: dict[str, Any] = {"percents": (20.0, 100.0), "seeds": (0, 1), "rates": (0.01, 0.02)}
-    return Study(out=out, config=CONFIG, grid=Grid(**{**values, **grid}))
+    return Study(out=out, config=CONFIG, grid=StudyGrid(**{**values, **grid}))
 
 
 def run(what: Study, data: FakeData, stop: StopRequest | None = None) -> tuple[bool, list[str]]:

@@ -8,18 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfie_model.study.comparison import (
-    FinalResult,
-    as_json,
-    chart,
-    difference_sentences,
-    differences_of,
-    markdown,
-    rows_of,
-)
+from selfie_model.study.grid import Arm
+from selfie_model.study.results import as_json, chart, difference_sentences, markdown
+from selfie_model.study.table import FinalResult, differences_of, rows_of
 
 
-def result(arm: str, seed: int, accuracy: float, percent: float = 5) -> FinalResult:
+def result(arm: Arm, seed: int, accuracy: float, percent: float = 5) -> FinalResult:
     return FinalResult(arm=arm, percent=percent, seed=seed, accuracy=accuracy, labelled=2500, rate=0.1)
 
 
@@ -39,6 +33,13 @@ def test_differences_pair_the_arms_by_seed_only() -> None:
     assert difference.mean == pytest.approx(0.0)
     assert difference.deviation == pytest.approx(statistics.stdev([0.01, -0.01]))
     assert difference.interval == pytest.approx((-12.706 * 0.01, 12.706 * 0.01), rel=1e-3)
+
+
+def test_a_tie_is_not_ahead() -> None:
+    results = [result("scratch", seed, 0.5) for seed in range(3)]
+    results += [result("selfie", seed, value) for seed, value in enumerate((0.5, 0.6, 0.4))]
+    (difference,) = differences_of(rows_of(results, preset="cifar10"))
+    assert (difference.pairs, difference.ahead) == (3, 1)
 
 
 def test_table_shows_every_seed_and_the_paper() -> None:
