@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from selfie_data.build.estimate import Estimate, count_samples, estimate_build, samples_per_shard
-from selfie_data.build.finish import assemble, prepare_assembling
+from selfie_data.build.finish import finish_dataset, prepare_finishing
 from selfie_data.build.options import BuildOptions
 from selfie_data.build.plan import Plan
 from selfie_data.build.progress import Reporter, Silent, human_bytes
 from selfie_data.build.shard_task import BUILD, Job
 from selfie_data.build.workers import run_inline, run_processes
-from selfie_data.build.workspace import bind, clear, forget_if_vain, is_finished, locked, refuse_other
+from selfie_data.build.workspace import claim_folder, clear, is_finished, locked, refuse_other, remove_if_empty
 from selfie_data.dataset.manifest import Manifest
 from selfie_data.dataset.opened import open_dataset
 from selfie_data.errors import BuildError, DatasetError, SelfieDataError
@@ -72,11 +72,11 @@ def build_shards(
         identity = describe_build(source, options)
         if is_finished(directory):
             return _finished(directory, identity)
-        bind(directory, {**identity, "source_fingerprint": source.fingerprint})
+        claim_folder(directory, {**identity, "source_fingerprint": source.fingerprint})
         try:
             manifest = _build(source, directory, options, workers or default_workers(), reporter, identity)
         except SelfieDataError:
-            forget_if_vain(directory)
+            remove_if_empty(directory)
             raise
         clear(directory)
         return manifest
@@ -99,7 +99,7 @@ def _build(
         fail_on_error=options.on_error == "fail",
     )
     _run(job, workers, reporter)
-    return assemble(directory, plan, identity=identity, class_names=spooled.class_names)
+    return finish_dataset(directory, plan, identity=identity, class_names=spooled.class_names)
 
 
 def describe_build(source: ImageSource, options: BuildOptions) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def _prepare(
         seed=options.seed,
     )
     described = {"samples": plan.samples, "samples_per_shard": plan.samples_per_shard, "of": plan.size}
-    bind(directory, {**described, "class_names": list(spooled.class_names)}, file="plan.json")
+    claim_folder(directory, {**described, "class_names": list(spooled.class_names)}, file="plan.json")
     _check_space(directory, _needed(estimate) - _bytes_below(directory, pattern="shard-*.tar"), what="the shards")
     return plan, spooled
 
@@ -172,7 +172,7 @@ def _run(job: Job, workers: int, reporter: Reporter) -> None:
     finished = (
         run_inline(job, shards, reporter.tick)
         if count == 1
-        else run_processes(job, shards, reporter.tick, workers=count, meanwhile=prepare_assembling)
+        else run_processes(job, shards, reporter.tick, workers=count, meanwhile=prepare_finishing)
     )
     with closing(finished):  # type: ignore[type-var]  # both are generators
         for done in finished:

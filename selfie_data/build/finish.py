@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfie_data.build.plan import Plan, index_name, shard_name
-from selfie_data.build.shard_record import ShardResult, load_result
+from selfie_data.build.plan import Plan
+from selfie_data.build.shard_record import ShardRecord, load_record
 from selfie_data.build.shard_task import BUILD, record_path
 from selfie_data.dataset import table as sample_table
-from selfie_data.dataset.manifest import Manifest, ShardRecord
+from selfie_data.dataset.manifest import Manifest, ShardEntry
+from selfie_data.dataset.names import index_name, shard_name
 from selfie_data.dataset.table import SampleTable, write_table
 from selfie_data.errors import BuildError
 from selfie_data.files import publish
@@ -20,26 +21,26 @@ from selfie_data.images.encode import STORED_AS
 from selfie_data.images.statistics import add_up
 
 
-def prepare_assembling() -> None:
+def prepare_finishing() -> None:
     """Imports what writes the table: 0.15 s that a process can spend while others build shards."""
     import zarr  # noqa: F401
 
 
-def assemble(out: Path, plan: Plan, *, identity: Mapping[str, Any], class_names: Sequence[str]) -> Manifest:
+def finish_dataset(out: Path, plan: Plan, *, identity: Mapping[str, Any], class_names: Sequence[str]) -> Manifest:
     """Writes table and manifest of a dataset whose shards are all there.
 
     Raises:
         BuildError: no image could be used, or the files cannot be written.
     """
-    results = [_result(out, number) for number in range(plan.shards)]
-    kept = [result for result in results if result.samples]
-    quarantined = tuple(entry for result in results for entry in result.quarantined)
+    records = [_load(out, number) for number in range(plan.shards)]
+    kept = [record for record in records if record.samples]
+    quarantined = tuple(entry for record in records for entry in record.quarantined)
     if not kept:
         first = quarantined[0]
         raise BuildError(f"none of {len(quarantined)} images can be used; the first, {first.text}")
     try:
         files = _write_table(out, kept)
-        sums = add_up(result.sums for result in results)
+        sums = add_up(record.sums for record in records)
         encoding = STORED_AS[identity["options"]["encoding"]]
         manifest = Manifest(
             **identity,
@@ -49,8 +50,8 @@ def assemble(out: Path, plan: Plan, *, identity: Mapping[str, Any], class_names:
             mean=sums.mean,
             std=sums.std,
             pixels=sums.pixels,
-            shards=tuple(_shard_record(result) for result in kept),
-            files=files | {index_name(shard_name(result.number)): result.index_sha256 for result in kept},
+            shards=tuple(_entry(record) for record in kept),
+            files=files | {index_name(shard_name(record.number)): record.index_sha256 for record in kept},
             quarantined=quarantined,
         ).sealed()
         manifest.save(out)
@@ -59,20 +60,20 @@ def assemble(out: Path, plan: Plan, *, identity: Mapping[str, Any], class_names:
     return Manifest.load(out)
 
 
-def _result(out: Path, number: int) -> ShardResult:
-    result = load_result(record_path(out, number))
-    if result is None:
+def _load(out: Path, number: int) -> ShardRecord:
+    record = load_record(record_path(out, number))
+    if record is None:
         raise BuildError(f"{record_path(out, number)}: gone or damaged while building; give the same command again")
-    return result
+    return record
 
 
-def _shard_record(result: ShardResult) -> ShardRecord:
-    return ShardRecord(
-        name=shard_name(result.number),
-        samples=result.samples,
-        bytes=result.bytes,
-        sha256=result.sha256,
-        class_counts=count_classes(result.rows["label"]),
+def _entry(record: ShardRecord) -> ShardEntry:
+    return ShardEntry(
+        name=shard_name(record.number),
+        samples=record.samples,
+        bytes=record.bytes,
+        sha256=record.sha256,
+        class_counts=count_classes(record.rows["label"]),
     )
 
 
@@ -82,9 +83,9 @@ def count_classes(labels: NDArray[np.int32]) -> dict[str, int]:
     return {str(value): int(count) for value, count in zip(values, counts, strict=True)}
 
 
-def _write_table(out: Path, kept: list[ShardResult]) -> dict[str, str]:
-    counts = [result.samples for result in kept]
-    columns = {name: np.concatenate([result.rows[name] for result in kept]) for name in kept[0].rows.dtype.names or ()}
+def _write_table(out: Path, kept: list[ShardRecord]) -> dict[str, str]:
+    counts = [record.samples for record in kept]
+    columns = {name: np.concatenate([record.rows[name] for record in kept]) for name in kept[0].rows.dtype.names or ()}
     table = SampleTable(shard=np.repeat(np.arange(len(kept), dtype=np.int32), counts), **columns)
     scratch, final = out / BUILD / sample_table.NAME, out / sample_table.NAME
     for stale in (scratch, final):

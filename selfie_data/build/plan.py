@@ -60,18 +60,3 @@ class Plan:
     def position_of(self, source: ArrayLike) -> NDArray[np.int64]:
         """Returns the plan positions of source indices; those at `samples` and beyond are not used."""
         return self._permutation.inverse(source)
-
-
-def key_of(position: int) -> str:
-    """Returns the key of a plan position: twelve digits."""
-    return f"{position:012d}"
-
-
-def index_name(shard: str) -> str:
-    """Returns the file name of the index of a shard, from the shard's."""
-    return f"{shard.removesuffix('.tar')}.idx"
-
-
-def shard_name(shard: int) -> str:
-    """Returns the file name of a shard by its number in the plan."""
-    return f"shard-{shard:06d}.tar"

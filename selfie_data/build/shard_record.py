@@ -31,7 +31,7 @@ ROW = np.dtype(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ShardResult:
+class ShardRecord:
     """A finished shard; without samples (all quarantined) there is no file and `sha256` is empty.
 
     Attributes:
@@ -68,7 +68,7 @@ class ShardResult:
         os.replace(scratch, path)
 
 
-def load_result(path: Path) -> ShardResult | None:
+def load_record(path: Path) -> ShardRecord | None:
     """Returns the record at `path`; None if there is none or it is damaged, and the shard is to be built again."""
     try:
         line, _, rows = path.read_bytes().partition(b"\n")
@@ -77,7 +77,7 @@ def load_result(path: Path) -> ShardResult | None:
             return None
         pixels, total, squares = parts.pop("sums")
         quarantined = (Quarantined(key=key, name=name, reason=reason) for key, name, reason in parts.pop("quarantined"))
-        return ShardResult(
+        return ShardRecord(
             **parts,
             sums=PixelSums(pixels, tuple(total), tuple(squares)),
             quarantined=tuple(quarantined),

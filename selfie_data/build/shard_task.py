@@ -16,11 +16,11 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from selfie_data.build.plan import Plan, key_of, shard_name
-from selfie_data.build.shard_record import ROW, ShardResult, load_result
+from selfie_data.build.plan import Plan
+from selfie_data.build.shard_record import ROW, ShardRecord, load_record
 from selfie_data.dataset.index import Member, format_index
 from selfie_data.dataset.manifest import Quarantined
-from selfie_data.dataset.opened import SUFFIX
+from selfie_data.dataset.names import SUFFIX, key_of, shard_name
 from selfie_data.dataset.shard import ShardWriter
 from selfie_data.errors import BuildError, ImageError
 from selfie_data.files import sync_directory, write_durable
@@ -80,13 +80,13 @@ def build_shard(job: Job, labels: NDArray[np.int32], number: int, report: Report
         BuildError: it cannot be written, or an image failed and that is to end the build.
         SourceError: the source cannot be read.
     """
-    result = load_result(record_path(job.out, number))
-    if result is not None and _is_intact(job.out, result):
-        written = result.bytes
-        report(Tick(result.samples + len(result.quarantined), written, len(result.quarantined)))
+    record = load_record(record_path(job.out, number))
+    if record is not None and _is_intact(job.out, record):
+        written = record.bytes
+        report(Tick(record.samples + len(record.quarantined), written, len(record.quarantined)))
         return Done(number, True)
     try:
-        _Task(job, labels, number, report).run().save(record_path(job.out, number))
+        _ShardTask(job, labels, number, report).run().save(record_path(job.out, number))
     except OSError as error:
         reason = error.strerror or str(error)
         raise BuildError(
@@ -96,14 +96,14 @@ def build_shard(job: Job, labels: NDArray[np.int32], number: int, report: Report
     return Done(number, False)
 
 
-def _is_intact(out: Path, result: ShardResult) -> bool:
-    if result.samples == 0:
+def _is_intact(out: Path, record: ShardRecord) -> bool:
+    if record.samples == 0:
         return True
-    shard = out / shard_name(result.number)
+    shard = out / shard_name(record.number)
     try:
-        if shard.stat().st_size != result.bytes:
+        if shard.stat().st_size != record.bytes:
             return False
-        return _digest(shard) == result.sha256 and _digest(shard.with_suffix(".idx")) == result.index_sha256
+        return _digest(shard) == record.sha256 and _digest(shard.with_suffix(".idx")) == record.index_sha256
     except FileNotFoundError:
         return False
 
@@ -113,7 +113,7 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class _Task:
+class _ShardTask:
     def __init__(self, job: Job, labels: NDArray[np.int32], number: int, report: Report) -> None:
         self.job = job
         self.labels = labels
@@ -127,7 +127,7 @@ class _Task:
         self.reported = Tick(0, 0, 0)
         self.next_tick = time.monotonic() + _TICK_S
 
-    def run(self) -> ShardResult:
+    def run(self) -> ShardRecord:
         final = self.job.out / shard_name(self.number)
         scratch = self.job.out / BUILD / f"{final.name}.tmp"
         with ShardWriter(scratch) as shard:
@@ -137,7 +137,7 @@ class _Task:
             index_sha256 = self._publish(scratch, final)
         else:  # an archive without samples is legal tar, but no reader of shards takes it
             os.unlink(scratch)
-        return ShardResult(
+        return ShardRecord(
             number=self.number,
             bytes=shard.bytes if self.rows else 0,
             sha256=shard.sha256 if self.rows else "",

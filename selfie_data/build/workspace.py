@@ -38,7 +38,7 @@ def locked(out: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def bind(out: Path, identity: Mapping[str, Any], *, file: str = IDENTITY) -> None:
+def claim_folder(out: Path, identity: Mapping[str, Any], *, file: str = IDENTITY) -> None:
     """Records what is being built, or compares it with what is there.
 
     Raises:
@@ -91,7 +91,7 @@ def clear(out: Path) -> None:
         raise BuildError(f"{out / BUILD}: cannot be removed ({error.strerror}); the rest is whole") from error
 
 
-def forget_if_vain(out: Path) -> None:
+def remove_if_empty(out: Path) -> None:
     """After an error: unbinds a folder in which nothing was achieved yet, so that it takes another command."""
     achieved = (out.glob("shard-*"), (out / BUILD).glob("*.done"), (out / BUILD / "spool").glob("*.rows"))
     if not any(any(found) for found in achieved):

@@ -22,7 +22,7 @@ _DIGEST_MARK = b',\n "digest": "'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShardRecord:
+class ShardEntry:
     """One shard. `class_counts` maps a class index, written as text ("-1": no label), to its number of samples."""
 
     name: str
@@ -83,7 +83,7 @@ class Manifest:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     pixels: int
-    shards: tuple[ShardRecord, ...]
+    shards: tuple[ShardEntry, ...]
     files: dict[str, str]
     quarantined: tuple[Quarantined, ...] = ()
     schema: int = SCHEMA
@@ -193,7 +193,7 @@ def _from_json(parts: dict[str, Any]) -> Manifest:
             "class_names": tuple(parts["class_names"]),
             "mean": tuple(parts["mean"]),
             "std": tuple(parts["std"]),
-            "shards": tuple(ShardRecord(**shard) for shard in parts["shards"]),
+            "shards": tuple(ShardEntry(**shard) for shard in parts["shards"]),
             "quarantined": tuple(Quarantined(**entry) for entry in parts["quarantined"]),
         }
     )

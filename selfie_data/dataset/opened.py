@@ -15,13 +15,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from selfie_data.build.plan import index_name
-from selfie_data.dataset.manifest import Manifest, ShardRecord
+from selfie_data.dataset.manifest import Manifest, ShardEntry
+from selfie_data.dataset.names import SPLITS_FOLDER, index_name, key_of
 from selfie_data.dataset.table import SampleTable, read_checked, read_table
 from selfie_data.errors import DatasetError
 
-SUFFIX = {"raw": "raw", "jpeg": "jpg", "png": "png"}
-SPLITS = "splits"
 _THREADS = 4
 
 
@@ -63,7 +61,7 @@ class Dataset:
         """Returns the member key of a sample: its plan position as 12 digits."""
         if not 0 <= sample_id < len(self):
             raise IndexError(f"sample ids are 0 to {len(self) - 1}, got {sample_id}")
-        return f"{int(self.plan_positions(np.array([sample_id]))[0]):012d}"
+        return key_of(int(self.plan_positions(np.array([sample_id]))[0]))
 
     def plan_positions(self, sample_ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Returns the plan positions [B] of sample ids [B]: the id counts the survivors of quarantine."""
@@ -86,7 +84,7 @@ class Dataset:
         if name not in splits:
             names = ", ".join(sorted(splits)) or "none; make them with `selfie-data split`"
             raise DatasetError(f"{self.path}: no subset {name!r}; there are: {names}")
-        file = f"{SPLITS}/{name}.npy"
+        file = f"{SPLITS_FOLDER}/{name}.npy"
         data = read_checked(self.path, file, {file: splits[name]})
         ids: NDArray[np.int64] = np.load(io.BytesIO(data), allow_pickle=False)
         if ids.dtype != np.int64 or ids.ndim != 1 or (len(ids) and not 0 <= ids[0] <= ids[-1] < len(self)):
@@ -110,7 +108,7 @@ def open_dataset(path: Path | str) -> Dataset:
     return Dataset(path=directory, manifest=manifest, table=table)
 
 
-def _check_shard(directory: Path, shard: ShardRecord, manifest: Manifest) -> None:
+def _check_shard(directory: Path, shard: ShardEntry, manifest: Manifest) -> None:
     _check_size(directory / shard.name, shard.bytes)
     read_checked(directory, index_name(shard.name), manifest.files)
 
@@ -136,7 +134,7 @@ def _check_size(path: Path, expected: int) -> None:
 
 def _read_splits(dataset: Path) -> dict[str, str]:
     """Returns subset name -> SHA-256 of its file, from `splits/splits.json` ({"subsets": {NAME: {"sha256": …}}})."""
-    file = dataset / SPLITS / "splits.json"
+    file = dataset / SPLITS_FOLDER / "splits.json"
     try:
         parts = json.loads(file.read_bytes())
         return {name: entry["sha256"] for name, entry in parts["subsets"].items()}

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfie_data.dataset.opened import SPLITS, Dataset, open_dataset
+from selfie_data.dataset.names import SPLITS_FOLDER
+from selfie_data.dataset.opened import Dataset, open_dataset
 from selfie_data.errors import BuildError, DatasetError
 from selfie_data.files import write_atomic
 from selfie_data.randomness import permutation
@@ -94,7 +95,7 @@ def write_splits(dataset: Dataset, options: SplitOptions, *, force: bool = False
     """
     subsets = split_ids(dataset.table.label, options)
     record = _record(dataset, options, subsets)
-    directory = dataset.path / SPLITS
+    directory = dataset.path / SPLITS_FOLDER
     index = directory / NAME
     if index.exists() and not force:
         _refuse_other(index, record)
@@ -118,7 +119,7 @@ def check_splits(path: Path) -> list[str]:
     Every file's hash is checked and, unless the dataset itself is damaged, that the subsets are what the recorded
     options give for it.
     """
-    directory = path / SPLITS
+    directory = path / SPLITS_FOLDER
     if not directory.exists():
         return []
     try:
@@ -126,11 +127,11 @@ def check_splits(path: Path) -> list[str]:
         options = SplitOptions(**{**record["options"], "labelled": tuple(record["options"]["labelled"])})
         listed = {f"{name}.npy": str(entry["sha256"]) for name, entry in record["subsets"].items()}
     except FileNotFoundError:
-        return [f"{SPLITS}/{NAME}: missing; run `selfie-data split` again"]
+        return [f"{SPLITS_FOLDER}/{NAME}: missing; run `selfie-data split` again"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return [f"{SPLITS}/{NAME}: damaged ({error})"]
-    strangers = sorted({entry.name for entry in directory.iterdir()} - {NAME, *listed})
-    problems = [f"{SPLITS}/{name}: not listed in {NAME}" for name in strangers]
+        return [f"{SPLITS_FOLDER}/{NAME}: damaged ({error})"]
+    unlisted = sorted({entry.name for entry in directory.iterdir()} - {NAME, *listed})
+    problems = [f"{SPLITS_FOLDER}/{name}: not listed in {NAME}" for name in unlisted]
     for name, digest in listed.items():
         problems += _check_file(directory / name, digest)
     return problems + _check_origin(path, record, options)
@@ -238,14 +239,14 @@ def _check_origin(path: Path, record: dict[str, Any], options: SplitOptions) -> 
     except DatasetError:
         return []  # for the caller to report: nothing can be said about the splits of a damaged dataset
     if record.get("dataset") != dataset.fingerprint:
-        return [f"{SPLITS}/{NAME}: made for another dataset, {str(record.get('dataset'))[:12]}…"]
+        return [f"{SPLITS_FOLDER}/{NAME}: made for another dataset, {str(record.get('dataset'))[:12]}…"]
     if record != _record(dataset, options, split_ids(dataset.table.label, options)):
-        return [f"{SPLITS}/{NAME}: not what its options give; run `selfie-data split --force`"]
+        return [f"{SPLITS_FOLDER}/{NAME}: not what its options give; run `selfie-data split --force`"]
     return []
 
 
 def _check_file(path: Path, digest: str) -> list[str]:
-    name = f"{SPLITS}/{path.name}"
+    name = f"{SPLITS_FOLDER}/{path.name}"
     try:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
     except FileNotFoundError:

@@ -23,15 +23,17 @@ import google_crc32c
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from selfie_data.dataset.index import Member, format_index
 from selfie_data.dataset.manifest import NAME as MANIFEST
-from selfie_data.dataset.manifest import Manifest, ShardRecord
-from selfie_data.dataset.opened import SPLITS, SUFFIX, Dataset
+from selfie_data.dataset.manifest import Manifest, ShardEntry
+from selfie_data.dataset.names import SPLITS_FOLDER, SUFFIX, key_of
+from selfie_data.dataset.opened import Dataset
+from selfie_data.dataset.shard import BLOCK, padding
 from selfie_data.dataset.splits import check_splits
 from selfie_data.dataset.table import NAME as TABLE
 from selfie_data.dataset.table import read_checked, read_table
 from selfie_data.errors import DatasetError
 
-_BLOCK = 512
 _READ_BYTES = 1 << 22
 
 
@@ -50,7 +52,7 @@ def verify_dataset(
         DatasetError: there is no manifest that can be read; nothing else can be judged then.
     """
     manifest = Manifest.load(path)
-    problems = [*_strangers(path, manifest), *_changed_files(path, manifest)]
+    problems = [*_unlisted_files(path, manifest), *_changed_files(path, manifest)]
     try:
         table = read_table(path, samples=manifest.samples, files=manifest.files)
     except DatasetError as error:
@@ -70,13 +72,13 @@ def _unless_listed(problem: str, problems: list[str]) -> list[str]:
     return [] if problem in problems else [problem]
 
 
-def _strangers(path: Path, manifest: Manifest) -> Iterator[str]:
+def _unlisted_files(path: Path, manifest: Manifest) -> Iterator[str]:
     """Names what the manifest does not know, empty folders too; a dataset directory holds nothing else."""
     files = [MANIFEST, *manifest.files, *(shard.name for shard in manifest.shards)]
-    known = {*files, *(folder.as_posix() for name in files for folder in PurePosixPath(name).parents), SPLITS}
+    known = {*files, *(folder.as_posix() for name in files for folder in PurePosixPath(name).parents), SPLITS_FOLDER}
     for entry in sorted(path.rglob("*")):
         name = entry.relative_to(path).as_posix()
-        if name not in known and not name.startswith(f"{SPLITS}/") and not _has_entries(entry):
+        if name not in known and not name.startswith(f"{SPLITS_FOLDER}/") and not _has_entries(entry):
             yield f"{entry}: not part of the dataset (the manifest does not list it); remove it"
 
 
@@ -127,7 +129,7 @@ def _sha256(file: io.BufferedReader) -> str:
     return digest.hexdigest()
 
 
-def _check_counts(dataset: Dataset, record: ShardRecord, first: int, last: int) -> Iterator[str]:
+def _check_counts(dataset: Dataset, record: ShardEntry, first: int, last: int) -> Iterator[str]:
     path = dataset.path / record.name
     if last - first != record.samples:
         yield f"{path}: the table has {last - first} rows for it, the manifest says {record.samples}"
@@ -140,42 +142,43 @@ def _check_counts(dataset: Dataset, record: ShardRecord, first: int, last: int) 
 
 
 def _check_rows(
-    dataset: Dataset, descriptor: int, record: ShardRecord, first: int, last: int, *, decode: bool
+    dataset: Dataset, descriptor: int, record: ShardEntry, first: int, last: int, *, decode: bool
 ) -> tuple[list[str], bytes]:
     """Returns the problems of the samples of a shard, and the index that belongs to it."""
     problems: list[str] = []
-    lines = [f"v1.2 {last - first}"]
+    listed: list[tuple[Member, ...]] = []
     suffix = SUFFIX[dataset.encoding]
     table = dataset.table
     positions = dataset.plan_positions(np.arange(first, last))
-    expected_offset = _BLOCK
+    expected_offset = BLOCK
     for row, position in zip(range(first, last), positions.tolist(), strict=True):
-        key = f"{position:012d}"
+        key = key_of(position)
         offset, length, label = int(table.offset[row]), int(table.length[row]), int(table.label[row])
-        padded = -(-length // _BLOCK) * _BLOCK
+        padded = length + padding(length)
         text = b"" if label < 0 else str(label).encode()
-        extent = _BLOCK + padded + (2 * _BLOCK if text else 0)
-        block = os.pread(descriptor, extent, max(offset - _BLOCK, 0))
-        payload = block[_BLOCK : _BLOCK + length]
+        extent = BLOCK + padded + (2 * BLOCK if text else 0)
+        block = os.pread(descriptor, extent, max(offset - BLOCK, 0))
+        payload = block[BLOCK : BLOCK + length]
         reason = (
             "stands at another offset in the table than in the shard" * (offset != expected_offset)
-            or _check_member(block[:_BLOCK], f"{key}.{suffix}", length)
+            or _check_member(block[:BLOCK], f"{key}.{suffix}", length)
             or "the checksum of its bytes differs from the table's"
             * (google_crc32c.value(payload) != int(table.crc32c[row]))
-            or (_check_label(block[_BLOCK + padded :], f"{key}.cls", text) if text else "")
+            or (_check_label(block[BLOCK + padded :], f"{key}.cls", text) if text else "")
             or (_check_pixels(payload, dataset, row) if decode else "")
         )
         if reason:
             problems.append(f"{dataset.path / record.name}: sample {key} at offset {offset}: {reason}")
-        line = f"{suffix} {offset} {length} {key}.{suffix}"
-        lines.append(f"{line} cls {offset + padded + _BLOCK} {len(text)} {key}.cls" if text else line)
+        image = Member(name=f"{key}.{suffix}", offset=offset, length=length)
+        label_member = Member(name=f"{key}.cls", offset=offset + padded + BLOCK, length=len(text))
+        listed.append((image, label_member) if text else (image,))
         expected_offset += extent
-    return problems, ("\n".join(lines) + "\n").encode()
+    return problems, format_index(listed)
 
 
 def _check_member(header: bytes, name: str, length: int) -> str:
     """Returns what is wrong with a member's header: its name, its size or its checksum."""
-    if len(header) < _BLOCK:
+    if len(header) < BLOCK:
         return "the shard ends before it"
     if header[:100].rstrip(b"\0") != name.encode():
         return f"its header names {header[:100].rstrip(bytes(1))!r}, not {name}"
@@ -188,9 +191,9 @@ def _check_member(header: bytes, name: str, length: int) -> str:
 
 
 def _check_label(block: bytes, name: str, text: bytes) -> str:
-    if reason := _check_member(block[:_BLOCK], name, len(text)):
+    if reason := _check_member(block[:BLOCK], name, len(text)):
         return reason
-    found = block[_BLOCK : _BLOCK + len(text)]
+    found = block[BLOCK : BLOCK + len(text)]
     return "" if found == text else f"its label is {found!r} in the shard, {text!r} in the table"
 
 

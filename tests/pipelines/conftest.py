@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from selfie_data.dataset.manifest import Manifest, ShardRecord
+from selfie_data.dataset.manifest import Manifest, ShardEntry
 from selfie_data.dataset.table import SampleTable, write_table
 
 MakeDataset = Callable[..., Path]
@@ -86,7 +86,7 @@ def write_dataset(
         files[f"shard-{shard:06d}.idx"] = _sha256(directory / f"shard-{shard:06d}.idx")
         counts = {str(label): rows["label"][members[0] :].count(label) for label in sorted(set(rows["label"]))}
         records.append(
-            ShardRecord(
+            ShardEntry(
                 name=path.name,
                 samples=len(members),
                 bytes=path.stat().st_size,

@@ -92,8 +92,8 @@ def resolve_tree(
     images.sort(key=rows.names.__getitem__)
     names = [rows.names[index] for index in images]
     texts = [str(text) for text in rows.labels]
-    sidecars = {key_of(name): text for name, text in zip(rows.names, texts, strict=True) if suffix(name) == ".cls"}
-    keys = [key_of(name) for name in names] if sidecars or parted else names
+    sidecars = {sample_key(name): text for name, text in zip(rows.names, texts, strict=True) if suffix(name) == ".cls"}
+    keys = [sample_key(name) for name in names] if sidecars or parted else names
     refuse_twice(keys, label)
     if sidecars:
         labelled = label_by_text([sidecars.get(key) for key in keys], classes)
@@ -110,7 +110,7 @@ def unlabelled(count: int) -> Labelled:
     return Labelled((), labels)
 
 
-def key_of(name: str) -> str:
+def sample_key(name: str) -> str:
     """Returns the WebDataset key of a file: its path up to the first dot of its name."""
     start = name.rfind("/") + 1
     dot = name.find(".", start + 1)

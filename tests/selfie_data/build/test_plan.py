@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfie_data.build.plan import Plan, index_name, key_of, shard_name
+from selfie_data.build.plan import Plan
 
 
 @given(images=st.integers(1, 500), share=st.floats(0, 1), per_shard=st.integers(1, 600), seed=st.integers(0, 2**64 - 1))
@@ -56,11 +56,3 @@ def test_shards_outside_are_refused() -> None:
     assert plan.shards == 3
     with pytest.raises(IndexError, match="shards are 0 to 2, got 3"):
         plan.positions(3)
-
-
-def test_names() -> None:
-    assert (key_of(42), shard_name(7), index_name(shard_name(7))) == (
-        "000000000042",
-        "shard-000007.tar",
-        "shard-000007.idx",
-    )

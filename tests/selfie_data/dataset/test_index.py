@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfie_data.build.plan import index_name
 from selfie_data.dataset.index import Member, format_index, parse_index
+from selfie_data.dataset.names import index_name
 from selfie_data.dataset.opened import open_dataset
 from selfie_data.errors import DatasetError
 

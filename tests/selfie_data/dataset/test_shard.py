@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from selfie_data.build.plan import index_name
+from selfie_data.dataset.names import index_name
 from selfie_data.dataset.opened import open_dataset
 from selfie_data.dataset.read import read_payloads
 from selfie_data.dataset.shard import ShardWriter, member_header

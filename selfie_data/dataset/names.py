@@ -1,0 +1,22 @@
+"""What files and members of a dataset are called: `shard-000007.tar`, `shard-000007.idx`, `000000000042.raw`."""
+
+SUFFIX = {"raw": "raw", "jpeg": "jpg", "png": "png"}
+"""Encoding -> extension of the member that holds the image."""
+
+SPLITS_FOLDER = "splits"
+"""The folder of stored subsets, inside the dataset."""
+
+
+def key_of(position: int) -> str:
+    """Returns the key of a plan position: twelve digits."""
+    return f"{position:012d}"
+
+
+def shard_name(shard: int) -> str:
+    """Returns the file name of a shard by its number in the plan."""
+    return f"shard-{shard:06d}.tar"
+
+
+def index_name(shard: str) -> str:
+    """Returns the file name of the index of a shard, from the shard's."""
+    return f"{shard.removesuffix('.tar')}.idx"
