@@ -16,14 +16,15 @@ from selfie_model.cli import main as selfie_model_main
 ROOT = Path(__file__).parents[1]
 DECISIONS = ROOT / "docs" / "decisions"
 PROGRAMS = {"selfie-data": selfie_data_main, "selfie-model": selfie_model_main}
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"]
+LAYERS = ("selfie_data", "pipelines", "selfie_model", "benchmarks")
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"]
 PAGES += sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)
 DATED = [path for path in PAGES if path.parent in (DECISIONS, DECISIONS / "logs")]  # they name files of their time
 
-FOLDERS = "selfie_data|pipelines|selfie_model|benchmarks|tests|examples|docs"
-FILE = re.compile(rf"(?<![\w/.-])((?:{FOLDERS})/[\w./-]*\w|[\w/]+\.py)(?![\w*])")
+FILE = re.compile(rf"(?<![\w/.-])((?:{'|'.join(LAYERS)}|tests|examples|docs)/[\w./-]*\w|[\w/]+\.py)(?![\w*])")
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def identify(path: Path) -> str:
@@ -37,7 +38,19 @@ def blocks(path: Path, language: str) -> list[str]:
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in DATED], ids=identify)
 def test_files_that_a_page_names_exist(page: Path) -> None:
     named = {name for name in FILE.findall(page.read_text()) if "NNN" not in name}
-    assert sorted(name for name in named if not any((root / name).exists() for root in (ROOT, page.parent))) == []
+    places = (ROOT, page.parent, *(ROOT / layer for layer in LAYERS))
+    assert sorted(name for name in named if not any((place / name).exists() for place in places)) == []
+
+
+def test_readme_lists_the_rooms() -> None:
+    tree = next(text for text in blocks(README, "") if "selfie_data/ " in text)
+    path: list[str] = []
+    named = set()
+    for indent, name in re.findall(r"^( *)(\w+)/ ", tree, re.MULTILINE):
+        path[len(indent) // 2 :] = [name]
+        named.add("/".join(path))
+    rooms = {str(init.parent.relative_to(ROOT)) for layer in LAYERS[:3] for init in (ROOT / layer).rglob("__init__.py")}
+    assert named - {"benchmarks", "tests", "docs"} == rooms
 
 
 @pytest.mark.parametrize("page", PAGES, ids=identify)
