@@ -1,6 +1,7 @@
 """Rules that hold the packages together: who imports whom, what an import costs, how functions are called."""
 
 import ast
+import configparser
 import inspect
 import subprocess
 import sys
@@ -11,9 +12,27 @@ import click
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("selfie_data", "pipelines", "selfie_model")
-MODULES = {package: sorted((ROOT / package).rglob("*.py")) for package in PACKAGES}
-ALL = [path for paths in MODULES.values() for path in paths]
+ROOMS = {  # a layer imports those before it, never one after it; inside a layer a room does the same
+    "selfie_data": "randomness kernels images sources.readers sources dataset build commands cli",
+    "pipelines": "sampling kernels backends preview",
+    "selfie_model": "network training features study report commands",
+    "benchmarks": "work harness ours peers floors gpu",
+}
+LAYERS = tuple(ROOMS)
+PACKAGES = LAYERS[:3]  # what is installed
+FULLEST_FOLDER = 14  # files, `__init__.py` not counted
+NEVER = {"selfie_data": ("torch", "nvidia"), "selfie_model": ("nvidia",)}  # not even inside a function
+WHERE_USED = ("jinja2", "matplotlib", "sphinx")  # imported inside functions only
+
+ALL = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if path.stem == "__init__" else parts)
+
+
+FILES = {module_of(path): path for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"))}
 
 
 def imports(path: Path) -> Iterator[tuple[str, bool]]:
@@ -22,7 +41,7 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
     inside = {
         id(node)
         for function in ast.walk(tree)
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.If)  # `if TYPE_CHECKING:`
         for node in ast.walk(function)
     }
     for node in ast.walk(tree):
@@ -35,27 +54,75 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
             yield name, id(node) not in inside
 
 
+def files_imported(path: Path) -> set[str]:
+    """Returns the modules of ours that a file imports, at its top or inside its functions."""
+    found = {name for name, _ in imports(path)} & FILES.keys() - {module_of(path)}
+    return {name for name in found if not any(other.startswith(f"{name}.") for other in found)}
+
+
+def room_of(module: str) -> str:
+    """Returns `images` for `selfie_data.images.decode`, and nothing for files that lie in no room."""
+    inner = module if FILES[module].stem == "__init__" else module.rpartition(".")[0]
+    return inner.partition(".")[2]
+
+
 def identify(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-LAYERS = ("selfie_data", "pipelines", "selfie_model", "benchmarks")  # each imports only those before it
-NEVER = {"selfie_data": ("torch", "nvidia"), "pipelines": (), "selfie_model": ("nvidia",)}
-FULLEST_FOLDER = 14  # files, `__init__.py` not counted
-
-
-@pytest.mark.parametrize("path", ALL, ids=identify)
-def test_imports_run_down_the_layers(path: Path) -> None:
-    package = path.relative_to(ROOT).parts[0]
-    above = LAYERS[LAYERS.index(package) + 1 :]
+@pytest.mark.parametrize("path", FILES.values(), ids=identify)
+def test_imports_run_down_the_layers_and_rooms(path: Path) -> None:
+    layer, room = path.relative_to(ROOT).parts[0], room_of(module_of(path))
+    above = LAYERS[LAYERS.index(layer) + 1 :]
     for name, _ in imports(path):
-        assert name.split(".")[0] not in (*above, *NEVER[package]), name
+        assert name.split(".")[0] not in (*above, *NEVER.get(layer, ())), name
+    if room:
+        rooms = ROOMS[layer].split()
+        rooms_above = rooms[rooms.index(room) + 1 :]
+        for name in files_imported(path):
+            assert not name.startswith(f"{layer}.") or room_of(name) not in rooms_above, name
+
+
+def test_the_rooms_are_the_folders_there_are() -> None:
+    for layer, rooms in ROOMS.items():
+        folders = {path.parent.relative_to(ROOT / layer) for path in (ROOT / layer).rglob("*.py")}
+        assert {".".join(folder.parts) for folder in folders} == {"", *rooms.split()}
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    installed = [*PACKAGES, *(f"{layer}.{room}" for layer in PACKAGES for room in ROOMS[layer].split())]
+    assert config["options"]["packages"].split() == sorted(installed)
 
 
 def test_no_folder_is_a_drawer() -> None:
-    folders = {path.parent for path in ALL}
+    folders = {path.parent for path in FILES.values()}
     full = {str(folder.relative_to(ROOT)): len(list(folder.glob("[!_]*.py"))) for folder in folders}
     assert {folder: files for folder, files in full.items() if files > FULLEST_FOLDER} == {}
+
+
+@pytest.mark.parametrize("path", ALL, ids=identify)
+def test_rarely_used_packages_are_imported_where_they_are_used(path: Path) -> None:
+    assert [name for name, at_once in imports(path) if at_once and name.split(".")[0] in WHERE_USED] == []
+
+
+LOADERS = """
+import sys, {packages}
+before = {{name.partition(".")[0] for name in sys.modules}}
+from pipelines import ImageLoader, PatchLoader
+for loader in (PatchLoader, ImageLoader):
+    with loader(sys.argv[1], global_batch_size=16, seed=0, dtype="float32", backend="{backend}") as opened:
+        next(iter(opened))
+after = {{name.partition(".")[0] for name in sys.modules}}
+print(sorted(after - before - set(sys.stdlib_module_names) - {{"pipelines", "selfie_data"}}))
+"""
+
+
+@pytest.mark.parametrize("backend", ["fused", "reference"])
+def test_loaders_import_few_packages(raw_dataset: Path, backend: str) -> None:
+    packages = "google_crc32c, msgspec, numba, numpy, simplejpeg, torch, PIL.Image"
+    code = LOADERS.format(packages=packages, backend=backend)
+    command = [sys.executable, "-c", code, str(raw_dataset)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("package", PACKAGES)
