@@ -147,8 +147,8 @@ def _order(options: OrderOptions, subset: Subset, dataset: Dataset) -> Callable[
         return lambda _: in_order
     if options.shuffle == "global":
         return lambda epoch: global_shuffle(subset.samples, seed, epoch)
-    counts, window = subset.shard_samples(dataset), options.shuffle
-    return lambda epoch: BlockShuffle(shard_samples=counts, window=window, seed=seed, epoch=epoch)
+    counts, shard_window = subset.shard_samples(dataset), options.shuffle
+    return lambda epoch: BlockShuffle(shard_samples=counts, shard_window=shard_window, seed=seed, epoch=epoch)
 
 
 def _identity(options: OrderOptions, subset: Subset, dataset: Dataset, sampling: str) -> StreamIdentity:

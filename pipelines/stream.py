@@ -10,12 +10,11 @@ other thread, queue or hidden state: everything that must survive a restart is (
                          raises, since it and the loader's state would speak of different places
 """
 
-import os
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Generic, NamedTuple, Protocol, Self, TypeVar
@@ -30,6 +29,7 @@ from pipelines.sampling.order import EpochOrder, StepOrder
 from pipelines.sampling.partition import Partition
 from pipelines.sampling.subset import Subset, record_exclusion
 from pipelines.state import State, StreamIdentity, load_state, save_state
+from pipelines.under_way import PlansUnderWay
 from selfie_data.dataset.opened import Dataset
 from selfie_data.errors import CorruptSampleError
 
@@ -82,20 +82,6 @@ class _Work(NamedTuple):
     rows: int
 
 
-class _Running:
-    """The backend of one process, and how many plans it has not answered yet."""
-
-    def __init__(self) -> None:
-        self.backend: Backend | None = None
-        self.outstanding = 0
-        self.process = 0
-
-    def close(self) -> None:
-        backend, self.backend, self.outstanding = self.backend, None, 0
-        if backend is not None and self.process == os.getpid():  # another process's threads are not here to be ended
-            backend.close()
-
-
 class EpochStream(Generic[Batch]):
     """An iterable of batches, one epoch an iteration."""
 
@@ -105,8 +91,8 @@ class EpochStream(Generic[Batch]):
         self._at: tuple[int, int] | None = None  # where the last iteration is; None before it begins
         self._turn: object = None  # the iteration that may go on; an older one may not
         self._closed = False
-        self._running = _Running()
-        self._finalizer = weakref.finalize(self, self._running.close)
+        self._under_way = PlansUnderWay(parts.make_backend)
+        self._finalizer = weakref.finalize(self, self._under_way.close)
 
     def __len__(self) -> int:
         """Steps of an epoch, the same on every rank."""
@@ -200,18 +186,15 @@ class EpochStream(Generic[Batch]):
 
     def _batches(self, epoch: int, first: int, turn: object) -> Iterator[Batch]:
         order = StepOrder(self._parts.order(epoch), self._parts.partition)
-        queue: deque[_Work] = deque()
-        ahead = iter(range(first, len(self)))
+        works = (self._submit(order, epoch, step) for step in range(first, len(self)))
+        ahead: deque[_Work] = deque()
         for step in range(first, len(self)):
             self._check_turn(turn)
-            self._resubmit_if_forked(queue)
             if step == first:
-                self._drop_outstanding()
-            while len(queue) < self._parts.prefetch and (planned := next(ahead, None)) is not None:
-                queue.append(self._submit(order, epoch, planned))
-            batch = self._take(queue.popleft())
-            if (planned := next(ahead, None)) is not None:  # the backend works on while the trainer does
-                queue.append(self._submit(order, epoch, planned))
+                self._under_way.drop()  # what an abandoned iteration left
+                ahead.extend(islice(works, self._parts.prefetch))
+            batch = self._take(ahead.popleft())
+            ahead.extend(islice(works, 1))  # the backend works on while the trainer does
             self._at = (epoch, step + 1)
             yield batch
 
@@ -230,48 +213,16 @@ class EpochStream(Generic[Batch]):
         if not len(ids):
             return _Work(None, stop - start)
         plan = self._parts.recipe.plan(epoch, step, ids)
-        with _closing_on_error(self._running):
-            self._backend().submit(plan)
-            self._running.outstanding += 1
+        self._under_way.submit(plan)
         return _Work(plan, stop - start)
 
-    def _resubmit_if_forked(self, queue: deque[_Work]) -> None:
-        """In a child of the process that planned `queue`, asks a backend of its own for the same plans."""
-        if not self._running.outstanding or self._running.process == os.getpid():
-            return
-        self._running.outstanding = 0
-        for work in queue:
-            if work.plan is not None:
-                with _closing_on_error(self._running):
-                    self._backend().submit(work.plan)
-                    self._running.outstanding += 1
-
     def _take(self, work: _Work) -> Batch:
-        output = None
-        if work.plan is not None:
-            try:
-                with _closing_on_error(self._running):
-                    output = self._backend().result()
-                    self._running.outstanding -= 1
-            except CorruptSampleError as error:
-                self._note(error)
-                raise
-        return self._parts.recipe.batch(work.plan, output, work.rows)
-
-    def _backend(self) -> Backend:
-        running = self._running
-        if running.backend is None or running.process != os.getpid():
-            running.backend, running.outstanding, running.process = self._parts.make_backend(), 0, os.getpid()
-        return running.backend
-
-    def _drop_outstanding(self) -> None:
-        """Takes what an abandoned iteration left in the backend; nobody asks for it, so its errors are not raised."""
         try:
-            while self._running.outstanding and self._running.backend is not None:
-                self._running.backend.result()
-                self._running.outstanding -= 1
-        except Exception:  # whatever it was, the backend cannot be trusted with the next plan
-            self._running.close()
+            output = None if work.plan is None else self._under_way.result()
+        except CorruptSampleError as error:
+            self._note(error)
+            raise
+        return self._parts.recipe.batch(work.plan, output, work.rows)
 
     def _note(self, error: CorruptSampleError) -> None:
         if self._parts.record is None:
@@ -280,13 +231,3 @@ class EpochStream(Generic[Batch]):
         names = [shard.name for shard in dataset.manifest.shards]
         at = (dataset.table.shard == names.index(error.shard)) & (dataset.table.offset == error.offset)
         record_exclusion(self._parts.record, int(np.flatnonzero(at)[0]), str(error))
-
-
-@contextmanager
-def _closing_on_error(running: _Running) -> Iterator[None]:
-    """Closes the backend when anything goes wrong inside, Ctrl-C too: what it still has under way is unknown."""
-    try:
-        yield
-    except BaseException:
-        running.close()
-        raise

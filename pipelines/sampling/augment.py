@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from pipelines.arguments import whole_number
 from pipelines.sampling.draws import draw_crops, draw_flips, draw_padded_crops
+from pipelines.sampling.grid import SMALL_IMAGE
 from selfie_data.images.resize import evaluation_geometry
 
-_LARGEST_SMALL_IMAGE = 64
-_PADDING = 4
-_PRETRAIN_AREA = (0.2, 1.0)
-_FINETUNE_AREA = (0.08, 1.0)
+_PADDING = 4  # pixels a side, the usual recipe of CIFAR
+_PRETRAIN_AREA = (0.2, 1.0)  # of the image: as MoCo and MAE crop
+_FINETUNE_AREA = (0.08, 1.0)  # of the image: torchvision's default, for ImageNet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +79,7 @@ def resolve_augmentation(augment: str | Augmentation, image_size: int) -> Augmen
     """Returns the record that a preset's name stands for at this image size."""
     if isinstance(augment, Augmentation):
         return augment
-    small = image_size <= _LARGEST_SMALL_IMAGE
+    small = image_size <= SMALL_IMAGE
     match augment:
         case "none":
             return Augmentation()

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_SMALL_IMAGE = 64  # up to this size a patch is 8 px, above it 32 px: the paper's two settings
+SMALL_IMAGE = (
+    64  # the paper has two settings, 32 px with patches of 8 and 224 px with patches of 32: up to here the first
+)
 _SMALL_PATCH = 8
 _LARGE_PATCH = 32
 
@@ -53,7 +55,7 @@ class Grid:
 
 def default_patch_size(image_size: int) -> int:
     """Returns the paper's patch size: 8 px for images up to 64 px, 32 px for larger ones."""
-    return _SMALL_PATCH if image_size <= _SMALL_IMAGE else _LARGE_PATCH
+    return _SMALL_PATCH if image_size <= SMALL_IMAGE else _LARGE_PATCH
 
 
 def default_split(cells: int) -> tuple[int, int]:

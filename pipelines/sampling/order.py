@@ -1,7 +1,7 @@
 """Which sample stands at which position of an epoch: keyed bijections evaluated in blocks, never a stored permutation.
 
     global shuffle   position x of epoch e holds sample  P(x),  P = Permutation(N, seed, EPOCH_ORDER, e)
-    block shuffle    the shards are shuffled (SHARD_ORDER) and taken `window` at a time; inside each window of shards
+    block shuffle    the shards are shuffled (SHARD_ORDER) and taken `shard_window` at a time; inside each window
                      the samples are shuffled (WINDOW_ORDER, stream = number of the window)
     evaluation       position x holds sample x
 
@@ -19,7 +19,7 @@ from selfie_data.randomness.permutation import Permutation
 from selfie_data.randomness.philox import Purpose
 
 VERSION = 1  # of the definitions above; stands in loader states
-_CACHED_STEPS = 4_096
+_CACHED_STEPS = 4_096  # bounds the list of rows where batches are tiny
 _CACHED_POSITIONS = 65_536  # the bijection costs 0.7-2 us an id in blocks of 512, 0.1 us in blocks of this size
 
 
@@ -41,15 +41,15 @@ def global_shuffle(samples: int, seed: int, epoch: int) -> EpochOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockShuffle:
-    """Shuffled windows of shuffled shards: reads stay within `window` shards at a time. O(shards) memory an epoch.
+    """Shuffled windows of shuffled shards: reads stay within `shard_window` shards at a time. O(shards) memory.
 
     Attributes:
         shard_samples: [shards] int64, samples of the (sub)set in each shard; shards without any are skipped.
-        window: shards that are mixed with each other.
+        shard_window: how many shards are mixed with each other.
     """
 
     shard_samples: NDArray[np.int64]
-    window: int
+    shard_window: int
     seed: int
     epoch: int
     _shards: NDArray[np.int64] = field(init=False, repr=False, compare=False)
@@ -57,8 +57,8 @@ class BlockShuffle:
     _firsts: NDArray[np.int64] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.window < 1:
-            raise ValueError(f"a block shuffle needs a window of at least one shard, got {self.window}")
+        if self.shard_window < 1:
+            raise ValueError(f"a block shuffle needs a window of at least one shard, got {self.shard_window}")
         counts = np.asarray(self.shard_samples, dtype=np.int64)
         filled = np.flatnonzero(counts)
         order = Permutation(size=len(filled), seed=self.seed, purpose=Purpose.SHARD_ORDER, epoch=self.epoch)
@@ -69,7 +69,7 @@ class BlockShuffle:
 
     def __call__(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Returns the indices at `positions`."""
-        window_starts = self._starts[:-1][:: self.window]
+        window_starts = self._starts[:-1][:: self.shard_window]
         windows = np.searchsorted(window_starts, positions, side="right") - 1
         result = np.empty(len(positions), np.int64)
         for window in np.unique(windows):
@@ -78,8 +78,8 @@ class BlockShuffle:
         return result
 
     def _in_window(self, window: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        start = self._starts[window * self.window]
-        stop = self._starts[min((window + 1) * self.window, len(self._shards))]
+        start = self._starts[window * self.shard_window]
+        stop = self._starts[min((window + 1) * self.shard_window, len(self._shards))]
         shuffled = Permutation(
             size=int(stop - start), seed=self.seed, purpose=Purpose.WINDOW_ORDER, epoch=self.epoch, stream=window
         )

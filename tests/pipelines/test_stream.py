@@ -25,7 +25,7 @@ def test_a_loader_dropped_without_closing_is_collected(raw_shards: Path) -> None
     loader = patches(raw_shards)
     next(iter(loader))
     reference = weakref.ref(loader)
-    backend = weakref.ref(loader._running.backend)
+    backend = weakref.ref(loader._under_way.backend)
     del loader
     gc.collect()
     assert reference() is None

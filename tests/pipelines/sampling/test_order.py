@@ -21,7 +21,7 @@ def test_global_shuffle_is_the_published_permutation() -> None:
 def test_golden_order() -> None:
     """Breaking this changes the stream of every user: raise `order.VERSION` with it."""
     assert global_shuffle(50_000, 1, 2)(np.arange(6)).tolist() == GOLDEN_GLOBAL
-    blocks = BlockShuffle(shard_samples=np.full(10, 100), window=3, seed=1, epoch=2)
+    blocks = BlockShuffle(shard_samples=np.full(10, 100), shard_window=3, seed=1, epoch=2)
     assert blocks(np.arange(0, 1000, 200)).tolist() == GOLDEN_BLOCKS
     assert order.VERSION == 1
 
@@ -32,7 +32,7 @@ GOLDEN_BLOCKS = [77, 215, 954, 593, 895]
 
 @given(counts=shard_counts, window=st.integers(1, 25), seed=st.integers(0, 2**64 - 1), epoch=st.integers(0, 2**32 - 1))
 def test_block_shuffle_is_a_permutation(counts: list[int], window: int, seed: int, epoch: int) -> None:
-    shuffle = BlockShuffle(shard_samples=np.array(counts), window=window, seed=seed, epoch=epoch)
+    shuffle = BlockShuffle(shard_samples=np.array(counts), shard_window=window, seed=seed, epoch=epoch)
     positions = np.arange(sum(counts))
     whole = shuffle(positions)
     assert sorted(whole.tolist()) == positions.tolist()
@@ -42,7 +42,7 @@ def test_block_shuffle_is_a_permutation(counts: list[int], window: int, seed: in
 
 @given(counts=shard_counts, window=st.integers(1, 5))
 def test_block_shuffle_reads_a_window_of_shards_at_a_time(counts: list[int], window: int) -> None:
-    shuffle = BlockShuffle(shard_samples=np.array(counts), window=window, seed=3, epoch=1)
+    shuffle = BlockShuffle(shard_samples=np.array(counts), shard_window=window, seed=3, epoch=1)
     shard_of = np.repeat(np.arange(len(counts)), counts)
     shards = shard_of[shuffle(np.arange(sum(counts)))]
     visits = [shard for index, shard in enumerate(shards) if index == 0 or shards[index - 1] != shard]
@@ -63,7 +63,7 @@ def test_orders_differ_between_epochs_and_seeds() -> None:
         for epoch in (0, 1)
         for make in (
             lambda s, e: global_shuffle(100, s, e),
-            lambda s, e: BlockShuffle(shard_samples=counts, window=3, seed=s, epoch=e),
+            lambda s, e: BlockShuffle(shard_samples=counts, shard_window=3, seed=s, epoch=e),
         )
     }
     assert len(orders) == 8
@@ -73,14 +73,14 @@ def test_block_shuffle_is_uniform_over_positions_and_samples() -> None:
     """Chi-square of where each of 12 samples comes to stand over 4,800 epochs; 99.9 % point of 121 degrees is 174."""
     counts = np.zeros((12, 12))
     for epoch in range(4800):
-        elements = BlockShuffle(shard_samples=np.full(4, 3), window=2, seed=5, epoch=epoch)(np.arange(12))
+        elements = BlockShuffle(shard_samples=np.full(4, 3), shard_window=2, seed=5, epoch=epoch)(np.arange(12))
         counts[elements, np.arange(12)] += 1
     assert ((counts - 400) ** 2 / 400).sum() < 174
 
 
 def test_a_window_of_no_shard_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one shard, got 0"):
-        BlockShuffle(shard_samples=np.array([3]), window=0, seed=0, epoch=0)
+        BlockShuffle(shard_samples=np.array([3]), shard_window=0, seed=0, epoch=0)
 
 
 @pytest.mark.parametrize("block", [1, 7, 65_536])
