@@ -91,7 +91,7 @@ class PatchLoader(EpochStream[PatchBatch]):
             masking=options.masking,
             selection=options.selection,
         )
-        super().__init__(parts.stream(recipe))
+        super().__init__(parts, recipe)
 
 
 class ImageLoader(EpochStream[ImageBatch]):
@@ -112,4 +112,4 @@ class ImageLoader(EpochStream[ImageBatch]):
     def __init__(self, options: ImageLoaderOptions) -> None:
         parts = resolve_parts(options, preset="finetune")
         recipe = ImageRecipe(draw=parts.draw, spec=parts.output_spec(), device=parts.device)
-        super().__init__(parts.stream(recipe))
+        super().__init__(parts, recipe)

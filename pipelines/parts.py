@@ -1,17 +1,14 @@
 """From the options of a loader to its parts: what exists, on which device, for which rank. Nothing is built yet."""
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeVar
 
 import torch
 
 from pipelines.backends.choose import check_views, choose_backend, make_backend, resolve_device
-from pipelines.batch_plan import OutputSpec
+from pipelines.batch_plan import Backend, OutputSpec
 from pipelines.normalise import Normalisation, from_statistics
-from pipelines.options import ImageLoaderOptions, ImageOptions, OrderOptions
+from pipelines.options import ImageLoaderOptions
 from pipelines.rank import resolve_rank
 from pipelines.sampling import draws, order
 from pipelines.sampling.augment import Augmentation, resolve_augmentation
@@ -20,12 +17,9 @@ from pipelines.sampling.order import BlockShuffle, EpochOrder, global_shuffle, i
 from pipelines.sampling.partition import Partition
 from pipelines.sampling.subset import Subset, resolve_subset
 from pipelines.state import StreamIdentity
-from pipelines.stream import Recipe, StreamParts
 from selfie_data.dataset.opened import Dataset, open_dataset
 from selfie_data.dataset.pixel_store import check_store
 from selfie_data.randomness import permutation
-
-Batch = TypeVar("Batch")
 
 _VERSIONS = f"order {order.VERSION}, permutation {permutation.VERSION}, sampling {draws.VERSION}"
 
@@ -70,30 +64,43 @@ class LoaderParts:
             antialias=self.options.antialias,
         )
 
-    def stream(self, recipe: Recipe[Batch]) -> StreamParts[Batch]:
-        """Returns the parts of a stream of the recipe's batches."""
+    def make_backend(self, spec: OutputSpec) -> Backend:
+        """Returns a running backend that gives what `spec` says."""
         options = self.options
-        build = partial(
-            make_backend,
+        return make_backend(
             self.backend,
             self.dataset,
-            recipe.spec,
+            spec,
             device=self.device,
             verify=options.verify,
             threads=options.threads or len(os.sched_getaffinity(0)),
             prefetch=options.prefetch,
             store=options.store,
         )
-        return StreamParts(
-            dataset=self.dataset,
-            subset=self.subset,
-            partition=self.partition,
-            order=_order(options, self.subset, self.dataset),
-            recipe=recipe,
-            identity=_identity(options, self.subset, self.dataset, recipe.describe()),
-            make_backend=build,
-            prefetch=options.prefetch,
-            record=options.record,
+
+    def order(self, epoch: int) -> EpochOrder:
+        """Returns the order of an epoch."""
+        options = self.options
+        if options.evaluation:
+            return in_order
+        if options.shuffle == "global":
+            return global_shuffle(self.subset.samples, options.seed, epoch)
+        counts = self.subset.shard_samples(self.dataset)
+        return BlockShuffle(shard_samples=counts, shard_window=options.shuffle, seed=options.seed, epoch=epoch)
+
+    def identity(self, sampling: str) -> StreamIdentity:
+        """Returns what states are compared with; `sampling` says in words what is drawn for a sample."""
+        options = self.options
+        shuffled = "global" if options.shuffle == "global" else f"blocks of {options.shuffle} shards"
+        return StreamIdentity(
+            fingerprint=self.dataset.fingerprint,
+            subset=self.subset.digest,
+            samples=self.subset.samples,
+            seed=options.seed,
+            global_batch_size=options.global_batch_size,
+            order="evaluation" if options.evaluation else shuffled,
+            sampling=sampling,
+            versions=_VERSIONS,
         )
 
 
@@ -111,7 +118,7 @@ def resolve_parts(options: ImageLoaderOptions, *, preset: str) -> LoaderParts:
     if options.store is not None:
         check_store(options.store, dataset)
     subset = resolve_subset(dataset, options.subset, options.exclude)
-    augmentation = _augmentation(options, dataset.image_size, evaluation=options.evaluation, preset=preset)
+    augmentation = _augmentation(options, dataset.image_size, preset)
     check_views(backend, dataset, augmentation)
     return LoaderParts(
         options=options,
@@ -131,35 +138,11 @@ def resolve_parts(options: ImageLoaderOptions, *, preset: str) -> LoaderParts:
     )
 
 
-def _augmentation(options: ImageOptions, image_size: int, *, evaluation: bool, preset: str) -> Augmentation:
+def _augmentation(options: ImageLoaderOptions, image_size: int, preset: str) -> Augmentation:
     augment = options.augment
     if augment == "auto":
-        augment = "none" if evaluation else preset
+        augment = "none" if options.evaluation else preset
     augmentation = resolve_augmentation(augment, image_size)
-    if evaluation and augmentation.random:
+    if options.evaluation and augmentation.random:
         raise ValueError(f"an evaluation sees every image as it is, so augment must be 'none', got {augment!r}")
     return augmentation
-
-
-def _order(options: OrderOptions, subset: Subset, dataset: Dataset) -> Callable[[int], EpochOrder]:
-    seed = options.seed
-    if options.evaluation:
-        return lambda _: in_order
-    if options.shuffle == "global":
-        return lambda epoch: global_shuffle(subset.samples, seed, epoch)
-    counts, shard_window = subset.shard_samples(dataset), options.shuffle
-    return lambda epoch: BlockShuffle(shard_samples=counts, shard_window=shard_window, seed=seed, epoch=epoch)
-
-
-def _identity(options: OrderOptions, subset: Subset, dataset: Dataset, sampling: str) -> StreamIdentity:
-    shuffled = "global" if options.shuffle == "global" else f"blocks of {options.shuffle} shards"
-    return StreamIdentity(
-        fingerprint=dataset.fingerprint,
-        subset=subset.digest,
-        samples=subset.samples,
-        seed=options.seed,
-        global_batch_size=options.global_batch_size,
-        order="evaluation" if options.evaluation else shuffled,
-        sampling=sampling,
-        versions=_VERSIONS,
-    )

@@ -12,10 +12,9 @@ other thread, queue or hidden state: everything that must survive a restart is (
 
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import islice
-from pathlib import Path
 from types import TracebackType
 from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
@@ -23,14 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.arguments import whole_number
-from pipelines.batch_plan import Backend, BackendOutput, BatchPlan, OutputSpec
+from pipelines.batch_plan import BackendOutput, BatchPlan, OutputSpec
 from pipelines.normalise import Normalisation
-from pipelines.sampling.order import EpochOrder, StepOrder
-from pipelines.sampling.partition import Partition
-from pipelines.sampling.subset import Subset, record_exclusion
-from pipelines.state import State, StreamIdentity, load_state, save_state
+from pipelines.parts import LoaderParts
+from pipelines.sampling.order import StepOrder
+from pipelines.sampling.subset import record_exclusion
+from pipelines.state import State, load_state, save_state
 from pipelines.under_way import PlansUnderWay
-from selfie_data.dataset.opened import Dataset
 from selfie_data.errors import CorruptSampleError
 
 Batch = TypeVar("Batch")
@@ -50,33 +48,6 @@ class Recipe(Protocol[Made]):
     def batch(self, plan: BatchPlan | None, output: BackendOutput | None, rows: int) -> Made: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamParts(Generic[Batch]):
-    """What a stream is composed of.
-
-    Attributes:
-        dataset: where the samples are.
-        subset: which of them.
-        partition: steps and this rank's slices.
-        order: epoch -> the order of that epoch.
-        recipe: ids -> plan -> batch.
-        identity: what states are compared with.
-        make_backend: called when the first batch is asked for, and again after an error or a fork.
-        prefetch: plans under way, at least 1.
-        record: exclusion record that a corrupt sample is added to; None = only the error.
-    """
-
-    dataset: Dataset
-    subset: Subset
-    partition: Partition
-    order: Callable[[int], EpochOrder]
-    recipe: Recipe[Batch]
-    identity: StreamIdentity
-    make_backend: Callable[[], Backend]
-    prefetch: int
-    record: Path | None
-
-
 class _Work(NamedTuple):
     plan: BatchPlan | None  # None: nothing but padding
     rows: int
@@ -85,13 +56,15 @@ class _Work(NamedTuple):
 class EpochStream(Generic[Batch]):
     """An iterable of batches, one epoch an iteration."""
 
-    def __init__(self, parts: StreamParts[Batch]) -> None:
+    def __init__(self, parts: LoaderParts, recipe: Recipe[Batch]) -> None:
         self._parts = parts
+        self._recipe = recipe
+        self._identity = parts.identity(recipe.describe())
         self._next = (0, 0)  # where the next iteration begins
         self._at: tuple[int, int] | None = None  # where the last iteration is; None before it begins
         self._turn: object = None  # the iteration that may go on; an older one may not
         self._closed = False
-        self._under_way = PlansUnderWay(parts.make_backend)
+        self._under_way = PlansUnderWay(partial(parts.make_backend, recipe.spec))
         self._finalizer = weakref.finalize(self, self._under_way.close)
 
     def __len__(self) -> int:
@@ -124,8 +97,7 @@ class EpochStream(Generic[Batch]):
     @property
     def normalisation(self) -> Normalisation:
         """(scale, bias), float32 [3] each: what float output went through, or uint8 output should."""
-        spec = self._parts.recipe.spec
-        return Normalisation(spec.scale, spec.bias)
+        return self._parts.normalisation
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -157,7 +129,7 @@ class EpochStream(Generic[Batch]):
         epoch, step = self._next if self._at is None else self._at
         if step == len(self):
             epoch, step = epoch + 1, 0
-        return save_state(self._parts.identity, epoch=epoch, step=step)
+        return save_state(self._identity, epoch=epoch, step=step)
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
         """Makes the next iteration go on where `state` was taken, by any number of ranks.
@@ -167,7 +139,7 @@ class EpochStream(Generic[Batch]):
         Raises:
             StateError: the state is of another dataset, subset, seed, batch size, order, sampling or version.
         """
-        self._next = load_state(state, self._parts.identity, steps=len(self))
+        self._next = load_state(state, self._identity, steps=len(self))
         self._at = self._turn = None  # as in `set_epoch`
 
     def close(self) -> None:
@@ -192,7 +164,7 @@ class EpochStream(Generic[Batch]):
             self._check_turn(turn)
             if step == first:
                 self._under_way.drop()  # what an abandoned iteration left
-                ahead.extend(islice(works, self._parts.prefetch))
+                ahead.extend(islice(works, self._parts.options.prefetch))
             batch = self._take(ahead.popleft())
             ahead.extend(islice(works, 1))  # the backend works on while the trainer does
             self._at = (epoch, step + 1)
@@ -212,7 +184,7 @@ class EpochStream(Generic[Batch]):
         ids = self._parts.subset.sample_ids(order.step(step))
         if not len(ids):
             return _Work(None, stop - start)
-        plan = self._parts.recipe.plan(epoch, step, ids)
+        plan = self._recipe.plan(epoch, step, ids)
         self._under_way.submit(plan)
         return _Work(plan, stop - start)
 
@@ -222,12 +194,12 @@ class EpochStream(Generic[Batch]):
         except CorruptSampleError as error:
             self._note(error)
             raise
-        return self._parts.recipe.batch(work.plan, output, work.rows)
+        return self._recipe.batch(work.plan, output, work.rows)
 
     def _note(self, error: CorruptSampleError) -> None:
-        if self._parts.record is None:
+        record, dataset = self._parts.options.record, self._parts.dataset
+        if record is None:
             return
-        dataset = self._parts.dataset
         names = [shard.name for shard in dataset.manifest.shards]
         at = (dataset.table.shard == names.index(error.shard)) & (dataset.table.offset == error.offset)
-        record_exclusion(self._parts.record, int(np.flatnonzero(at)[0]), str(error))
+        record_exclusion(record, int(np.flatnonzero(at)[0]), str(error))
