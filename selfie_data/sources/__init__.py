@@ -1,13 +1,13 @@
 """Where images come from: one file a layout. `open_source` is the only way in."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import cast
 
 from selfie_data.errors import OptionError
 from selfie_data.source import ImageSource
+from selfie_data.sources.options import SourceOptions
 
 KINDS = ("cifar10", "cifar100", "imagenet32", "imagenet", "folder", "parquet", "tar", "synthetic")
 SPLITS = ("train", "val", "test")
@@ -19,24 +19,6 @@ _TAKEN_BY = {
     "ground_truth": ("imagenet",),
     "devkit": ("imagenet",),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceOptions:
-    """Everything a layout may need to know; which layouts use what is said in `open_source`."""
-
-    split: str = "train"
-    labels: str = "fine"
-    subtree: str | None = None
-    table: Path | None = None
-    synsets: Path | None = None
-    ground_truth: Path | None = None
-    devkit: Path | None = None
-    classes: tuple[str, ...] | None = None
-    limit: int | None = None
-    size: int = 32
-    seed: int = 0
-    checksum: bool | None = None
 
 
 def open_source(

@@ -22,20 +22,21 @@ from numpy.typing import NDArray
 
 from selfie_data.errors import OptionError, SourceError
 from selfie_data.source import ImageSource, Json
-from selfie_data.sources import SourceOptions
+from selfie_data.sources.options import SourceOptions
 from selfie_data.sources.readers.archives import Entry, list_entries, unpacked_bytes
 from selfie_data.sources.readers.checksums import check_official
+from selfie_data.sources.readers.folders import layout_root
 from selfie_data.sources.readers.labels import label_by_code
-from selfie_data.sources.readers.locate import layout_root
-from selfie_data.sources.readers.pickles import load_pickle, text, text_keys
-from selfie_data.sources.readers.pixel_rows import check_rows, integer_labels, interleaved_pieces
+from selfie_data.sources.readers.pickles import load_dict, text
+from selfie_data.sources.readers.pixel_rows import interleaved_pieces, pixel_part, read_batch
 from selfie_data.sources.readers.spool import Part, Rows
-from selfie_data.sources.readers.spooled_source import Resolved, SpooledSource, describe, facts_of, fingerprint_of
+from selfie_data.sources.readers.spooled_source import Resolved, SpooledSource
 
 _log = logging.getLogger(__name__)
-_ROW = 3072
-_RECORDS_AT_ONCE = 4096
-_MAX_META = 1 << 20
+_ROW = 3072  # bytes of an image: 3 planes of 32 x 32
+_DIGITS = 5  # of an image's number in its batch: "data_batch_1/00017"
+_RECORDS_AT_ONCE = 4096  # 12 MB: what is read besides the batch itself
+_MAX_META = 1 << 20  # bytes; the official lists of class names have less than 2 kB
 _TRAIN_BATCHES = {"cifar10": 5, "cifar100": 1}
 _ARCHIVES = {"cifar10": "cifar-10-*", "cifar100": "cifar-100-*"}
 _BATCHES = {
@@ -68,11 +69,12 @@ def open_images(kind: str, root: Path | str, options: SourceOptions) -> ImageSou
         check_official(path, checksum=options.checksum)
     names = _class_names(path, kind, labels)
     chosen: dict[str, Json] = {"split": options.split, "labels": labels if kind == "cifar100" else None}
-    return SpooledSource(
-        kind=kind,
-        description=describe(kind, chosen, files),
-        fingerprint=fingerprint_of(kind, chosen, facts_of(files), options.classes),
-        layout=_Cifar(path=path, kind=kind, split=options.split, labels=labels, names=names, classes=options.classes),
+    return SpooledSource.of_files(
+        kind,
+        files,
+        _Cifar(path=path, kind=kind, split=options.split, labels=labels, names=names, classes=options.classes),
+        chosen=chosen,
+        classes=options.classes,
         spool_bytes=sum(unpacked_bytes(file) for file in files),
     )
 
@@ -96,7 +98,7 @@ def _class_names(path: Path, kind: str, labels: str) -> list[str]:
         if entry.name.endswith(".txt"):
             names = entry.stream.read().decode("utf-8", "replace").split()
         else:
-            listed = text_keys(load_pickle(entry.stream, entry.size, label=where), label=where).get(key)
+            listed = load_dict(entry.stream, entry.size, label=where).get(key)
             names = [text(name) for name in listed] if isinstance(listed, list) else []
         if not names:
             raise SourceError(f"{where} holds no class names")
@@ -136,12 +138,11 @@ class _Cifar:
             _log.warning("%s has %d %s batches, the official data %d", self.kind, len(found), self.split, expected)
 
     def _python(self, entry: Entry, key: str) -> Part:
-        batch = text_keys(load_pickle(entry.stream, entry.size, label=key), label=key)
-        rows = check_rows(batch.get("data"), label=key)
+        column = "labels" if self.kind == "cifar10" else f"{self.labels}_labels"
+        rows, codes = read_batch(entry.stream, entry.size, column=column, label=key)
         if rows.shape[1] != _ROW:
             raise SourceError(f"{key}: images must be 32x32, got rows of {rows.shape[1]} bytes")
-        codes = batch.get("labels" if self.kind == "cifar10" else f"{self.labels}_labels")
-        return _part(key, integer_labels(codes, len(rows), label=key), interleaved_pieces(rows))
+        return pixel_part(key, codes, _ROW, interleaved_pieces(rows), digits=_DIGITS)
 
     def _binary(self, entry: Entry, key: str) -> Part:
         label_bytes = 1 if self.kind == "cifar10" else 2
@@ -152,7 +153,7 @@ class _Cifar:
         _fill(entry.stream, records, key)
         column = 0 if self.kind == "cifar10" or self.labels == "coarse" else 1
         codes = records[:, column].astype(np.int64)
-        return _part(key, codes, interleaved_pieces(records[:, label_bytes:]))
+        return pixel_part(key, codes, _ROW, interleaved_pieces(records[:, label_bytes:]), digits=_DIGITS)
 
     def resolve(self, rows: Rows) -> Resolved:
         labelled = label_by_code(np.asarray(rows.labels, dtype=np.int64), self.names, self.classes)
@@ -166,14 +167,3 @@ def _fill(stream: BinaryIO, records: NDArray[np.uint8], label: str) -> None:
         if len(data) < piece.nbytes:
             raise SourceError(f"{label} is truncated")
         piece[:] = np.frombuffer(data, dtype=np.uint8).reshape(piece.shape)
-
-
-def _part(key: str, codes: NDArray[np.int64], payload: Iterator[NDArray[np.uint8]]) -> Part:
-    count = len(codes)
-    return Part(
-        key=key,
-        names=[f"{key}/{number:05d}" for number in range(count)],
-        labels=codes,
-        lengths=np.full(count, _ROW, dtype=np.int64),
-        payload=payload,
-    )

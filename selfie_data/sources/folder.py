@@ -16,13 +16,12 @@ import numpy as np
 
 from selfie_data.errors import ImageError, OptionError, SourceError
 from selfie_data.source import ImageSource, Json
-from selfie_data.sources import SourceOptions
+from selfie_data.sources.label_table import Line, read_table
+from selfie_data.sources.options import SourceOptions
 from selfie_data.sources.readers.file_names import NameTable, is_image, printable, suffix
-from selfie_data.sources.readers.image_files import FileSource, Found, read_file, walk
+from selfie_data.sources.readers.folders import FileSource, Found, existing, read_file, walk
 from selfie_data.sources.readers.image_tree import MAX_LABEL_BYTES, FileFilter, label_text, refuse_twice, resolve_tree
-from selfie_data.sources.readers.label_table import Line, read_table
 from selfie_data.sources.readers.labels import Labelled, label_by_text
-from selfie_data.sources.readers.locate import existing
 from selfie_data.sources.readers.spool import Rows
 from selfie_data.sources.readers.spooled_source import fingerprint_of
 

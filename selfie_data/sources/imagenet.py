@@ -2,7 +2,7 @@
 
     ILSVRC2012_img_train.tar   a tar of one tar a class: n01440764.tar, …         class = the inner tar's name
     ILSVRC2012_img_val.tar     flat; classes from a file of one WNID a line, or from the official ground truth, alone or
-                               in the development kit (see `selfie_data.sources.readers.synsets`)
+                               in the development kit (see `selfie_data.sources.imagenet_labels`)
     ILSVRC2012_img_test*.tar   flat, unlabelled
     folders                    ROOT/n01440764/…, ROOT/train/n01440764/…, ROOT/ILSVRC/Data/CLS-LOC/train/…
 
@@ -16,19 +16,19 @@ import numpy as np
 
 from selfie_data.errors import OptionError, SourceError
 from selfie_data.source import ImageSource, Json
-from selfie_data.sources import SourceOptions
 from selfie_data.sources.folder import open_flat, open_tree
+from selfie_data.sources.imagenet_labels import TRUTH_NAME, read_ground_truth, read_synsets
+from selfie_data.sources.options import SourceOptions
 from selfie_data.sources.readers.archives import OpenedTar, is_gzip
 from selfie_data.sources.readers.byte_ranges import RangeSource
 from selfie_data.sources.readers.checksums import check_official
 from selfie_data.sources.readers.file_names import is_image, is_junk, printable
-from selfie_data.sources.readers.image_tree import FileFilter, refuse_twice, resolve_tree, unlabelled
-from selfie_data.sources.readers.labels import Labelled, label_by_name
-from selfie_data.sources.readers.locate import existing, listed
+from selfie_data.sources.readers.folders import existing, listed
+from selfie_data.sources.readers.image_tree import FileFilter, refuse_twice, resolve_tree
+from selfie_data.sources.readers.labels import Labelled, label_by_name, unlabelled
 from selfie_data.sources.readers.spooled_source import Resolved, describe, facts_of, fingerprint_of
-from selfie_data.sources.readers.synsets import TRUTH_NAME, read_ground_truth, read_synsets
+from selfie_data.sources.readers.tar_listing import Listing
 from selfie_data.sources.readers.tarball import FileWindow, Member, list_members
-from selfie_data.sources.tar import Listing
 
 _TAR = {split: re.compile(rf"ILSVRC2012_img_{split}.*\.tar", re.IGNORECASE) for split in ("train", "val", "test")}
 _SYNSETS = re.compile(r"(ILSVRC2012_val_synsets.*|imagenet_2012_validation_synset_labels)\.txt")

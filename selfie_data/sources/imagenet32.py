@@ -24,23 +24,30 @@ from numpy.typing import NDArray
 
 from selfie_data.errors import OptionError, SourceError
 from selfie_data.source import ImageSource, Json
-from selfie_data.sources import SourceOptions
+from selfie_data.sources.options import SourceOptions
 from selfie_data.sources.readers.archives import Entry, list_entries, unpacked_bytes
 from selfie_data.sources.readers.checksums import check_official
+from selfie_data.sources.readers.folders import layout_root
 from selfie_data.sources.readers.labels import label_by_integer
-from selfie_data.sources.readers.locate import layout_root
-from selfie_data.sources.readers.pickles import load_pickle, text_keys
-from selfie_data.sources.readers.pixel_rows import check_rows, integer_labels, interleave, interleaved_pieces, side_of
+from selfie_data.sources.readers.pixel_rows import (
+    integer_labels,
+    interleave,
+    interleaved_pieces,
+    pixel_part,
+    read_batch,
+    side_of,
+)
 from selfie_data.sources.readers.spool import Part, Rows
-from selfie_data.sources.readers.spooled_source import Resolved, SpooledSource, describe, facts_of, fingerprint_of
+from selfie_data.sources.readers.spooled_source import Resolved, SpooledSource
 
 _BATCHES = {
     "train": re.compile(r"train_data_batch_(\d+)(\.npz)?"),
     "val": re.compile(r"val_data()(\.npz)?"),
 }
 _ARCHIVE = re.compile(r"imagenet\d+.*\.(tar|tar\.gz|tgz|zip)", re.IGNORECASE)
-_DIGITS = 4  # of a class name: "0001"
-_PIECE_BYTES = 12 << 20
+_CLASS_DIGITS = 4  # of a class name: "0001"
+_DIGITS = 6  # of an image's number in its batch: "train_data_batch_01/000017"
+_PIECE_BYTES = 12 << 20  # of pixels that are unpacked and turned at once
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError, NotImplementedError)
 
 
@@ -59,11 +66,12 @@ def open_images(kind: str, root: Path | str, options: SourceOptions) -> ImageSou
     for file in files:
         check_official(file, checksum=options.checksum)
     chosen: dict[str, Json] = {"split": options.split}
-    return SpooledSource(
-        kind=kind,
-        description=describe(kind, chosen, files),
-        fingerprint=fingerprint_of(kind, chosen, facts_of(files), options.classes),
-        layout=_Downsampled(path=path, split=options.split, classes=options.classes),
+    return SpooledSource.of_files(
+        kind,
+        files,
+        _Downsampled(path=path, split=options.split, classes=options.classes),
+        chosen=chosen,
+        classes=options.classes,
         spool_bytes=sum(unpacked_bytes(file) for file in files),
     )
 
@@ -99,16 +107,13 @@ class _Downsampled:
             raise SourceError(f"{self.path.name} holds no {self.split} batch of downsampled ImageNet")
 
     def resolve(self, rows: Rows) -> Resolved:
-        labelled = label_by_integer(np.asarray(rows.labels, dtype=np.int64), width=_DIGITS, classes=self.classes)
+        labelled = label_by_integer(np.asarray(rows.labels, dtype=np.int64), width=_CLASS_DIGITS, classes=self.classes)
         return Resolved(np.arange(len(rows.names)), labelled)
 
 
 def _from_pickle(entry: Entry, key: str) -> Part:
-    batch = text_keys(load_pickle(entry.stream, entry.size, label=key), label=key)
-    rows = check_rows(batch.get("data"), label=key)
-    return _part(
-        key, integer_labels(batch.get("labels"), len(rows), label=key), rows.shape[1], interleaved_pieces(rows)
-    )
+    rows, labels = read_batch(entry.stream, entry.size, column="labels", label=key)
+    return _part(key, labels, rows.shape[1], interleaved_pieces(rows))
 
 
 def _from_npz(entry: Entry, key: str) -> Part:
@@ -153,13 +158,7 @@ def _npz_pieces(archive: zipfile.ZipFile, key: str) -> Iterator[NDArray[np.uint8
         raise SourceError(f"{key} is a damaged npz: {error}") from error
 
 
-def _part(key: str, codes: NDArray[np.int64], row_bytes: int, payload: Iterator[NDArray[np.uint8]]) -> Part:
-    if codes.size and codes.min() < 1:
-        raise SourceError(f"{key}: labels count from 1, got {int(codes.min())}")
-    return Part(
-        key=key,
-        names=[f"{key}/{number:06d}" for number in range(len(codes))],
-        labels=codes,
-        lengths=np.full(len(codes), row_bytes, dtype=np.int64),
-        payload=payload,
-    )
+def _part(key: str, labels: NDArray[np.int64], row_bytes: int, payload: Iterator[NDArray[np.uint8]]) -> Part:
+    if labels.size and labels.min() < 1:
+        raise SourceError(f"{key}: labels count from 1, got {int(labels.min())}")
+    return pixel_part(key, labels, row_bytes, payload, digits=_DIGITS)

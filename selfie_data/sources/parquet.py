@@ -21,15 +21,14 @@ from numpy.typing import NDArray
 
 from selfie_data.errors import OptionError, SourceError
 from selfie_data.source import ImageSource, Json
-from selfie_data.sources import SourceOptions
+from selfie_data.sources.options import SourceOptions
 from selfie_data.sources.readers.file_names import is_junk, printable
-from selfie_data.sources.readers.image_tree import unlabelled
-from selfie_data.sources.readers.labels import label_by_code, label_by_integer, label_by_text
-from selfie_data.sources.readers.locate import below, existing
+from selfie_data.sources.readers.folders import below, existing
+from selfie_data.sources.readers.labels import label_by_code, label_by_integer, label_by_text, unlabelled
 from selfie_data.sources.readers.spool import Part, Rows
-from selfie_data.sources.readers.spooled_source import Resolved, SpooledSource, describe, facts_of, fingerprint_of
+from selfie_data.sources.readers.spooled_source import Resolved, SpooledSource
 
-_ROWS_AT_ONCE = 512
+_ROWS_AT_ONCE = 512  # of a part: 60 MB of photographs of 110 kB, and what a spool that was cut short loses
 _SPLIT_NAMES = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "dev"),
@@ -63,11 +62,12 @@ def open_images(kind: str, root: Path | str, options: SourceOptions) -> ImageSou
         if columns[-1] != columns[0]:
             raise SourceError(f"{path.name} has other columns or class names than {paths[0].name}")
     chosen: dict[str, Json] = {"split": options.split, "label": columns[0].label}
-    return SpooledSource(
-        kind=kind,
-        description=describe(kind, chosen, paths),
-        fingerprint=fingerprint_of(kind, chosen, facts_of(paths), options.classes),
-        layout=_Parquet(paths=tuple(paths), columns=columns[0], classes=options.classes),
+    return SpooledSource.of_files(
+        kind,
+        paths,
+        _Parquet(paths=tuple(paths), columns=columns[0], classes=options.classes),
+        chosen=chosen,
+        classes=options.classes,
         spool_bytes=image_bytes,
     )
 

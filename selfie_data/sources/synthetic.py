@@ -13,17 +13,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from selfie_data.errors import OptionError, SourceError
 from selfie_data.source import Json, Progress, SourceImage
+from selfie_data.sources.options import SourceOptions
 from selfie_data.sources.synthetic_shapes import FIGURES, draw_figures
-
-if TYPE_CHECKING:
-    from selfie_data.sources import SourceOptions
 
 VERSION = 1  # of the pictures; a change of any byte of any picture needs a new number
 MIN_SIZE, MAX_SIZE = 8, 1024  # px; the noise of a larger picture needs more than the 2**16 Philox blocks of a stream
@@ -32,7 +29,7 @@ _FIRST_ID = {"train": 0, "val": 1 << 40, "test": 2 << 40}  # splits take their d
 _CHUNK_PIXELS = 1 << 16  # pixels worked on at once: what stays in the second-level cache
 
 
-def open_images(kind: str, root: Path | str, options: "SourceOptions") -> "SyntheticSource":
+def open_images(kind: str, root: Path | str, options: SourceOptions) -> "SyntheticSource":
     """Opens the generated pictures; `limit` is how many, `size` their side in pixels.
 
     Raises:

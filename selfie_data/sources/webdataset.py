@@ -20,15 +20,15 @@ from urllib.parse import unquote, urlsplit
 
 from selfie_data.errors import OptionError, SourceError
 from selfie_data.source import ImageSource, Json
-from selfie_data.sources import SourceOptions
+from selfie_data.sources.options import SourceOptions
 from selfie_data.sources.readers.archives import checked_stream, is_gzip
 from selfie_data.sources.readers.file_names import printable
+from selfie_data.sources.readers.folders import existing
 from selfie_data.sources.readers.image_tree import FileFilter, refuse_twice, resolve_tree
-from selfie_data.sources.readers.locate import existing
 from selfie_data.sources.readers.spool import Part, Rows
-from selfie_data.sources.readers.spooled_source import Resolved, SpooledSource, describe, facts_of, fingerprint_of
+from selfie_data.sources.readers.spooled_source import Resolved, SpooledSource, fingerprint_of
+from selfie_data.sources.readers.tar_listing import open_gzipped, open_in_place, parts_of_stream
 from selfie_data.sources.readers.tarball import ForwardWindow
-from selfie_data.sources.tar import GzippedTar, open_in_place, parts_of_stream
 
 _REMOTE = ("http", "https", "ftps", "sftp", "scp", "gs", "htgs", "ais", "hf")
 _MAX_SHARDS = 1_000_000
@@ -107,21 +107,12 @@ def _open_local(kind: str, paths: list[Path], options: SourceOptions) -> ImageSo
     zipped = [path for path in paths if not path.is_dir() and is_gzip(path)]
     if folder := next((path for path in paths if path.is_dir()), None):
         raise SourceError(f"{folder} is a folder, not a shard")
-    chosen: dict[str, Json] = {"subtree": FileFilter(options.subtree).subtree}
-    description = describe(kind, chosen, paths)
-    fingerprint = fingerprint_of(kind, chosen, facts_of(paths), options.classes)
     refuse_twice([path.name for path in paths], "the list of shards")
     if not zipped:
-        return open_in_place(kind, paths, options, description=description, fingerprint=fingerprint, parted=True)
+        return open_in_place(kind, paths, subtree=options.subtree, classes=options.classes, parted=True)
     if len(paths) > 1:
         raise SourceError(f"{zipped[0].name} is gzipped: of several shards, all must be plain tars; unpack it first")
-    return SpooledSource(
-        kind=kind,
-        description=description,
-        fingerprint=fingerprint,
-        layout=GzippedTar(path=paths[0], subtree=options.subtree, classes=options.classes),
-        spool_bytes=paths[0].stat().st_size,
-    )
+    return open_gzipped(kind, paths[0], subtree=options.subtree, classes=options.classes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,17 +6,16 @@ otherwise. A key is a path up to the first dot of its file name.
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from selfie_data.errors import OptionError, SourceError
 from selfie_data.sources.readers.file_names import is_image, is_junk, printable, suffix
-from selfie_data.sources.readers.labels import Labelled, classes_of_paths, label_by_name, label_by_text
+from selfie_data.sources.readers.labels import classes_of_paths, label_by_name, label_by_text, unlabelled
 from selfie_data.sources.readers.spool import Rows
 from selfie_data.sources.readers.spooled_source import Resolved
-from selfie_data.sources.readers.tarball import Member, Window, list_members
 
 _log = logging.getLogger(__name__)
 MAX_LABEL_BYTES = 4096  # of a `.cls` file
@@ -56,15 +55,6 @@ class FileFilter:
             _log.info("%s: %d files are no images and were skipped (%s)", label, self.skipped.total(), kinds)
 
 
-def wanted_members(window: Window, wanted: FileFilter) -> Iterator[Member]:
-    """Yields what of a tar is read, named relative to the subtree."""
-    for member in list_members(window):
-        name = wanted.match(member.name)
-        if name is not None:
-            yield Member(name, member.offset, member.size)
-    wanted.report(window.label)
-
-
 def label_text(data: bytes, size: int, name: str) -> str:
     """Returns the text of a `.cls` file."""
     if size > MAX_LABEL_BYTES:
@@ -102,12 +92,6 @@ def resolve_tree(
     else:
         labelled = unlabelled(len(names))
     return Resolved(np.array(images, dtype=np.int64), labelled)
-
-
-def unlabelled(count: int) -> Labelled:
-    labels = np.full(count, -1, dtype=np.int32)
-    labels.flags.writeable = False
-    return Labelled((), labels)
 
 
 def sample_key(name: str) -> str:

@@ -29,6 +29,13 @@ class Labelled(NamedTuple):
     labels: NDArray[np.int32]
 
 
+def unlabelled(count: int) -> Labelled:
+    """Returns what `count` images without labels have."""
+    labels = np.full(count, -1, dtype=np.int32)
+    labels.flags.writeable = False
+    return Labelled((), labels)
+
+
 def label_by_name(names: Sequence[str | None], classes: Sequence[str] | None = None) -> Labelled:
     """Labels images by their classes' names, None for no label.
 

@@ -66,8 +66,9 @@ def load_pickle(stream: BinaryIO, size: int, *, label: str) -> Any:
         raise SourceError(f"{label} is a corrupt pickle: {reason}") from error
 
 
-def text_keys(value: Any, *, label: str) -> dict[str, Any]:
-    """Returns a pickled dict with `str` keys; SourceError if it is none."""
+def load_dict(stream: BinaryIO, size: int, *, label: str) -> dict[str, Any]:
+    """Returns a pickled dict with `str` keys; as `load_pickle`, and SourceError if it is no dict."""
+    value = load_pickle(stream, size, label=label)
     if not isinstance(value, dict):
         raise SourceError(f"{label} holds a {type(value).__name__}, not the dict of a data batch")
     return {text(key): entry for key, entry in value.items()}

@@ -1,17 +1,45 @@
-"""Rows of pixels as CIFAR and downsampled ImageNet store them, all red first, turned into images."""
+"""Batches as CIFAR and downsampled ImageNet store them: rows of pixels, all red first, which are turned into images."""
 
 import math
 from collections.abc import Iterator
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from selfie_data.errors import SourceError
+from selfie_data.sources.readers.pickles import load_dict
+from selfie_data.sources.readers.spool import Part
 
 _ROWS_AT_ONCE = 4096  # 12 MB at 32 px
 
 
-def check_rows(data: object, *, label: str) -> NDArray[np.uint8]:
+def read_batch(stream: BinaryIO, size: int, *, column: str, label: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Returns the rows, uint8 [n, 3·S·S], and the labels, int64 [n], of a pickled batch.
+
+    Args:
+        stream, size, label: see `load_pickle`.
+        column: what the batch calls the labels.
+    """
+    batch = load_dict(stream, size, label=label)
+    rows = _check_rows(batch.get("data"), label=label)
+    return rows, integer_labels(batch.get(column), len(rows), label=label)
+
+
+def pixel_part(
+    key: str, labels: NDArray[np.int64], row_bytes: int, payload: Iterator[NDArray[np.uint8]], *, digits: int
+) -> Part:
+    """Makes a part of images of `row_bytes` bytes each, called KEY/NUMBER with so many digits."""
+    return Part(
+        key=key,
+        names=[f"{key}/{number:0{digits}d}" for number in range(len(labels))],
+        labels=labels,
+        lengths=np.full(len(labels), row_bytes, dtype=np.int64),
+        payload=payload,
+    )
+
+
+def _check_rows(data: object, *, label: str) -> NDArray[np.uint8]:
     """Returns `data` if it is uint8 [n, 3·S·S]; SourceError otherwise."""
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2:
         found = f"{data.dtype} {list(data.shape)}" if isinstance(data, np.ndarray) else type(data).__name__

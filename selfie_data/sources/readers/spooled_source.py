@@ -46,6 +46,26 @@ class SpooledSource:
     spool_bytes: int
     _cache: list[Labelled] = field(init=False, repr=False, compare=False, default_factory=list)
 
+    @classmethod
+    def of_files(
+        cls,
+        kind: str,
+        files: Sequence[Path],
+        layout: Layout,
+        *,
+        chosen: Mapping[str, Json],
+        classes: Sequence[str] | None,
+        spool_bytes: int,
+    ) -> "SpooledSource":
+        """Makes a source of local files, described by them and by the options `chosen`."""
+        return cls(
+            kind=kind,
+            description=describe(kind, chosen, files),
+            fingerprint=fingerprint_of(kind, chosen, facts_of(files), classes),
+            layout=layout,
+            spool_bytes=spool_bytes,
+        )
+
     @property
     def labelled(self) -> Labelled:
         if not self._cache:

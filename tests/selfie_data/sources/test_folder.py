@@ -9,7 +9,7 @@ import pytest
 from selfie_data.errors import ImageError, SourceError
 from selfie_data.source import ImageSource
 from selfie_data.sources import open_source
-from selfie_data.sources.readers.label_table import read_table
+from selfie_data.sources.label_table import read_table
 
 FILES = {
     "train/dog/b.png": b"dog b",

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfie_data.errors import SourceError
-from selfie_data.sources.readers.pickles import load_pickle, text_keys
+from selfie_data.sources.readers.pickles import load_dict, load_pickle
 from tests.selfie_data.sources.handmade import python2_batch, python2_names
 
 
@@ -62,7 +62,8 @@ def test_arrays_are_read_at_every_protocol(array: np.ndarray, protocol: int) -> 
 
 def test_a_python_2_pickle_is_read() -> None:
     pixels = np.arange(3 * 3072, dtype=np.uint8).reshape(3, 3072)
-    batch = text_keys(load(python2_batch(pixels, [1, 9, 300])), label="batch")
+    data = python2_batch(pixels, [1, 9, 300])
+    batch = load_dict(io.BytesIO(data), len(data), label="batch")
     np.testing.assert_array_equal(batch["data"], pixels)
     assert batch["labels"] == [1, 9, 300]
     assert batch["filenames"] == [b"0.png", b"1.png", b"2.png"]
@@ -258,4 +259,4 @@ def test_random_bytes_are_data_or_an_error(data: bytes) -> None:
 
 def test_a_batch_must_be_a_dict() -> None:
     with pytest.raises(SourceError, match="holds a list, not the dict"):
-        text_keys([1], label="batch")
+        load_dict(io.BytesIO(b"]."), 2, label="batch")

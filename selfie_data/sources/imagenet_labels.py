@@ -1,7 +1,7 @@
 """Which class each ImageNet validation image has: from a file of WNIDs, or from the official ids.
 
 The official ground truth numbers the classes by `ILSVRC2012_ID`, which is **not** the order of the sorted WNIDs. What
-the ids stand for never changes, so it is kept as data: line i of `ilsvrc2012_wnids.txt` is the WNID of id i.
+the ids stand for never changes, so it is kept as data: line i of `imagenet_wnids.txt` is the WNID of id i.
 Source: `meta.mat` of the official development kit (MD5 fa75699e90414af021442c21a62c3abf).
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from selfie_data.errors import ImageError, SourceError
 from selfie_data.sources.readers.archives import is_gzip, list_entries
 from selfie_data.sources.readers.file_names import printable
-from selfie_data.sources.readers.image_files import read_file
+from selfie_data.sources.readers.folders import read_file
 
 _WNID = re.compile(r"n\d{8}")
 _MAX_BYTES = 64 << 20  # of a text: 50,000 lines have 0.5 MB
@@ -21,7 +21,7 @@ TRUTH_NAME = "ILSVRC2012_validation_ground_truth.txt"
 
 def official_wnids() -> dict[int, str]:
     """Returns {ILSVRC2012_ID: WNID}, 1 to 1000."""
-    text = files("selfie_data.sources").joinpath("ilsvrc2012_wnids.txt").read_text(encoding="ascii")
+    text = files("selfie_data.sources").joinpath("imagenet_wnids.txt").read_text(encoding="ascii")
     return dict(enumerate(text.split(), 1))
 
 

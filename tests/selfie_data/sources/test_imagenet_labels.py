@@ -4,11 +4,11 @@ import hashlib
 import re
 from importlib.resources import files
 
-from selfie_data.sources.readers.synsets import official_wnids
+from selfie_data.sources.imagenet_labels import official_wnids
 
 
 def test_the_table_is_the_official_one() -> None:
-    data = files("selfie_data.sources").joinpath("ilsvrc2012_wnids.txt").read_bytes()
+    data = files("selfie_data.sources").joinpath("imagenet_wnids.txt").read_bytes()
     assert hashlib.sha256(data).hexdigest() == "e85e4969a881deb8a8ba329357d033f7a664de8f1e099f593ad723bcf79bbfe5"
 
 

@@ -1,0 +1,180 @@
+"""Sources made of the members of tars: listed and read in place, or cut out of a stream.
+
+A plain tar is listed by its headers and read by offset. A gzipped one, or one that arrives over a network, is read from
+front to back and cut into parts that a spool keeps.
+"""
+
+from array import array
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfie_data.errors import SourceError
+from selfie_data.source import Json
+from selfie_data.sources.readers.archives import OpenedTar, unpacked_bytes
+from selfie_data.sources.readers.byte_ranges import Ranges, RangeSource, check_length
+from selfie_data.sources.readers.file_names import NameTable, printable, suffix
+from selfie_data.sources.readers.image_tree import MAX_LABEL_BYTES, FileFilter, label_text, resolve_tree
+from selfie_data.sources.readers.spool import Part, Rows
+from selfie_data.sources.readers.spooled_source import Resolved, SpooledSource, describe, facts_of, fingerprint_of
+from selfie_data.sources.readers.tarball import Member, Window, list_members
+
+_PART_BYTES = 64 << 20  # of a part of a stream: what is held in memory at once, and lost when a spool is cut short
+
+
+def open_in_place(
+    kind: str, paths: list[Path], *, subtree: str | None, classes: tuple[str, ...] | None, parted: bool = False
+) -> RangeSource:
+    """Lists plain tars and returns a source that reads them by offset.
+
+    Args:
+        kind: the source's name.
+        paths: the tars, in order.
+        subtree: only what lies below this path in them.
+        classes: the class list to use.
+        parted: the tars are shards: names begin with a shard's name, and folders are no classes.
+    """
+    listing = Listing()
+    for number, path in enumerate(paths):
+        with OpenedTar(path) as opened:
+            prefix = f"{path.name}/" if parted else ""
+            listing.add(opened.window, FileFilter(subtree), file=number, prefix=prefix)
+    label = paths[0].name if len(paths) == 1 else f"the set of {len(paths)} tars"
+    resolved = resolve_tree(listing.rows(), classes=classes, label=label, folders=not parted, parted=parted)
+    chosen: dict[str, Json] = {"subtree": FileFilter(subtree).subtree}
+    return RangeSource(
+        kind=kind,
+        description=describe(kind, chosen, paths),
+        fingerprint=fingerprint_of(kind, chosen, facts_of(paths), classes),
+        ranges=listing.ranges(paths).take(resolved.order),
+        labelled=resolved.labelled,
+    )
+
+
+def open_gzipped(kind: str, path: Path, *, subtree: str | None, classes: tuple[str, ...] | None) -> SpooledSource:
+    """Returns a source that reads a gzipped tar from front to back."""
+    return SpooledSource.of_files(
+        kind,
+        [path],
+        _GzippedTar(path=path, subtree=subtree, classes=classes),
+        chosen={"subtree": FileFilter(subtree).subtree},
+        classes=classes,
+        spool_bytes=unpacked_bytes(path),
+    )
+
+
+class Listing:
+    """Members of tars, gathered compactly: 16 bytes and a name each."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.texts: list[str] = []
+        self.files = array("i")
+        self.offsets = array("q")
+        self.lengths = array("q")
+
+    def add(self, window: Window, wanted: FileFilter, *, file: int, start: int = 0, prefix: str = "") -> None:
+        """Adds the members of one tar that `wanted` takes; `start` is where the tar begins in its file."""
+        for member in _wanted_members(window, wanted):
+            self.texts.append(_read_label(window, member) if suffix(member.name) == ".cls" else "")
+            self.names.append(prefix + member.name)
+            self.files.append(file)
+            self.offsets.append(start + member.offset)
+            self.lengths.append(member.size)
+
+    def rows(self) -> Rows:
+        return Rows(names=self.names, labels=self.texts, lengths=_int64(self.lengths))
+
+    def ranges(self, paths: list[Path]) -> Ranges:
+        return Ranges(
+            paths=tuple(path.absolute() for path in paths),
+            sizes=tuple(path.stat().st_size for path in paths),
+            file=np.frombuffer(self.files, dtype=np.int32) if self.files else np.empty(0, np.int32),
+            offset=_int64(self.offsets),
+            length=_int64(self.lengths),
+            names=NameTable.of(self.names),
+        )
+
+
+def _int64(values: "array[int]") -> NDArray[np.int64]:
+    return np.frombuffer(values, dtype=np.int64) if values else np.empty(0, dtype=np.int64)
+
+
+def _read_label(window: Window, member: Member) -> str:
+    return label_text(window.read_at(member.offset, min(member.size, MAX_LABEL_BYTES)), member.size, member.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _GzippedTar:
+    """See `selfie_data.sources.readers.spooled_source.Layout`."""
+
+    path: Path
+    subtree: str | None
+    classes: tuple[str, ...] | None
+    pixels: bool = False
+
+    def parts(self, done: Container[str]) -> Iterator[Part]:
+        with OpenedTar(self.path) as opened:
+            yield from parts_of_stream(opened.window, FileFilter(self.subtree), done, key="part")
+
+    def resolve(self, rows: Rows) -> Resolved:
+        return resolve_tree(rows, classes=self.classes, label=self.path.name)
+
+
+def parts_of_stream(
+    window: Window, wanted: FileFilter, done: Container[str], *, key: str, prefix: str = ""
+) -> Iterator[Part]:
+    """Cuts what is read of a tar stream into parts of about 64 MiB, named KEY-000000 and so on."""
+    number, growing = 0, _Growing()
+    for member in _wanted_members(window, wanted):
+        if suffix(member.name) == ".cls":
+            growing.add(prefix + member.name, b"", _read_label(window, member))
+        else:
+            growing.add(prefix + member.name, _read_image(window, member))
+        if growing.bytes >= _PART_BYTES:
+            if f"{key}-{number:06d}" not in done:
+                yield growing.part(f"{key}-{number:06d}")
+            number, growing = number + 1, _Growing()
+    if growing.names and f"{key}-{number:06d}" not in done:
+        yield growing.part(f"{key}-{number:06d}")
+
+
+def _read_image(window: Window, member: Member) -> bytes:
+    if member.size:  # an empty one is found out when it is read
+        check_length(member.size, member.name)
+    data = window.read_at(member.offset, member.size)
+    if len(data) < member.size:
+        raise SourceError(f"{window.label} is truncated: it ends inside {printable(member.name)}")
+    return data
+
+
+class _Growing:
+    """A part while it is filled."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.texts: list[str] = []
+        self.payload: list[bytes] = []
+        self.bytes = 0
+
+    def add(self, name: str, data: bytes, text: str = "") -> None:
+        self.names.append(name)
+        self.texts.append(text)
+        self.payload.append(data)
+        self.bytes += len(data)
+
+    def part(self, key: str) -> Part:
+        lengths = np.fromiter(map(len, self.payload), dtype=np.int64, count=len(self.payload))
+        return Part(key=key, names=self.names, labels=self.texts, lengths=lengths, payload=self.payload)
+
+
+def _wanted_members(window: Window, wanted: FileFilter) -> Iterator[Member]:
+    """Yields what of a tar is read, named relative to the subtree."""
+    for member in list_members(window):
+        name = wanted.match(member.name)
+        if name is not None:
+            yield Member(name, member.offset, member.size)
+    wanted.report(window.label)
