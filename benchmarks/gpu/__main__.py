@@ -1,48 +1,55 @@
-"""`python -m benchmarks.gpu`: correctness, throughput, patch stage, training; then the targets.
+"""`python -m benchmarks.gpu`: correctness, 224 px, training, decoding, then what may crash; then the targets.
 
-    python -m benchmarks.gpu                        on a GPU, under ten minutes
+    python -m benchmarks.gpu                        on a GPU, all sections, about 20 minutes at most
+    python -m benchmarks.gpu --only parity,tests    some; records are added to those of earlier runs
+    python -m benchmarks.gpu --calls                the same as a few calls of a GPU that is lent for minutes
     python -m benchmarks.gpu --dry-run              the same paths on the CPU, tiny; numbers mean nothing
+    python -m benchmarks.gpu --tables A.jsonl       the tables of records, several files together
     python -m benchmarks.gpu --only decoder_stress --batches 100000 --budget-scale 10
 
-Results: `benchmarks/results/gpu.jsonl`, the tables beside it in `gpu.txt`.
+Records are written as they come, a JSON line each: `gpu.jsonl` in the folder that the variable OUT names, else in
+`benchmarks/results`; the tables beside it in `gpu.txt`.
 """
 
 import os
-from dataclasses import replace
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
-import torch
-from tqdm import tqdm
 
-from benchmarks.gpu.section import QUESTION, Setting, isolated
-from benchmarks.gpu.targets import TARGETS, medians
-from benchmarks.harness.record import RESULTS, Record, host, save
-from benchmarks.harness.table import layout, summary
+from benchmarks.gpu.calls import describe
+from benchmarks.gpu.plan import SECTIONS, Section, choose
+from benchmarks.gpu.process import isolated
+from benchmarks.gpu.report import append, destination, marked, show
+from benchmarks.gpu.setting import Setting
+from benchmarks.harness.record import Record, load
 from benchmarks.work import material
-
-# Section and its share of the ten minutes, in seconds. Shards and stores are built by the first that needs them.
-BUDGETS = {
-    "parity": 75,
-    "throughput": 150,
-    "patch_stage": 45,
-    "decoder_stress": 110,
-    "training": 150,
-    "tests": 60,
-}
 
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Tiny sizes on the CPU.")
-@click.option("--only", default="", help=f"Sections, comma-separated, of {', '.join(BUDGETS)}.  [default: all]")
+@click.option("--only", default="", help="Sections or groups of them, comma-separated.  [default: all; see --list]")
+@click.option("--list", "listing", is_flag=True, help="Prints the sections, their limits and what they ask.")
+@click.option("--calls", is_flag=True, help="Prints the calls to make on a GPU that is lent for minutes.")
+@click.option("--tables", type=click.Path(path_type=Path, exists=True), multiple=True, help="Prints records' tables.")
 @click.option("--batches", default=10_000, show_default=True, help="Batches of the decoder stress, each setting.")
-@click.option("--budget-scale", default=1.0, show_default=True, help="Multiplies every section's time budget.")
+@click.option("--budget-scale", default=1.0, show_default=True, help="Multiplies every section's limit.")
 @click.option("--threads", default=len(os.sched_getaffinity(0)), show_default=True, help="CPU cores for decoding.")
 @click.option("--scratch", type=click.Path(path_type=Path), help="Prepared data.  [default: in the temp folder]")
-@click.option("--output", type=click.Path(path_type=Path), help="Records.  [default: benchmarks/results/gpu.jsonl]")
+@click.option(
+    "--output",
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Records.  [default: gpu.jsonl in $OUT, else in benchmarks/results]",
+)
 def main(
     dry_run: bool,
     only: str,
+    listing: bool,
+    calls: bool,
+    tables: Sequence[Path],
     batches: int,
     budget_scale: float,
     threads: int,
@@ -50,48 +57,73 @@ def main(
     output: Path | None,
 ) -> None:
     """Everything there is to ask of a GPU, with a table of targets at the end."""
-    if not dry_run and not torch.cuda.is_available():
+    if listing or calls:
+        click.echo(describe() if calls else "\n".join(_line(one, budget_scale) for one in SECTIONS))
+        return
+    if tables:
+        show([one for path in tables for one in load(path)], None, dry=dry_run)
+        return
+    try:
+        sections = choose(only)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    if not dry_run and not _gpu_present():
         raise click.UsageError("torch sees no GPU here; --dry-run walks the same paths on the CPU")
-    unknown = {name for name in only.split(",") if name} - set(BUDGETS)
-    if unknown:
-        raise click.UsageError(f"sections are {', '.join(BUDGETS)}; got {', '.join(sorted(unknown))}")
+    target = destination(output, dry=dry_run)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not only:
+        target.unlink(missing_ok=True)
     images = material.images_folder()
-    setting = Setting(
-        device="cpu" if dry_run else "cuda",
-        dry=dry_run,
-        seconds=0,
-        threads=threads,
-        batches=batches,
-        scratch=str(scratch or material.default_folder()),
-        images=str(images) if images else None,
-    )
-    records: list[Record] = []
-    for name, budget_s in tqdm(BUDGETS.items(), unit="section"):
-        if not only or name in only.split(","):
-            records += isolated(name, replace(setting, seconds=budget_s * budget_scale))
-    report([replace(one, host={**host(), "gpu": _gpu()}) for one in records], dry_run, output)
+    folder = str(scratch or material.default_folder())
+    run = _runner(target, dry_run, images, budget_scale, batches, threads, folder)
+    if dry_run:  # side by side, since its numbers mean nothing; what all read is built first
+        for one in sections[:1]:
+            run(one)
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(run, sections[1:]))
+    else:
+        for one in sections:
+            run(one)
+    show(load(target), target, dry=dry_run)
 
 
-def report(records: list[Record], dry_run: bool, output: Path | None) -> None:
-    """Saves records and tables, and prints the tables."""
-    values = medians(records)
-    lines = [target.line({} if dry_run else values) for target in TARGETS]
-    promises = layout(("target", "promised", "measured", "verdict"), lines)
-    heading = "DRY RUN on a CPU: these numbers mean nothing, and no figure of a GPU is claimed" if dry_run else _gpu()
-    text = f"{heading}\n\n{summary(records)}\n\n{promises}\n"
-    target = output or RESULTS / ("gpu.dry-run.jsonl" if dry_run else f"{QUESTION}.jsonl")
-    if dry_run:
-        records = [replace(one, note=f"dry run on a CPU; {one.note}".rstrip("; ")) for one in records]
-    save(records, target)
-    target.with_suffix(".txt").write_text(text)
-    click.echo(text)
+def _runner(
+    target: Path, dry: bool, images: Path | None, scale: float, batches: int, threads: int, scratch: str
+) -> Callable[[Section], None]:
+    """A function that runs one section into the file."""
+    writing = threading.Lock()
+
+    def run(section: Section) -> None:
+        setting = Setting(
+            device="cpu" if dry else "cuda",
+            dry=dry,
+            seconds=section.limit_s * scale,
+            threads=threads,
+            batches=batches,
+            scratch=scratch,
+            images=str(images) if images else None,
+            options=dict(section.options),
+        )
+
+        def keep(one: Record) -> None:
+            with writing:
+                append(marked(one, real=images is not None, dry=dry), target)
+
+        click.echo(_line(section, scale), err=True)
+        isolated(section.name, f"benchmarks.gpu.sections.{section.module}", setting, keep)
+
+    return run
 
 
-def _gpu() -> str:
-    if not torch.cuda.is_available():
-        return "none"
-    properties = torch.cuda.get_device_properties(0)
-    return f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}"
+def _line(section: Section, scale: float) -> str:
+    why = f" ({section.why_long})" if section.why_long else ""
+    return f"{section.name}: {section.asks}; limit {section.limit_s * scale:.0f} s{why}"
+
+
+def _gpu_present() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import platform
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -111,10 +112,14 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
     return found
 
 
+@cache
 def commit() -> str:
-    """The commit measured, with `+` when tracked files differ from it; `unknown` outside a checkout."""
+    """The commit measured, with `+` when tracked files differ from it; `unknown` outside a checkout or without git."""
     asked = ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
-    result = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
+    try:
+        result = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return "unknown"
     return result.stdout.strip() or "unknown"
 
 
@@ -128,8 +133,9 @@ def save(records: Iterable[Record], path: Path) -> None:
 
 
 def load(path: Path) -> list[Record]:
-    """Reads what `save` wrote."""
-    fields = (json.loads(line) for line in path.read_text().splitlines() if line)
+    """Reads what `save` wrote. A last line that was not finished, since a run was cut short, is left out."""
+    finished = path.read_text().rpartition("\n")[0]
+    fields = (json.loads(line) for line in finished.splitlines() if line)
     return [Record(**{**one, "runs": tuple(one["runs"])}) for one in fields]
 
 

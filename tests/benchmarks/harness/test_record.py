@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.harness.record import host, load, record, save
+from benchmarks.harness.record import commit, host, load, record, save
 from benchmarks.harness.table import layout, number, summary
 
 
@@ -61,3 +61,16 @@ def test_columns_line_up() -> None:
     lines = layout(("a", "b"), [("long name", "1"), ("x", "12345")]).splitlines()
     assert lines[2].endswith("    1")
     assert lines[3].endswith("12345")
+
+
+def test_a_file_that_was_cut_short_loads_without_its_last_line(tmp_path: Path) -> None:
+    path = tmp_path / "cut.jsonl"
+    save([record("gpu", "case", "selfie", [1.0], unit="s")], path)
+    with path.open("a") as file:
+        file.write('{"question": "gpu", "ca')
+    assert [one.system for one in load(path)] == ["selfie"]
+
+
+def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert commit.__wrapped__() == "unknown"

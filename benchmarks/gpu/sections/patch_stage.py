@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch.utils.dlpack import from_dlpack
 
-from benchmarks.gpu.section import Setting, attempt, emit, seconds_a_call
+from benchmarks.gpu.measure import attempt, emit, seconds_a_call
+from benchmarks.gpu.setting import Setting
 
 GEOMETRIES = {"32 px": (32, 8, 1024, 64), "224 px": (224, 32, 256, 8)}  # side, patch, batch, batch of a dry run
 
@@ -29,11 +30,10 @@ def run(setting: Setting) -> None:
         ways: dict[str, Callable[[], Any]] = {
             "ceiling: device-to-device copy": partial(out.copy_, expected),
             "torch indexing": partial(gather_torch, images, cells, patch),
-            "torch.compile": partial(torch.compile(gather_torch), images, cells, patch),
         }
+        if not setting.dry:  # on a CPU minutes of C++ compiling for a number that means nothing
+            ways["torch.compile"] = partial(torch.compile(gather_torch), images, cells, patch)
         for way, call in ways.items():
-            if setting.dry and way == "torch.compile":
-                continue  # minutes of C++ compiling for a number that means nothing
             attempt(case, way, partial(_timed, case, way, call, count, setting))
         attempt(case, "triton", partial(triton, case, images, cells, patch, expected, setting))
         attempt(case, "dali", partial(dali, case, images, cells, patch, expected, setting))
@@ -51,7 +51,7 @@ def triton(
     case: str, images: torch.Tensor, cells: torch.Tensor, patch: int, expected: torch.Tensor, setting: Setting
 ) -> None:
     """The Triton kernel, checked first."""
-    from benchmarks.gpu.triton_gather import gather_triton
+    from benchmarks.gpu.sections.triton_gather import gather_triton
 
     if not torch.equal(gather_triton(images, cells, patch), expected):
         raise RuntimeError("the Triton gather differs from indexing in PyTorch")

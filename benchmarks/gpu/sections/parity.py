@@ -6,7 +6,8 @@ from typing import Any
 import torch
 
 from benchmarks.gpu.data import loader
-from benchmarks.gpu.section import Setting, attempt, emit, verdict
+from benchmarks.gpu.measure import attempt, emit, verdict
+from benchmarks.gpu.setting import Setting
 
 CASE = "correctness: parity"
 # Bound of a GPU decode and resize against the twin, of 255: mean difference, share of values off by more than 1 (the
@@ -51,11 +52,11 @@ def compare(kind: str, setting: Setting) -> None:
         [(a.patches.int() - b.patches.int()).abs().flatten() for a, b in zip(ours, twins, strict=True)]
     )
     mean = float(differences.float().mean())
-    emit(CASE, f"{kind}: mean difference", [mean], "of 255")
-    emit(CASE, f"{kind}: off by more than 1", [float((differences > 1).float().mean())], "share")
-    emit(CASE, f"{kind}: largest difference", [float(differences.max())], "of 255")
+    emit(CASE, f"{kind}: mean difference", [mean], "of 255", stored=kind)
+    emit(CASE, f"{kind}: off by more than 1", [float((differences > 1).float().mean())], "share", stored=kind)
+    emit(CASE, f"{kind}: largest difference", [float(differences.max())], "of 255", stored=kind)
     holds = mean == 0 if kind == "raw32" else mean <= MEAN_BOUND[setting.device]
-    verdict(CASE, f"{kind}: {'same bits' if kind == 'raw32' else 'within the bound'}", holds)
+    verdict(CASE, f"{kind}: {'same bits' if kind == 'raw32' else 'within the bound'}", holds, stored=kind)
 
 
 def resume(kind: str, setting: Setting) -> None:
