@@ -2,12 +2,11 @@
 
 A committed table, because `exp` and `log` differ in the last bit between machines and a crop must not.
 
-    entry k = exp(log(3/4) + (k + 1/2) / 64 * log(16/9)),    k = 0..63
+    entry k = exp(log(3/4) + (k + 1/2) / 64 * log(16/9)),    k = 0..63: the upper 6 bits of a random word
 """
 
 LOWEST = 3.0 / 4.0
 HIGHEST = 4.0 / 3.0
-INDEX_BITS = 6  # an index is the upper 6 bits of a random word
 
 ASPECT_RATIOS: tuple[float, ...] = (
     0.7533788626458009,

@@ -10,8 +10,8 @@ needed (areas) only + - * / sqrt are used, which IEEE 754 rounds alike on every 
                         that fits, else the largest central window with an aspect ratio in [3/4, 4/3], as torchvision
     padded crop       = words 0 and 1: top, left
 
-`tests/twins/draws.py` has the same in NumPy. All kernels stand in this one file: Numba keeps their machine code for as
-long as the file that they stand in is unchanged.
+`tests/twins/draws.py` has the same in NumPy. All kernels stand in this one file and are handed what stands in others:
+Numba keeps their machine code for as long as the file that they stand in is unchanged.
 """
 
 from typing import Any
@@ -20,14 +20,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from pipelines.sampling.aspect_ratios import ASPECT_RATIOS, HIGHEST, INDEX_BITS, LOWEST
+from pipelines.sampling.aspect_ratios import ASPECT_RATIOS, HIGHEST, LOWEST
 from selfie_data.randomness.philox import Purpose, draw_words
 
 VERSION = 1  # of these definitions and those of selection.py and augment.py; stands in loader states
 
 _CROP_ATTEMPTS = 10  # as torchvision; the first fits 60-86 % of common shapes (area 0.2-1 or 0.08-1)
 _RATIOS = np.array(ASPECT_RATIOS)
-_RATIO_SHIFT = np.uint64(32 - INDEX_BITS)
 
 
 @njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator]
@@ -84,14 +83,14 @@ def _below(word: Any, bound: int) -> Any:
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _crops(
     seed: Any, epoch: Any, ids: Any, purpose: Any, heights: Any, widths: Any, lowest: float, highest: float,
-    ratios: Any, crops: Any,
+    ratios: Any, narrowest: float, widest: float, crops: Any,
 ) -> None:  # fmt: skip
     for row in range(len(ids)):
         height, width = heights[row], widths[row]
         for attempt in range(_CROP_ATTEMPTS):
             words = _philox(np.uint64(ids[row]), epoch, purpose + np.uint64(attempt), seed)
             fraction = lowest + (highest - lowest) * (np.float64(words[0]) / 4294967296.0)
-            ratio = ratios[words[1] >> _RATIO_SHIFT]
+            ratio = ratios[_below(words[1], len(ratios))]
             pixels = np.float64(height * width) * fraction
             crop_width = np.int64(np.rint(np.sqrt(pixels * ratio)))
             crop_height = np.int64(np.rint(np.sqrt(pixels / ratio)))
@@ -101,10 +100,10 @@ def _crops(
                 break
         else:
             crop_height, crop_width = height, width
-            if width / height < LOWEST:
-                crop_height = np.int64(np.rint(width / LOWEST))
-            elif width / height > HIGHEST:
-                crop_width = np.int64(np.rint(height * HIGHEST))
+            if width / height < narrowest:
+                crop_height = np.int64(np.rint(width / narrowest))
+            elif width / height > widest:
+                crop_width = np.int64(np.rint(height * widest))
             crops[row, 0], crops[row, 1] = (height - crop_height) // 2, (width - crop_width) // 2
         crops[row, 2], crops[row, 3] = crop_height, crop_width
 
@@ -150,7 +149,7 @@ def draw_crops(
     """
     crops = np.empty((len(ids), 4), np.int64)
     first = _first_block(Purpose.CROP)
-    _crops(np.uint64(seed), np.uint64(epoch), ids, first, heights, widths, *area, _RATIOS, crops)
+    _crops(np.uint64(seed), np.uint64(epoch), ids, first, heights, widths, *area, _RATIOS, LOWEST, HIGHEST, crops)
     return crops
 
 

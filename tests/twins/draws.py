@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pipelines.sampling.aspect_ratios import ASPECT_RATIOS, HIGHEST, INDEX_BITS, LOWEST
+from pipelines.sampling.aspect_ratios import ASPECT_RATIOS, HIGHEST, LOWEST
 from selfie_data.randomness.philox import Purpose, draw_words
 
 Numbers = NDArray[np.int64]
@@ -56,7 +56,7 @@ def _attempt(
     """One attempt from four words a sample: windows [B, 4] and whether each fits its image [B]."""
     lowest, highest = area
     fraction = lowest + (highest - lowest) * (words[:, 0].astype(np.float64) / 4294967296.0)
-    ratio = _RATIOS[words[:, 1] >> np.uint32(32 - INDEX_BITS)]
+    ratio = _RATIOS[words[:, 1] >> np.uint32(26)]
     pixels = (height * width).astype(np.float64) * fraction
     crop_width = np.rint(np.sqrt(pixels * ratio)).astype(np.int64)
     crop_height = np.rint(np.sqrt(pixels / ratio)).astype(np.int64)
