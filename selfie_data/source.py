@@ -59,7 +59,7 @@ class ImageSource(Protocol):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Sorted; () when nothing is labelled. Sequential sources read everything once for it unless spooled."""
+        """Sorted; () when nothing is labelled. What is not yet spooled is read once as a whole for it."""
 
     @property
     def labels(self) -> NDArray[np.int32]:

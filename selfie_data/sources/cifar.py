@@ -108,7 +108,7 @@ def _class_names(path: Path, kind: str, labels: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Cifar:
-    """See `selfie_data.sources.readers.spooled_source.Layout`."""
+    """The `Layout` of CIFAR. `names` are the classes in the order of the official numbers."""
 
     path: Path
     kind: str

@@ -17,7 +17,7 @@ import numpy as np
 from selfie_data.errors import OptionError, SourceError
 from selfie_data.source import ImageSource, Json
 from selfie_data.sources.folder import open_flat, open_tree
-from selfie_data.sources.imagenet_labels import TRUTH_NAME, read_ground_truth, read_synsets
+from selfie_data.sources.imagenet_labels import WNID, validation_wnids
 from selfie_data.sources.options import SourceOptions
 from selfie_data.sources.readers.archives import OpenedTar, is_gzip
 from selfie_data.sources.readers.byte_ranges import RangeSource
@@ -31,9 +31,7 @@ from selfie_data.sources.readers.tar_listing import Listing
 from selfie_data.sources.readers.tarball import FileWindow, Member, list_members
 
 _TAR = {split: re.compile(rf"ILSVRC2012_img_{split}.*\.tar", re.IGNORECASE) for split in ("train", "val", "test")}
-_SYNSETS = re.compile(r"(ILSVRC2012_val_synsets.*|imagenet_2012_validation_synset_labels)\.txt")
 _FOLDERS = ("", "ILSVRC2012_img_", "ILSVRC/Data/CLS-LOC/")
-_WNID = re.compile(r"n\d{8}")
 
 
 def open_images(kind: str, root: Path | str, options: SourceOptions) -> ImageSource:
@@ -60,18 +58,18 @@ def _find(root: Path, split: str) -> Path:
     for folder in _FOLDERS:
         if (root / f"{folder}{split}").is_dir():
             return root / f"{folder}{split}"
-    if any(_WNID.fullmatch(file.name) or is_image(file.name) for file in inside):
+    if any(WNID.fullmatch(file.name) or is_image(file.name) for file in inside):
         return root
     raise SourceError(f"{root} holds neither ILSVRC2012_img_{split}.tar nor class folders of {split}")
 
 
 def _open_folder(kind: str, given: Path, folder: Path, options: SourceOptions) -> ImageSource:
     chosen: dict[str, Json] = {"split": options.split}
-    if any(_WNID.fullmatch(file.name) for file in listed(folder)):
+    if any(WNID.fullmatch(file.name) for file in listed(folder)):
         return open_tree(kind, folder, options, chosen)
     if options.split == "train":
         raise SourceError(f"{folder} holds no class folders such as n01440764")
-    wnids = _validation_wnids([folder, folder.parent, given], options) if options.split == "val" else None
+    wnids = validation_wnids([folder, folder.parent, given], options) if options.split == "val" else None
     return open_flat(kind, folder, options, chosen, lambda count: _flat_labels(wnids, count, options))
 
 
@@ -134,7 +132,7 @@ def _label_flat(listing: Listing, path: Path, options: SourceOptions) -> Resolve
             raise OptionError(f"{path.name} is flat: it is no training set; --split val or test reads it")
         return resolve_tree(listing.rows(), classes=options.classes, label=path.name)
     resolved = resolve_tree(listing.rows(), label=path.name, folders=False)
-    wnids = _validation_wnids([path.parent], options) if options.split == "val" else None
+    wnids = validation_wnids([path.parent], options) if options.split == "val" else None
     return Resolved(resolved.order, _flat_labels(wnids, len(resolved.order), options))
 
 
@@ -144,28 +142,3 @@ def _flat_labels(wnids: list[str] | None, count: int, options: SourceOptions) ->
     if len(wnids) != count:
         raise SourceError(f"{len(wnids)} labels for {count} validation images; there must be one line an image")
     return label_by_name(wnids, options.classes)
-
-
-def _validation_wnids(folders: list[Path], options: SourceOptions) -> list[str]:
-    """Returns a WNID an image: from the options, or from files beside the images."""
-    if options.synsets is not None:
-        return read_synsets(options.synsets)
-    if options.ground_truth is None and options.devkit is None:
-        beside = [file for folder in folders for file in listed(folder)]
-        synsets = sorted({file for file in beside if _SYNSETS.fullmatch(file.name) and file.is_file()})
-        if len({file.name for file in synsets}) > 1:
-            raise SourceError(
-                f"several lists of WNIDs ({', '.join(file.name for file in synsets)}): --synsets names one"
-            )
-        if synsets:
-            return read_synsets(synsets[0])
-    devkit = options.devkit or _beside(folders, re.compile(r"ILSVRC2012_devkit_t12(\.tar\.gz)?"))
-    truth = options.ground_truth or _beside(folders, re.compile(re.escape(TRUTH_NAME)))
-    if devkit is None and truth is None:
-        raise OptionError("validation labels are missing: --synsets FILE (one WNID a line, in name order), or --devkit")
-    return read_ground_truth(truth, devkit)
-
-
-def _beside(folders: list[Path], pattern: re.Pattern[str]) -> Path | None:
-    found = (file for folder in folders for file in listed(folder) if pattern.fullmatch(file.name))
-    return next(found, None)

@@ -48,6 +48,7 @@ _ARCHIVE = re.compile(r"imagenet\d+.*\.(tar|tar\.gz|tgz|zip)", re.IGNORECASE)
 _CLASS_DIGITS = 4  # of a class name: "0001"
 _DIGITS = 6  # of an image's number in its batch: "train_data_batch_01/000017"
 _PIECE_BYTES = 12 << 20  # of pixels that are unpacked and turned at once
+# What zipfile and numpy raise for damaged files.
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError, NotImplementedError)
 
 
@@ -84,7 +85,7 @@ def _is_archive(name: str, split: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Downsampled:
-    """See `selfie_data.sources.readers.spooled_source.Layout`."""
+    """The `Layout` of downsampled ImageNet."""
 
     path: Path
     split: str

@@ -9,14 +9,47 @@ import re
 from importlib.resources import files
 from pathlib import Path
 
-from selfie_data.errors import ImageError, SourceError
+from selfie_data.errors import ImageError, OptionError, SourceError
+from selfie_data.sources.options import SourceOptions
 from selfie_data.sources.readers.archives import is_gzip, list_entries
 from selfie_data.sources.readers.file_names import printable
-from selfie_data.sources.readers.folders import read_file
+from selfie_data.sources.readers.folders import listed, read_file
 
-_WNID = re.compile(r"n\d{8}")
+WNID = re.compile(r"n\d{8}")  # how WordNet names a class
+_SYNSETS = re.compile(r"(ILSVRC2012_val_synsets.*|imagenet_2012_validation_synset_labels)\.txt")
+_KIT = re.compile(r"ILSVRC2012_devkit_t12(\.tar\.gz)?")
 _MAX_BYTES = 64 << 20  # of a text: 50,000 lines have 0.5 MB
-TRUTH_NAME = "ILSVRC2012_validation_ground_truth.txt"
+_TRUTH_NAME = "ILSVRC2012_validation_ground_truth.txt"
+
+
+def validation_wnids(folders: list[Path], options: SourceOptions) -> list[str]:
+    """Returns a WNID an image: from the options, or from files beside the images.
+
+    Args:
+        folders: where such files are looked for, in this order.
+        options: what was said about them.
+    """
+    if options.synsets is not None:
+        return read_synsets(options.synsets)
+    if options.ground_truth is None and options.devkit is None:
+        beside = [file for folder in folders for file in listed(folder)]
+        synsets = sorted({file for file in beside if _SYNSETS.fullmatch(file.name) and file.is_file()})
+        if len({file.name for file in synsets}) > 1:
+            raise SourceError(
+                f"several lists of WNIDs ({', '.join(file.name for file in synsets)}): --synsets names one"
+            )
+        if synsets:
+            return read_synsets(synsets[0])
+    devkit = options.devkit or _beside(folders, _KIT)
+    truth = options.ground_truth or _beside(folders, re.compile(re.escape(_TRUTH_NAME)))
+    if devkit is None and truth is None:
+        raise OptionError("validation labels are missing: --synsets FILE (one WNID a line, in name order), or --devkit")
+    return read_ground_truth(truth, devkit)
+
+
+def _beside(folders: list[Path], pattern: re.Pattern[str]) -> Path | None:
+    found = (file for folder in folders for file in listed(folder) if pattern.fullmatch(file.name))
+    return next(found, None)
 
 
 def official_wnids() -> dict[int, str]:
@@ -29,7 +62,7 @@ def read_synsets(path: Path) -> list[str]:
     """Returns the WNIDs of a file of one a line, in the order of the images' names."""
     lines = _lines(_read(path))
     for number, line in enumerate(lines, 1):
-        if not _WNID.fullmatch(line):
+        if not WNID.fullmatch(line):
             raise SourceError(
                 f"{path.name}, line {number}: a WNID such as n01440764 was expected, got {printable(line)[:40]!r}"
             )
@@ -49,7 +82,7 @@ def read_ground_truth(truth: Path | None, devkit: Path | None) -> list[str]:
         data, label = _read(truth), truth.name
     else:
         assert devkit is not None
-        data, label = _find_truth(devkit), TRUTH_NAME
+        data, label = _find_truth(devkit), _TRUTH_NAME
     ids = _lines(data)
     for number, line in enumerate(ids, 1):
         if not line.isascii() or not line.isdigit() or int(line[:9]) not in mapping:
@@ -75,7 +108,7 @@ def _read_mapping(path: Path) -> dict[int, str]:
             raise SourceError(
                 f"{path.name}, line {position}: the form is 'id WNID', or the kit itself, got {printable(line)[:40]!r}"
             )
-        if not _WNID.fullmatch(rest[0]) or mapping.setdefault(int(number), rest[0]) != rest[0]:
+        if not WNID.fullmatch(rest[0]) or mapping.setdefault(int(number), rest[0]) != rest[0]:
             raise SourceError(
                 f"{path.name}: id {number} stands for {printable(rest[0])[:40]!r}, which is no WNID or a second one"
             )
@@ -87,16 +120,16 @@ def _read_mapping(path: Path) -> dict[int, str]:
 def _find_truth(devkit: Path) -> bytes:
     """Returns the kit's ground truth: from its folder, the `data` folder in it, or its archive."""
     if devkit.is_dir():
-        inside = [devkit / TRUTH_NAME, devkit / "data" / TRUTH_NAME, *sorted(devkit.glob(f"*/data/{TRUTH_NAME}"))]
+        inside = [devkit / _TRUTH_NAME, devkit / "data" / _TRUTH_NAME, *sorted(devkit.glob(f"*/data/{_TRUTH_NAME}"))]
         found = next((path for path in inside if path.is_file()), None)
         if found is not None:
             return _read(found)
     elif _is_archive(devkit):
-        for entry in list_entries(devkit, lambda base: base == TRUTH_NAME):
+        for entry in list_entries(devkit, lambda base: base == _TRUTH_NAME):
             if entry.size > _MAX_BYTES:
-                raise SourceError(f"{devkit.name}: {TRUTH_NAME} has {entry.size} bytes, which is far too many")
+                raise SourceError(f"{devkit.name}: {_TRUTH_NAME} has {entry.size} bytes, which is far too many")
             return entry.stream.read()
-    raise SourceError(f"{devkit.name} holds no {TRUTH_NAME}")
+    raise SourceError(f"{devkit.name} holds no {_TRUTH_NAME}")
 
 
 def _read(path: Path) -> bytes:

@@ -9,7 +9,7 @@ from selfie_data.sources.readers.file_names import printable
 
 _PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "name")
 _LABEL_COLUMNS = ("label", "labels", "class", "class_name", "category", "target", "y")
-_MAX_BYTES = 1 << 30
+_MAX_BYTES = 1 << 30  # ImageNet's 1.3 million lines have 53 MB
 
 
 class Line(NamedTuple):

@@ -182,7 +182,7 @@ def _image_bytes(file: Any, image: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Parquet:
-    """See `selfie_data.sources.readers.spooled_source.Layout`."""
+    """The `Layout` of Parquet files."""
 
     paths: tuple[Path, ...]
     columns: Columns

@@ -1,11 +1,11 @@
 """Generated pictures, the embedded default: any number, any size, from a seed; a pure function of (seed, index).
 
-Ten classes of figures made of bars and discs. A class is told by the arrangement of its parts: frame, arch, table,
+Ten classes of shapes made of bars and discs. A class is told by the arrangement of its parts: frame, arch, table,
 twins and stack are much the same bars put elsewhere. Colours, shading, place, size, proportions, tilt, clutter and
-noise are drawn without regard to the class. Large figures and one smooth shading over a picture tie neighbouring
+noise are drawn without regard to the class. Large shapes and one smooth shading over a picture tie neighbouring
 patches together, so there is something to learn from putting a patch back.
 
-    source = open_source("synthetic", limit=4096, size=32, seed=0)      # `figures.py` draws
+    source = open_source("synthetic", limit=4096, size=32, seed=0)      # `synthetic_shapes` draws
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from selfie_data.errors import OptionError, SourceError
 from selfie_data.source import Json, Progress, SourceImage
 from selfie_data.sources.options import SourceOptions
-from selfie_data.sources.synthetic_shapes import FIGURES, draw_figures
+from selfie_data.sources.synthetic_shapes import SHAPES, draw_shapes
 
 VERSION = 1  # of the pictures; a change of any byte of any picture needs a new number
 MIN_SIZE, MAX_SIZE = 8, 1024  # px; the noise of a larger picture needs more than the 2**16 Philox blocks of a stream
@@ -33,7 +33,7 @@ def open_images(kind: str, root: Path | str, options: SourceOptions) -> "Synthet
     """Opens the generated pictures; `limit` is how many, `size` their side in pixels.
 
     Raises:
-        SourceError: a root was given, or `classes` lacks one of the figures.
+        SourceError: a root was given, or `classes` lacks one of the shapes.
         ValueError: size or limit out of range.
     """
     if str(root):
@@ -53,7 +53,7 @@ class SyntheticSource:
         count: how many; picture i is the same for every count.
         size: height and width, pixels.
         seed: 0 <= seed < 2**64.
-        classes: class names to number the labels by; None for the figures' own.
+        classes: class names to number the labels by; None for the shapes' own.
     """
 
     split: str
@@ -67,7 +67,7 @@ class SyntheticSource:
             raise ValueError(f"synthetic pictures are {MIN_SIZE} to {MAX_SIZE} px wide, got {self.size}")
         if not 1 <= self.count <= 1 << 40:
             raise ValueError(f"the number of synthetic pictures must be in [1, 2**40], got {self.count}")
-        if missing := sorted(set(FIGURES) - set(self.class_names)):
+        if missing := sorted(set(SHAPES) - set(self.class_names)):
             raise SourceError(f"the given classes lack {', '.join(missing)}, which the source synthetic has")
 
     @property
@@ -92,13 +92,13 @@ class SyntheticSource:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        return tuple(FIGURES) if self.classes is None else self.classes
+        return tuple(SHAPES) if self.classes is None else self.classes
 
     @property
     def labels(self) -> NDArray[np.int32]:
-        """int32 [N]: picture i shows figure i mod 10."""
+        """int32 [N]: picture i shows shape i mod 10."""
         names = self.class_names
-        order = np.array([names.index(name) for name in FIGURES], dtype=np.int32)
+        order = np.array([names.index(name) for name in SHAPES], dtype=np.int32)
         labels = np.resize(order, self.count)
         labels.setflags(write=False)
         return labels
@@ -126,14 +126,14 @@ class SyntheticSource:
         """Returns uint8 [B, S, S, 3], read-only."""
         if indices.size and not (indices.min() >= 0 and indices.max() < self.count):
             raise IndexError(f"pictures are 0 to {self.count - 1}, got {indices.min()} to {indices.max()}")
-        figures = indices % len(FIGURES)
-        order = np.argsort(figures, kind="stable")  # one figure after the other: each is one expression on one slice
+        shapes = indices % len(SHAPES)
+        order = np.argsort(shapes, kind="stable")  # one shape after the other: each is one expression on one slice
         pictures = np.empty((len(indices), self.size, self.size, 3), dtype=np.uint8)
         step = max(1, _CHUNK_PIXELS // self.size**2)
         for start in range(0, len(indices), step):
             part = order[start : start + step]
             ids = indices[part] + _FIRST_ID[self.split]
-            pictures[part] = draw_figures(self.seed, ids, figures[part], self.size)
+            pictures[part] = draw_shapes(self.seed, ids, shapes[part], self.size)
         pictures.setflags(write=False)
         return pictures
 

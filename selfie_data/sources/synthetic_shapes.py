@@ -1,7 +1,7 @@
-"""Draws the pictures of the synthetic source: figures of bars and discs, in integers, a batch at a time.
+"""Draws the pictures of the synthetic source: shapes of bars and discs, in integers, a batch at a time.
 
-    pixel (row, column) -> figure's coordinates (u, v) -> signed distance to its edge -> coverage 0..256
-    value = background + coverage * (figure - background) + clutter + shading + noise
+    pixel (row, column) -> shape's coordinates (u, v) -> signed distance to its edge -> coverage 0..256
+    value = background + coverage * (shape - background) + clutter + shading + noise
 
 All arithmetic is int32 (sums stay below 2**24), so the bytes are the same on every machine.
 """
@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from selfie_data.randomness.philox import Purpose, draw_words
 
-_FIGURE_STREAM, _NOISE_STREAM = 0, 1  # the `epoch` of the draws: one for what is drawn, one for the noise on it
-_FIGURE_BLOCKS = 3
-_UNIT = 1024  # half the figure's size
+_SHAPE_STREAM, _NOISE_STREAM = 0, 1  # the `epoch` of the draws: one for what is drawn, one for the noise on it
+_SHAPE_BLOCKS = 3
+_UNIT = 1024  # half the shape's size
 _TILT = 12  # rotation by 2 * atan(k / 64), k = -12..12: up to 21 degrees, with cosine and sine rational in k
 
 Ints = NDArray[np.int32]
 
-# Figures: signed distances, positive inside, in units of 1/1024 of half the figure's size; v points down.
+# Shapes: signed distances, positive inside, in units of 1/1024 of half the shape's size; v points down.
 
 
 def _bar(u: Ints, v: Ints, x: int, y: int, half_width: int, half_height: int) -> Ints:
@@ -47,7 +47,7 @@ def _triangle(u: Ints, v: Ints) -> Ints:
     return distance
 
 
-FIGURES: Mapping[str, Callable[[Ints, Ints], Ints]] = {
+SHAPES: Mapping[str, Callable[[Ints, Ints], Ints]] = {
     "arch": lambda u, v: _union(_bar(np.abs(u), v, 720, 0, 200, 930), _bar(u, v, 0, -730, 920, 200)),
     "cross": lambda u, v: _union(_bar(u, v, 0, 0, 220, 980), _bar(u, v, 0, 0, 980, 220)),
     "frame": lambda u, v: np.minimum(_bar(u, v, 0, 0, 900, 900), -_bar(u, v, 0, 0, 520, 520)),
@@ -62,33 +62,33 @@ FIGURES: Mapping[str, Callable[[Ints, Ints], Ints]] = {
 """The classes in order, by name: (u, v) -> signed distance. Each is its own mirror image: a flip keeps the class."""
 
 
-def draw_figures(seed: int, ids: NDArray[np.int64], figures: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
-    """Draws a batch of pictures, each a pure function of (seed, id, figure, size).
+def draw_shapes(seed: int, ids: NDArray[np.int64], shapes: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
+    """Draws a batch of pictures, each a pure function of (seed, id, shape, size).
 
     Args:
         seed: 0 <= seed < 2**64.
         ids: [B], what the draws of a picture are keyed by.
-        figures: [B] positions in `FIGURES`, ascending: each run of equal ones is computed as one slice.
+        shapes: [B] positions in `SHAPES`, ascending: each run of equal ones is computed as one slice.
         size: height and width S, pixels.
 
     Returns:
         uint8 [B, S, S, 3].
     """
-    words = draw_words(seed, _FIGURE_STREAM, ids, Purpose.SYNTHETIC, _FIGURE_BLOCKS)
+    words = draw_words(seed, _SHAPE_STREAM, ids, Purpose.SYNTHETIC, _SHAPE_BLOCKS)
     octets = ((words[..., None] >> np.arange(0, 32, 8, dtype=np.uint32)) & np.uint32(255)).astype(np.int32)
     halves = octets[..., ::2] + (octets[..., 1::2] << 8)  # [B, word, 2], 0..65535
     base = octets[:, 0, :3]
-    figure = _figure_coverage(halves[:, 3:6], figures, size)
-    # The figure is 64 to 191 lighter or darker than the background in every channel, so no class is known by colour.
-    layers = [(figure, ((base + 64 + (octets[:, 1, :3] >> 1)) & 255) - base)]
-    uncovered = 256 - figure
+    covered = _shape_coverage(halves[:, 3:6], shapes, size)
+    # The shape is 64 to 191 lighter or darker than the background in every channel, so no class is known by colour.
+    layers = [(covered, ((base + 64 + (octets[:, 1, :3] >> 1)) & 255) - base)]
+    uncovered = 256 - covered
     for word in (6, 8):
         coverage = _clutter_coverage(halves[:, word], octets[:, word + 1, 3], size)
         layers.append(((coverage * uncovered) >> 8, octets[:, word + 1, :3] - base))
     layers.append((_shading(octets[:, 10, :2], size), (octets[:, 2, :3] - 128) >> 1))
-    value = np.empty(figure.shape, dtype=np.int32)
+    value = np.empty(covered.shape, dtype=np.int32)
     noise = _noise(seed, ids, octets[:, 0, 3] >> 3, size)
-    pictures = np.empty((*figure.shape, 3), dtype=np.uint8)
+    pictures = np.empty((*covered.shape, 3), dtype=np.uint8)
     term = np.empty_like(value)
     for channel in range(3):
         np.add(noise, base[:, channel, None, None] << 8, out=value)
@@ -101,8 +101,8 @@ def draw_figures(seed: int, ids: NDArray[np.int64], figures: NDArray[np.int64], 
     return pictures
 
 
-def _figure_coverage(draws: Ints, figures: NDArray[np.int64], size: int) -> Ints:
-    """Places, scales, stretches and tilts the figures; coverage [B, S, S] in 0..256."""
+def _shape_coverage(draws: Ints, shapes: NDArray[np.int64], size: int) -> Ints:
+    """Places, scales, stretches and tilts the shapes; coverage [B, S, S] in 0..256."""
     centre = 512 + (((draws[:, 0] - 32768) * 200) >> 16)  # of an image 1024 wide: 412..611
     half = 310 + ((draws[:, 1, 0] * 100) >> 16)  # 310..409
     stretch = 1024 + (((draws[:, 1, 1] - 32768) * 300) >> 16)  # root of width / height, 874..1173 of 1024
@@ -117,8 +117,8 @@ def _figure_coverage(draws: Ints, figures: NDArray[np.int64], size: int) -> Ints
     v_column, v_row = (_scaled(x, t, inverse_height) for x, t in ((column, -sine), (row, cosine)))
     u, v = u_column[:, None, :] + u_row[:, :, None], v_column[:, None, :] + v_row[:, :, None]
     distance = np.empty_like(u)
-    for number, signed_distance in enumerate(FIGURES.values()):
-        first, last = np.searchsorted(figures, (number, number + 1))
+    for number, signed_distance in enumerate(SHAPES.values()):
+        first, last = np.searchsorted(shapes, (number, number + 1))
         if first < last:
             distance[first:last] = signed_distance(u[first:last], v[first:last])
     return _coverage(distance, (half * size * 256) >> 10)

@@ -30,8 +30,9 @@ from selfie_data.sources.readers.spooled_source import Resolved, SpooledSource, 
 from selfie_data.sources.readers.tar_listing import open_gzipped, open_in_place, parts_of_stream
 from selfie_data.sources.readers.tarball import ForwardWindow
 
+# Schemes of `webdataset.gopen` that name a file elsewhere; those that run a command (pipe:) are not here.
 _REMOTE = ("http", "https", "ftps", "sftp", "scp", "gs", "htgs", "ais", "hf")
-_MAX_SHARDS = 1_000_000
+_MAX_SHARDS = 1_000_000  # a brace list of a few letters could name 10**18
 _RANGE = re.compile(r"\{(-?\d+)\.\.(-?\d+)")
 
 
@@ -117,7 +118,7 @@ def _open_local(kind: str, paths: list[Path], options: SourceOptions) -> ImageSo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _RemoteShards:
-    """See `selfie_data.sources.readers.spooled_source.Layout`."""
+    """The `Layout` of shards that are fetched."""
 
     urls: tuple[str, ...]
     subtree: str | None

@@ -14,7 +14,8 @@ from selfie_data.errors import SourceError
 from selfie_data.sources.readers.file_names import is_junk, printable
 from selfie_data.sources.readers.tarball import FileWindow, ForwardWindow, Window, list_members, open_tar
 
-_BUFFER = 1 << 20
+_BUFFER = 1 << 20  # bytes; reads of one row or one header then cost no call of the system
+# What decompressors and disks raise in the middle of a file.
 _DAMAGED = (EOFError, zlib.error, zipfile.BadZipFile, OSError)
 
 

@@ -99,7 +99,7 @@ class Descriptors:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RangeSource:
-    """See `selfie_data.source.ImageSource`.
+    """An `ImageSource` of byte ranges.
 
     Attributes:
         pixels: (height, width) if every range is raw uint8 pixels [H, W, 3]; None if it is an image file.

@@ -155,7 +155,7 @@ def _pieces(descriptor: int, size: int) -> Iterator[bytes]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileSource:
-    """See `selfie_data.source.ImageSource`. `names` are paths below `root`."""
+    """An `ImageSource` of files. `names` are paths below `root`."""
 
     kind: str
     description: Mapping[str, Json]

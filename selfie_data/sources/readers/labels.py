@@ -17,7 +17,7 @@ from selfie_data.errors import SourceError
 from selfie_data.sources.readers.file_names import printable
 
 _log = logging.getLogger(__name__)
-_MAX_CLASSES = 1 << 20
+_MAX_CLASSES = 1 << 20  # more are no classes but numbers of images
 _SEVERAL = re.compile(r"[|;\t\n]|^\[")  # "cat|dog", "[0, 1]"; a comma may stand in a class name
 _NUMBERS = re.compile(r"[-+.\d]+([\s,]+[-+.\d]+)+")  # "0 1 1", "3,5"
 

@@ -37,7 +37,7 @@ class Layout(Reader, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpooledSource:
-    """See `selfie_data.source.ImageSource`. `labels` and `len` read the whole source once, `spool` does it for good."""
+    """An `ImageSource` to be spooled. `labels` and `len` read the whole source once, `spool` does it for good."""
 
     kind: str
     description: Mapping[str, Json]

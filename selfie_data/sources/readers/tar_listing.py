@@ -109,7 +109,7 @@ def _read_label(window: Window, member: Member) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _GzippedTar:
-    """See `selfie_data.sources.readers.spooled_source.Layout`."""
+    """The `Layout` of a gzipped tar."""
 
     path: Path
     subtree: str | None

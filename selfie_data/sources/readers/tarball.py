@@ -19,7 +19,7 @@ from typing import BinaryIO, NamedTuple, Protocol
 from selfie_data.errors import SourceError
 from selfie_data.sources.readers.file_names import printable
 
-BLOCK = 512
+_BLOCK = 512  # bytes: headers and payloads begin at multiples of it
 _EXTENSIONS = {b"L": 1 << 16, b"K": 1 << 16, b"x": 1 << 20, b"g": 1 << 20}  # largest size in bytes of each type
 _SKIP = 1 << 20  # bytes read at a time when a stream is skipped over
 _REFUSED = {
@@ -118,13 +118,13 @@ def list_members(window: Window) -> Iterator[Member]:
     offset = 0
     extended: dict[str, str] = {}
     while True:
-        block = window.read_at(offset, BLOCK)
-        if len(block) < BLOCK:
+        block = window.read_at(offset, _BLOCK)
+        if len(block) < _BLOCK:
             raise SourceError(_truncated(window, offset, len(block)))
         if block[0] == 0 and not any(block):
             return
         size, kind = _check_header(block, window, offset)
-        payload = offset + BLOCK
+        payload = offset + _BLOCK
         if kind in _EXTENSIONS:
             extended |= _read_extension(window, payload, size, kind)
         else:
@@ -138,7 +138,7 @@ def list_members(window: Window) -> Iterator[Member]:
                 raise SourceError(f"{window.label} is truncated: it ends inside {printable(raw)}")
             if name is not None:
                 yield Member(name, payload, size)
-        offset = payload + -(-size // BLOCK) * BLOCK
+        offset = payload + -(-size // _BLOCK) * _BLOCK
 
 
 def _truncated(window: Window, offset: int, got: int) -> str:

@@ -14,7 +14,7 @@ from pipelines.sampling.selection import select_cells
 from selfie_data.errors import SourceError
 from selfie_data.sources import open_source
 from selfie_data.sources.synthetic import SyntheticSource
-from selfie_data.sources.synthetic_shapes import FIGURES
+from selfie_data.sources.synthetic_shapes import SHAPES
 
 
 def _source(count: int = 1000, *, size: int = 32, split: str = "train", seed: int = 0) -> SyntheticSource:
@@ -86,18 +86,18 @@ def test_splits_and_seeds_share_no_picture() -> None:
 
 def test_labels_are_balanced_and_sorted_by_name() -> None:
     source = _source(1003)
-    assert list(source.class_names) == sorted(FIGURES)
+    assert list(source.class_names) == sorted(SHAPES)
     assert source.labels.dtype == np.int32
     assert np.bincount(source.labels).tolist() == [101] * 3 + [100] * 7
     assert not source.labels.flags.writeable
 
 
 def test_another_builds_classes_number_the_labels() -> None:
-    names = tuple(sorted([*FIGURES, "aardvark"]))
+    names = tuple(sorted([*SHAPES, "aardvark"]))
     source = open_source("synthetic", limit=20, classes=names)
-    assert [names[label] for label in source.labels] == [*FIGURES, *FIGURES]
+    assert [names[label] for label in source.labels] == [*SHAPES, *SHAPES]
     with pytest.raises(SourceError, match="lack cross"):
-        open_source("synthetic", classes=tuple(name for name in FIGURES if name != "cross"))
+        open_source("synthetic", classes=tuple(name for name in SHAPES if name != "cross"))
 
 
 def test_it_is_a_source() -> None:
