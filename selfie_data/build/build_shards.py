@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from selfie_data.build.options import BuildOptions
 from selfie_data.build.plan import Plan
 from selfie_data.build.progress import Reporter, Silent, human_bytes
 from selfie_data.build.shard_task import BUILD, Job
-from selfie_data.build.workers import run_inline, run_processes
+from selfie_data.build.workers import Engine, refuse_in_worker, run_inline, run_processes
 from selfie_data.build.workspace import claim_folder, clear, is_finished, locked, refuse_other, remove_if_empty
 from selfie_data.dataset.manifest import Manifest
 from selfie_data.dataset.opened import open_dataset
@@ -66,6 +67,7 @@ def build_shards(
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
+    refuse_in_worker()
     directory = Path(out).absolute()
     reporter = progress or Silent()
     with locked(directory), closing(reporter):
@@ -169,11 +171,7 @@ def _run(job: Job, workers: int, reporter: Reporter) -> None:
     shards = range(job.plan.shards)
     reporter.start(job.plan.samples)
     count = min(workers, len(shards))
-    finished = (
-        run_inline(job, shards, reporter.tick)
-        if count == 1
-        else run_processes(job, shards, reporter.tick, workers=count, meanwhile=prepare_finishing)
-    )
-    with closing(finished):  # type: ignore[type-var]  # both are generators
+    engine: Engine = run_inline if count == 1 else partial(run_processes, workers=count, meanwhile=prepare_finishing)
+    with closing(engine(job, shards, reporter.tick)) as finished:
         for done in finished:
             _log.debug("shard %d %s", done.shard, "found finished" if done.reused else "built")

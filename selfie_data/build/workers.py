@@ -1,19 +1,23 @@
 """Where shards are built: in this process, or in processes of this machine.
 
-An engine takes a job and shard numbers and yields shards as they are finished, in any order. What is built does not
-depend on it. Every process gets the job once and one number at a time; it holds nothing that is not on disk already, so
-ending it at any moment loses at most the shards in work.
+An engine takes a job and numbers of shards and yields each shard as it is finished, in any order. What is built does
+not depend on it: a shard is a task of its own, and what is finished is on disk. One for a cluster would hand the
+numbers to a scheduler and yield what comes back.
+
+Workers are forked from a server that has imported all they need, never from the caller, whose threads and locks stay
+out of them. Each gets the job once and one number at a time. It holds nothing that is not on disk already, so ending it
+at any moment loses at most the shard it is at. Why not a ProcessPoolExecutor: docs/decisions/047.
 """
 
 import contextlib
-import ctypes
 import multiprocessing
 import os
 import pickle
 import signal
+import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from multiprocessing import resource_tracker
+from collections.abc import Callable, Generator, Iterator, Sequence
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import cast
@@ -21,10 +25,15 @@ from typing import cast
 from selfie_data.build.shard_task import Done, Job, Report, Tick, build_shard
 from selfie_data.errors import BuildError, SelfieDataError
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+Engine = Callable[[Job, Sequence[int], Report], Generator[Done, None, None]]
+"""Called with the job, the numbers of the shards to build, and what is told of work done a few times a second."""
+
+_NAME = "selfie-build"  # of worker processes, with a number after it
+_UNGUARDED = 78  # exit status of a worker whose import of the script began a build; EX_CONFIG of sysexits.h
+_PRELOADED = ["selfie_data.build.workers", "selfie_data.images.encode"]  # 0.3 s, once instead of once a worker
 
 
-def run_inline(job: Job, shards: Sequence[int], report: Report) -> Iterator[Done]:
+def run_inline(job: Job, shards: Sequence[int], report: Report) -> Generator[Done, None, None]:
     """Builds in this process."""
     labels = job.source.labels
     for number in shards:
@@ -33,31 +42,40 @@ def run_inline(job: Job, shards: Sequence[int], report: Report) -> Iterator[Done
 
 def run_processes(
     job: Job, shards: Sequence[int], report: Report, *, workers: int, meanwhile: Callable[[], object]
-) -> Iterator[Done]:
-    """Builds in `workers` processes, started afresh (not forked: threads and locks of the caller stay out of them).
+) -> Generator[Done, None, None]:
+    """Builds in `workers` processes.
 
     Args:
-        meanwhile: what this process does while they start, Ctrl-C held; longer than a shard takes, and they wait.
+        job: what to build.
+        shards: their numbers.
+        report: told of work done.
+        workers: how many processes, at least 1.
+        meanwhile: what this process does while the server of the workers starts, Ctrl-C held.
 
     Raises:
         BuildError: a process ended by itself, such as for lack of memory.
         SelfieDataError: what a process raised.
     """
-    context = multiprocessing.get_context("spawn")
-    resource_tracker.ensure_running()  # its start would let interrupts through while they are held below
+    context = multiprocessing.get_context("forkserver")
     payload = pickle.dumps(job)
     pool: dict[Connection, BaseProcess] = {}
+    resource_tracker.ensure_running()  # its start lets interrupts through, also where they are held
+    with _interrupts_held():  # all that is started here inherits it and never gets Ctrl-C, not even while it imports
+        context.set_forkserver_preload(_PRELOADED)
+        forkserver.ensure_running()
+        meanwhile()  # an interrupt inside an import may come out as any exception
     try:
         for number in range(workers):
-            with _interrupts_held():  # until it is in `pool`: a worker nobody knows would be left to die noisily
+            with _interrupts_held():  # until it is in `pool`: a worker nobody knows would not be ended
                 ours, theirs = context.Pipe()
                 process: BaseProcess = context.Process(
-                    target=_work, args=(theirs, payload), daemon=True, name=f"selfie-build-{number}"
+                    target=worker_main, args=(theirs, payload), name=f"{_NAME}-{number}"
                 )
+                process.daemon = True
                 process.start()
                 theirs.close()
                 pool[ours] = process
-        yield from _serve(pool, shards, report, meanwhile)
+        yield from _dispatch(pool, shards, report)
     finally:
         for connection, process in pool.items():
             process.kill()
@@ -66,9 +84,15 @@ def run_processes(
             process.join()
 
 
+def refuse_in_worker() -> None:
+    """Ends this process if it is a worker: what it imports is a script that builds without a `__main__` guard."""
+    if multiprocessing.current_process().name.startswith(_NAME):
+        os._exit(_UNGUARDED)  # its parent tells, once; an exception would be a traceback a worker
+
+
 @contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """What is started meanwhile never gets Ctrl-C, not even while it imports; it reaches this process afterwards."""
+    """Ctrl-C reaches this process after the block, and what is started in it never."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -76,19 +100,17 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(
-    pool: dict[Connection, BaseProcess], shards: Sequence[int], report: Report, meanwhile: Callable[[], object]
-) -> Iterator[Done]:
+def _dispatch(
+    pool: dict[Connection, BaseProcess], shards: Sequence[int], report: Report
+) -> Generator[Done, None, None]:
     waiting = iter(shards)
     busy = {connection for connection in pool if _assign(connection, waiting)}
-    with _interrupts_held():  # an interrupt inside an import may come out as any exception
-        meanwhile()
     while busy:
         for ready in cast(list[Connection], wait(list(busy))):
             try:
                 message = ready.recv()
             except (EOFError, OSError):
-                raise BuildError(_obituary(pool[ready])) from None
+                raise BuildError(_exit_reason(pool[ready])) from None
             if isinstance(message, BaseException):
                 raise message
             if isinstance(message, Tick):
@@ -108,9 +130,14 @@ def _assign(connection: Connection, waiting: Iterator[int]) -> bool:
     return True
 
 
-def _obituary(process: BaseProcess) -> str:
+def _exit_reason(process: BaseProcess) -> str:
     process.join(5)
     code = process.exitcode
+    if code == _UNGUARDED:
+        return (
+            "the script builds again in every worker process, which imports it; put what it does below "
+            '`if __name__ == "__main__":`, or build with workers=1'
+        )
     if code is not None and code < 0:
         reason = f"was killed by {signal.Signals(-code).name}"
         reason += " (for lack of memory?)" if code == -signal.SIGKILL else ""
@@ -119,9 +146,9 @@ def _obituary(process: BaseProcess) -> str:
     return f"a worker process {reason}; finished shards are kept: give the same command again, or with fewer --workers"
 
 
-def _work(connection: Connection, payload: bytes) -> None:
-    """The life of a worker: receives numbers, sends events; ends when the other side does."""
-    _end_with_parent()
+def worker_main(connection: Connection, payload: bytes) -> None:
+    """The life of a worker: receives numbers, sends ticks and finished shards or what went wrong."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         job: Job = pickle.loads(payload)  # noqa: S301 - written by our own parent
         labels = job.source.labels
@@ -137,11 +164,8 @@ def _work(connection: Connection, payload: bytes) -> None:
 
 
 def _end_with_parent() -> None:
-    """Asks Linux to end this process when its parent ends, even by SIGKILL in the middle of a shard."""
-    parent = os.getppid()
-    try:
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    except (OSError, AttributeError):  # not Linux: ends after the shard it is at
-        return
-    if os.getppid() != parent:
-        os._exit(1)
+    """Ends this process when the one that builds ends, even by SIGKILL while a shard is in work."""
+    parent = multiprocessing.parent_process()  # the server forked it: PR_SET_PDEATHSIG would wait for the server's end
+    assert parent is not None
+    parent.join()
+    os._exit(1)

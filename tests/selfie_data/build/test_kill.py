@@ -4,7 +4,6 @@
 """
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -16,12 +15,7 @@ import psutil
 import pytest
 
 from selfie_data.build.build_shards import build_shards
-from selfie_data.build.plan import Plan
-from selfie_data.build.shard_task import BUILD, Job
-from selfie_data.build.workers import run_processes
 from selfie_data.dataset.verify import verify_dataset
-from selfie_data.errors import BuildError
-from tests.material import MemorySource, memory_source, picture
 from tests.selfie_data.build.killed_build import OPTIONS, source
 from tests.selfie_data.build.test_build_shards import contents
 
@@ -91,40 +85,6 @@ def test_many_kills(tmp_path: Path, expected: dict[str, bytes]) -> None:
     }
     with RESULTS.open("a") as file:
         file.write(json.dumps(line) + "\n")
-
-
-def test_workers_end_with_their_parent(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    process = start(out, 2)
-    parent = psutil.Process(process.pid)
-    while not (out / BUILD).exists() or len(parent.children(recursive=True)) < 2:
-        time.sleep(0.01)
-        assert process.poll() is None
-    children = parent.children(recursive=True)
-    process.kill()
-    process.communicate()
-    gone, alive = psutil.wait_procs(children, timeout=10)
-    assert not alive
-    assert gone
-
-
-class Deadly(MemorySource):
-    """A source whose last image ends the process that reads it, as lack of memory does."""
-
-    def read(self, index: int) -> object:  # type: ignore[override]
-        if index == len(self) - 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().read(index)
-
-
-def test_a_worker_that_dies_is_one_clear_line(tmp_path: Path) -> None:
-    alive = memory_source([picture(32, 32, seed=n) for n in range(100)])
-    deadly = Deadly(images=alive.images, labels=alive.labels)
-    (tmp_path / BUILD).mkdir()
-    plan = Plan(size=100, samples=100, samples_per_shard=10, seed=0)
-    job = Job(source=deadly, plan=plan, encoder=OPTIONS.encoder, out=tmp_path, fail_on_error=False)
-    with pytest.raises(BuildError, match=r"a worker process was killed by SIGKILL \(for lack of memory\?\); finished"):
-        list(run_processes(job, range(10), lambda _: None, workers=2, meanwhile=lambda: None))
 
 
 def test_ctrl_c_leaves_no_process_and_goes_on(tmp_path: Path, expected: dict[str, bytes]) -> None:
