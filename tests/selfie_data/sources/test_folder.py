@@ -9,7 +9,6 @@ import pytest
 from selfie_data.errors import ImageError, SourceError
 from selfie_data.source import ImageSource
 from selfie_data.sources import open_source
-from selfie_data.sources.label_table import read_table
 
 FILES = {
     "train/dog/b.png": b"dog b",
@@ -220,12 +219,3 @@ def test_tables_that_are_refused(root: Path, tmp_path: Path, text: str, message:
     with pytest.raises(SourceError, match=message) as caught:
         open_source("folder", root, table=table(tmp_path, text))
     assert "\n" not in str(caught.value)
-
-
-def test_a_table_that_is_not_text(root: Path, tmp_path: Path) -> None:
-    path = tmp_path / "t.csv"
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SourceError, match="is no CSV or TSV in UTF-8"):
-        read_table(path)
-    with pytest.raises(SourceError, match="cannot read the table"):
-        read_table(tmp_path / "nowhere.csv")
