@@ -11,8 +11,7 @@ from pipelines.normalise import Normalisation, from_statistics
 from pipelines.options import ImageLoaderOptions
 from pipelines.rank import resolve_rank
 from pipelines.sampling import draws, order
-from pipelines.sampling.augment import Augmentation, resolve_augmentation
-from pipelines.sampling.images import ImageDraw
+from pipelines.sampling.augment import Augmentation, ImageDraw, resolve_augmentation
 from pipelines.sampling.order import BlockShuffle, EpochOrder, global_shuffle, in_order
 from pipelines.sampling.partition import Partition
 from pipelines.sampling.subset import Subset, resolve_subset

@@ -12,6 +12,7 @@ solves the task without seeing anything (57 % on pure noise, where chance is 25 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,8 @@ from numpy.typing import NDArray
 from pipelines.arguments import whole_number
 from pipelines.sampling.draws import draw_crops, draw_flips, draw_padded_crops
 from pipelines.sampling.grid import SMALL_IMAGE
+from selfie_data.dataset.opened import Dataset
+from selfie_data.dataset.read import stored_at_size
 from selfie_data.images.resize import evaluation_geometry
 
 _PADDING = 4  # pixels a side, the usual recipe of CIFAR
@@ -92,43 +95,55 @@ def resolve_augmentation(augment: str | Augmentation, image_size: int) -> Augmen
     raise ValueError(f"augment must be 'pretrain', 'finetune', 'none' or an Augmentation, got {augment!r}")
 
 
-def draw_geometry(
-    augmentation: Augmentation,
-    *,
-    seed: int,
-    epoch: int,
-    ids: NDArray[np.int64],
-    heights: NDArray[np.int32],
-    widths: NDArray[np.int32],
-    image_size: int,
-    stored_at_size: bool,
-) -> Geometry:
-    """Returns what is to be done to each sample; a pure function of its arguments, row by row.
+@dataclass(frozen=True, kw_only=True)
+class ImageDraw:
+    """What is done to the samples of a dataset: a pure function of (seed, epoch, sample id), row by row.
 
-    Args:
-        augmentation: what to draw.
-        seed: 0 <= seed < 2**64.
-        epoch: 0 <= epoch < 2**32.
-        ids: [B] sample ids.
-        heights: [B] of the stored images, pixels.
-        widths: [B] of the stored images, pixels.
-        image_size: S.
-        stored_at_size: every image of the dataset is stored at S x S, so that nothing needs resampling.
+    Attributes:
+        dataset: whose samples.
+        augmentation: what is drawn.
+        seed: of all draws, 0 <= seed < 2**64.
+        evaluation: draws do not change with the epoch: validation on moving masks makes the best epoch a lottery.
     """
-    flip = draw_flips(seed, epoch, ids) if augmentation.flip else None
-    if augmentation.crop_area is not None:
-        stored = heights.astype(np.int64), widths.astype(np.int64)
-        crop = draw_crops(seed, epoch, ids, *stored, area=augmentation.crop_area)
-        return Geometry(crop, np.full((len(ids), 2), image_size), None, flip)
-    resize, window = (None, None) if stored_at_size else evaluation_crop(heights, widths, image_size)
-    if augmentation.padding:
-        offset = draw_padded_crops(seed, epoch, ids, padding=augmentation.padding) - augmentation.padding
-        window = offset if window is None else window + offset
-    return Geometry(None, resize, window, flip)
+
+    dataset: Dataset
+    augmentation: Augmentation
+    seed: int
+    evaluation: bool
+
+    def epoch_of(self, epoch: int) -> int:
+        """Returns the epoch that is drawn for, 0 <= epoch < 2**32."""
+        return 0 if self.evaluation else epoch
+
+    def geometry(self, epoch: int, ids: NDArray[np.int64]) -> Geometry:
+        """Returns what becomes of each of the samples `ids` [B]."""
+        augmentation, size = self.augmentation, self.dataset.image_size
+        seed, epoch = self.seed, self.epoch_of(epoch)
+        flip = draw_flips(seed, epoch, ids) if augmentation.flip else None
+        if augmentation.crop_area is not None:
+            crop = draw_crops(seed, epoch, ids, *self._stored_sizes(ids), area=augmentation.crop_area)
+            return Geometry(crop, np.full((len(ids), 2), size), None, flip)
+        resize, window = (None, None) if self._stored_at_size else evaluation_crop(*self._stored_sizes(ids), size)
+        if augmentation.padding:
+            offset = draw_padded_crops(seed, epoch, ids, padding=augmentation.padding) - augmentation.padding
+            window = offset if window is None else window + offset
+        return Geometry(None, resize, window, flip)
+
+    @cached_property
+    def _stored_at_size(self) -> bool:
+        return stored_at_size(self.dataset)  # once: it goes through the whole sample table
+
+    def _stored_sizes(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Returns heights and widths of the stored images, int64 [B]; not looked up where all are the same."""
+        if self._stored_at_size:
+            sides = np.full(len(ids), self.dataset.image_size)
+            return sides, sides
+        table = self.dataset.table
+        return table.height[ids].astype(np.int64), table.width[ids].astype(np.int64)
 
 
 def evaluation_crop(
-    heights: NDArray[np.int32], widths: NDArray[np.int32], image_size: int
+    heights: NDArray[np.integer], widths: NDArray[np.integer], image_size: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Returns (resize, window), int64 [B, 2] each: see `selfie_data.images.resize.evaluation_geometry`."""
     return evaluation_geometry(np.stack((heights, widths), axis=1).astype(np.int64), image_size)

@@ -4,7 +4,6 @@ Pure functions of (options, seed, epoch, ids).
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,54 +12,7 @@ from torch import Tensor
 
 from pipelines.batch import ImageBatch
 from pipelines.batch_plan import BackendOutput, BatchPlan, OutputSpec
-from pipelines.sampling.augment import Augmentation, Geometry, draw_geometry
-from selfie_data.dataset.opened import Dataset
-from selfie_data.dataset.read import stored_at_size
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageDraw:
-    """Geometry of samples of a dataset.
-
-    Attributes:
-        dataset: whose samples.
-        augmentation: what is drawn.
-        seed: of all draws.
-        evaluation: draws do not change with the epoch: validation on moving masks makes the best epoch a lottery.
-    """
-
-    dataset: Dataset
-    augmentation: Augmentation
-    seed: int
-    evaluation: bool
-
-    @cached_property
-    def stored_at_size(self) -> bool:
-        """Whether every image is stored at the model's size; asked once, of all rows of the sample table."""
-        return stored_at_size(self.dataset)
-
-    def epoch_of(self, epoch: int) -> int:
-        return 0 if self.evaluation else epoch
-
-    def geometry(self, epoch: int, ids: NDArray[np.int64]) -> Geometry:
-        heights, widths = self._sizes(ids)
-        return draw_geometry(
-            self.augmentation,
-            seed=self.seed,
-            epoch=self.epoch_of(epoch),
-            ids=ids,
-            heights=heights,
-            widths=widths,
-            image_size=self.dataset.image_size,
-            stored_at_size=self.stored_at_size,
-        )
-
-    def _sizes(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Returns heights and widths of the stored images, int32 [B]; not looked up where all are the same."""
-        if self.stored_at_size:
-            sides = np.full(len(ids), self.dataset.image_size, np.int32)
-            return sides, sides
-        return self.dataset.table.height[ids], self.dataset.table.width[ids]
+from pipelines.sampling.augment import ImageDraw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

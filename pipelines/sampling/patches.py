@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from pipelines.batch import PatchBatch
 from pipelines.batch_plan import BackendOutput, BatchPlan, OutputSpec
+from pipelines.sampling.augment import ImageDraw
 from pipelines.sampling.draws import draw_patches
 from pipelines.sampling.grid import Grid
-from pipelines.sampling.images import ImageDraw, padded
+from pipelines.sampling.images import padded
 from pipelines.sampling.selection import Selection, hidden_mask, select_cells
 
 Masking = Literal["skip", "zero"]

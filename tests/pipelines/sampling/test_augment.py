@@ -1,9 +1,12 @@
 """Presets, and what is drawn for an augmentation."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from pipelines.sampling.augment import Augmentation, draw_geometry, evaluation_crop, resolve_augmentation
+from pipelines.sampling.augment import Augmentation, ImageDraw, evaluation_crop, resolve_augmentation
+from selfie_data.dataset.opened import open_dataset
 
 
 @pytest.mark.parametrize(
@@ -29,19 +32,10 @@ def test_unknown_presets_and_impossible_augmentations_are_refused() -> None:
         Augmentation(crop_area=(0.5, 1.0), padding=4)
 
 
-def test_padding_moves_the_window_by_up_to_the_padding() -> None:
-    ids = np.arange(500)
-    sizes = np.full(500, 32, np.int32)
-    crop, resize, window, flip = draw_geometry(
-        Augmentation(flip=True, padding=4),
-        seed=1,
-        epoch=0,
-        ids=ids,
-        heights=sizes,
-        widths=sizes,
-        image_size=32,
-        stored_at_size=True,
-    )
+def test_padding_moves_the_window_by_up_to_the_padding(raw_shards: Path) -> None:
+    dataset, augmentation = open_dataset(raw_shards), Augmentation(flip=True, padding=4)
+    draw = ImageDraw(dataset=dataset, augmentation=augmentation, seed=1, evaluation=False)
+    crop, resize, window, flip = draw.geometry(0, np.arange(500))
     assert crop is None
     assert resize is None
     assert window is not None
