@@ -12,6 +12,7 @@ Records are written as they come, a JSON line each: `gpu.jsonl` in the folder th
 """
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -126,5 +127,12 @@ def _gpu_present() -> bool:
     return torch.cuda.is_available()
 
 
+def _stop(number: int, frame: object) -> None:
+    """SIGTERM ends the run like Ctrl-C, so that the section's processes are ended too."""
+    del number, frame
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop)
     main(prog_name="python -m benchmarks.gpu")

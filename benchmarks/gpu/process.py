@@ -1,11 +1,12 @@
 """A section in a process of its own: its records as they come, its death as a record, nothing of it left behind.
 
 A process, because what is asked includes whether NVIDIA's decoders crash; a crash, a hang or an error of one section is
-a line in the results and the others go on. What a section starts (pytest, compilers) often begins a process group of
-its own, so that killing the section's group leaves it on the GPU for the next section. Every process that a section
+a line in the results and the others go on. What a section starts (pytest, compilers) may begin a process group of its
+own, so that killing the section's group would leave it on the GPU for the next section. Every process that a section
 starts therefore carries a mark in its environment, by which it is found and ended.
 """
 
+import ctypes
 import json
 import os
 import signal
@@ -48,7 +49,6 @@ def isolated(name: str, module: str, setting: Setting, keep: Keep) -> None:
             stdout=subprocess.PIPE,
             stderr=errors,
             env={**os.environ, _MARK: mark},
-            start_new_session=True,
         )
         reader = threading.Thread(target=_read, args=(process.stdout, keep), daemon=True)
         reader.start()
@@ -117,6 +117,8 @@ def _ending(code: int) -> str:
 
 
 def main() -> None:
+    # A run that is killed cannot end its section: Linux does it. Number: PR_SET_PDEATHSIG of linux/prctl.h.
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     module, told = sys.argv[1], json.loads(sys.argv[2])
     sys.path.insert(0, str(Path.cwd()))
     import_module(module).run(Setting(**told))

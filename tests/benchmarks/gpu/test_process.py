@@ -1,6 +1,9 @@
 """A section's records come at once, its death is a record, and nothing that it started lives on."""
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +12,7 @@ import pytest
 
 from benchmarks.gpu.process import isolated, parse
 from benchmarks.gpu.setting import Setting
-from benchmarks.harness.record import Record
+from benchmarks.harness.record import ROOT, Record
 
 SETTING = Setting(device="cpu", dry=True, seconds=60, threads=1, batches=4, scratch="", images=None)
 
@@ -64,3 +67,25 @@ def test_a_missing_module_is_a_record() -> None:
 
 def test_what_a_library_prints_is_no_record() -> None:
     assert parse("[DALI] a warning") is None
+
+
+_RUN = """
+from benchmarks.gpu.process import isolated
+from tests.benchmarks.gpu.test_process import SETTING, replace
+keep = lambda one: print(int(one.median), flush=True)
+isolated("bad", "tests.benchmarks.gpu.faulty", replace(SETTING, options={"how": "hangs"}), keep)
+"""
+
+
+def test_a_run_that_is_killed_takes_its_section_along() -> None:
+    with subprocess.Popen([sys.executable, "-c", _RUN], cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        run.stdout.readline()
+        grandchild = int(run.stdout.readline())
+        section = int(Path(f"/proc/{grandchild}/stat").read_text().rpartition(")")[2].split()[1])
+        run.kill()
+    deadline = time.monotonic() + 30
+    while alive(section) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(section)
+    os.kill(grandchild, signal.SIGKILL)
