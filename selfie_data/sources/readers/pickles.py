@@ -89,13 +89,11 @@ class _Unpickler(pickle.Unpickler):
 
     def load_one(self) -> Any:
         match self.load():
-            case (bottom, value) if bottom is _BOTTOM:
-                pass
-            case _:
-                raise ValueError("its stack is broken")
-        if value is _BOTTOM or type(value) is FunctionType:
-            raise ValueError("it holds a name and no data")
-        return value
+            case (bottom, value) if bottom is _BOTTOM and value is not _BOTTOM:
+                if isinstance(value, FunctionType):
+                    raise ValueError("it holds a name and no data")
+                return value
+        raise ValueError("its stack is broken")
 
     def find_class(self, module: str, name: str) -> Any:
         """Returns what stands for a name; nothing is imported. `numpy.core` and `numpy._core` are one."""
@@ -115,25 +113,17 @@ class _Unpickler(pickle.Unpickler):
                 return _set_items({}, items)
             case (target, items, "set_items"):
                 return _set_items(target, items)
-            case (function, arguments, "call"):
-                return self._call(function, arguments)
-            case (target, state, "set_state"):
-                return self._set_state(target, state)
+            case (FunctionType() as function, tuple(arguments), "call"):  # all functions here are names
+                return function(self, arguments)
+            case (_, _, "call"):
+                refuse("it calls something that is not a function of numpy's arrays")
+            case (np.ndarray() as array, tuple(state), "set_state"):
+                return _fill_array(self, array, state)
+            case (np.dtype() as dtype, tuple(state), "set_state"):
+                return _set_byte_order(dtype, state)
+            case (_, _, "set_state"):
+                refuse("it sets the state of something that is no numpy array")
         raise AssertionError(f"unknown action {pid[-1]!r}")
-
-    def _call(self, function: Any, arguments: Any) -> Any:
-        if type(function) is not FunctionType or type(arguments) is not tuple:  # all functions here are names
-            refuse("it calls something that is not a function of numpy's arrays")
-        return function(self, arguments)
-
-    def _set_state(self, target: Any, state: Any) -> Any:
-        if type(state) is tuple and type(target) is np.ndarray:
-            _fill_array(self, target, state)
-        elif type(state) is tuple and isinstance(target, np.dtype):
-            _set_byte_order(target, state)
-        else:
-            refuse("it sets the state of something that is no numpy array")
-        return target
 
     def spend(self, count: int) -> None:
         """Counts bytes that are made of what is there already."""
@@ -195,16 +185,16 @@ def _dtype(_reader: _Unpickler, arguments: tuple[Any, ...]) -> np.dtype[Any]:
     return np.dtype(code, copy=True)
 
 
-def _set_byte_order(target: np.dtype[Any], state: tuple[Any, ...]) -> None:
+def _set_byte_order(target: np.dtype[Any], state: tuple[Any, ...]) -> np.dtype[Any]:
     match state:
         case (int(3 | 4), str(order) | bytes(order), None, None, None, _, _, _, *_) if text(order) in tuple("<>|="):
             if text(order) in tuple("<>") and target.kind in "iuf":
                 cast(Any, target).__setstate__((3, text(order), None, None, None, -1, -1, 0))
-        case _:
-            refuse("it holds an array of an unusual dtype")
+            return target
+    refuse("it holds an array of an unusual dtype")
 
 
-def _fill_array(reader: _Unpickler, target: np.ndarray[Any, Any], state: tuple[Any, ...]) -> None:
+def _fill_array(reader: _Unpickler, target: np.ndarray[Any, Any], state: tuple[Any, ...]) -> np.ndarray[Any, Any]:
     match state:
         case (int(1), shape, dtype, fortran, bytes(data)):
             if target.size:
@@ -213,8 +203,8 @@ def _fill_array(reader: _Unpickler, target: np.ndarray[Any, Any], state: tuple[A
             reader.spend(0 if dtype.isnative else len(data))
             # Keeps `data`, without a copy when it is aligned.
             cast(Any, target).__setstate__((1, shape, dtype, bool(fortran), data))
-        case _:
-            refuse("it holds an array of objects, or one of an unknown state")
+            return target
+    refuse("it holds an array of objects, or one of an unknown state")
 
 
 def _from_buffer(_reader: _Unpickler, arguments: tuple[Any, ...]) -> np.ndarray[Any, Any]:
