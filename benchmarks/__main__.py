@@ -17,6 +17,8 @@ from benchmarks.work import material
 
 Shared = Callable[[Callable[..., None]], Callable[..., None]]
 
+AGAINST = "Another checkout of this project, measured in the same rounds."
+
 
 def shared(function: Callable[..., None]) -> Callable[..., None]:
     """Options every question has."""
@@ -45,12 +47,16 @@ def main() -> None:
 @click.option("--peers", default="all", show_default=True, help="all, best, none, or names joined by commas.")
 @click.option("--dtype", type=click.Choice(["float32", "uint8", "both"]), default="float32", show_default=True)
 @click.option("--window", default=0.0, help="Seconds measured a round.  [default: 0.9 at 224 px, 0.4 at 32 px]")
+@click.option(
+    "--against", type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True), help=AGAINST
+)
 @shared
 def loader_command(
     rows: str,
     peers: str,
     dtype: str,
     window: float,
+    against: Path | None,
     rounds: int,
     threads: int,
     scratch: Path | None,
@@ -68,16 +74,23 @@ def loader_command(
         scratch=scratch or material.default_folder(),
         images=material.images_folder(),
         windows=windows,
+        against=against,
         keep=lambda records: save(records, target_of(output, "loader", quick=quick)),
     )
     finish(records, output, "loader", quick=quick)
 
 
 @main.command("build-shards")
+@click.option(
+    "--against", type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True), help=AGAINST
+)
 @shared
-def build_shards_command(rounds: int, threads: int, scratch: Path | None, output: Path | None, quick: bool) -> None:
+def build_shards_command(
+    against: Path | None, rounds: int, threads: int, scratch: Path | None, output: Path | None, quick: bool
+) -> None:
     """Images a second from files to shards, beside Pillow or OpenCV with webdataset.ShardWriter."""
-    simple(build_shards, rounds, threads, scratch, output, quick, **({"share": 0.34} if quick else {}))
+    share = 0.34 if quick else 1.0
+    simple(build_shards, rounds, threads, scratch, output, quick, share=share, against=against)
 
 
 @main.command("patch-stage")

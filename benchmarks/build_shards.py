@@ -1,6 +1,7 @@
 """How fast do image files become shards, next to Pillow or OpenCV with `webdataset.ShardWriter`?
 
     python -m benchmarks build-shards
+    python -m benchmarks build-shards --against ../before    # a change, measured: both in the same rounds
 
 Rows: `resize` (full resolution -> shorter side 256 -> JPEG q90), `small` (the same for so few images that starting is
 most of it), `keep` (small JPEGs stored byte for byte; peers only copy, we also decode each image once and hash
@@ -55,20 +56,30 @@ FIGURES: tuple[tuple[str, str, Callable[[Run], float]], ...] = (
 )
 
 
-def run(*, rounds: int, threads: int, scratch: Path, images: Path | None, share: float = 1.0) -> list[Record]:
-    """Measures all rows with `share` of their images."""
+def run(
+    *,
+    rounds: int,
+    threads: int,
+    scratch: Path,
+    images: Path | None,
+    share: float = 1.0,
+    against: Path | None = None,
+) -> list[Record]:
+    """Measures all rows with `share` of their images; `against` is another checkout, built with in the same rounds."""
     records: list[Record] = []
     for row, (stored, count, ours, ways) in ROWS.items():
         source = material.prepare(stored, scratch, images=images)
         limit = min(int(count * share), len(material.load(source)))
-        jobs = {"selfie": ("main", "ours.build_shards", ours)}
-        jobs |= {f"{way} + ShardWriter": ("bench", "peers.build_peer", way) for way in ways}
+        jobs = {"selfie": (ROOT, "main", "ours.build_shards", ours)}
+        if against:
+            jobs["selfie before"] = (against, "main", "ours.build_shards", ours)
+        jobs |= {f"{way} + ShardWriter": (ROOT, "bench", "peers.build_peer", way) for way in ways}
         records += _row(row, source, limit, jobs, rounds, threads)
     return records
 
 
 def _row(
-    row: str, source: Path, limit: int, jobs: dict[str, tuple[str, str, str]], rounds: int, threads: int
+    row: str, source: Path, limit: int, jobs: dict[str, tuple[Path, str, str, str]], rounds: int, threads: int
 ) -> list[Record]:
     able, records = {}, []
     for name, job in jobs.items():
@@ -92,14 +103,14 @@ def _row(
     return records
 
 
-def build(environment: str, module: str, way: str, source: Path, limit: int, threads: int) -> Run:
-    """One build into a fresh folder, removed afterwards."""
+def build(checkout: Path, environment: str, module: str, way: str, source: Path, limit: int, threads: int) -> Run:
+    """One build by the code of `checkout` into a fresh folder, removed afterwards."""
     folder = tempfile.mkdtemp(dir=source.parent)
     command = [str(interpreter(environment)), "-W", "ignore", "-m", f"benchmarks.{module}"]
     command += [way, str(source), folder, str(limit), str(threads)]
     processor, started = _processor_s(), time.perf_counter()
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+        done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, timeout=LIMIT_S, check=False)
         command_s = time.perf_counter() - started
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,6 +1,7 @@
 """How fast do images become patch batches, next to what a user would pick instead?
 
     python -m benchmarks loader --peers all --rounds 10
+    python -m benchmarks loader --peers ffcv --against ../before    # a change, measured: both in the same rounds
 
 Every system is a process of its own, asleep while others are measured. A window settles first, until what was
 prefetched during the sleep is used up. Ratios are of pairs from one round.
@@ -52,10 +53,12 @@ def run(
     images: Path | None,
     windows: Windows,
     limit: int | None = None,
+    against: Path | None = None,
     keep: Callable[[list[Record]], None] | None = None,
 ) -> list[Record]:
     """Measures the rows `names` with every system that `peers` allows; returns records, ratios and skips included.
 
+    `against` is another checkout of this project, measured in the same rounds (what was, beside what is).
     `keep` gets all records so far after every row: an interruption loses one row.
     """
     records: list[Record] = []
@@ -64,7 +67,7 @@ def run(
         for name in names or table:
             task = table[name]
             material.prepare(task.material, scratch, images=images, limit=limit)
-            records += row(task, choose(name, peers), rounds, windows)
+            records += row(task, choose(name, peers, against=against), rounds, windows)
             if keep:
                 keep(records)
     return records

@@ -38,7 +38,7 @@ class Child:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
             [str(python), "-W", "ignore", "-m", "benchmarks.harness.serve", system.module],
-            cwd=ROOT,
+            cwd=system.checkout or ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -1,6 +1,7 @@
 """Which systems there are, in which environment each runs, and which rows of the loader's table each can do."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from benchmarks.work.task import Task
 
@@ -24,6 +25,7 @@ class System:
         best: it was among the two best peers of at least one row when last measured (`--quick` keeps these).
         other_pixels: why JPEGs do not decode to the pixels that every other system gets; empty where they do.
         resize: what a reader of the antialiased rows must know; empty for the triangle filter.
+        checkout: whose code runs; None = this one's.
     """
 
     name: str
@@ -34,6 +36,7 @@ class System:
     best: bool = False
     resize: str = ""
     other_pixels: str = ""
+    checkout: Path | None = None
 
     def task(self, task: Task) -> Task:
         """The task as this system gets it."""
@@ -74,12 +77,13 @@ SYSTEMS = (
 )
 
 
-def choose(row: str, peers: str) -> list[System]:
+def choose(row: str, peers: str, *, against: Path | None = None) -> list[System]:
     """The systems of one row.
 
     Args:
         row: name of the row. `store32` is held against the peers of `raw32` that are fastest there.
         peers: `all`, `best`, `none` (ours and the floors), or names joined by commas.
+        against: another checkout of this project, whose loaders stand beside ours as `NAME before`.
     """
     names = set(peers.split(","))
     unknown = names - {one.name for one in SYSTEMS} - {"all", "best", "none"}
@@ -92,4 +96,6 @@ def choose(row: str, peers: str) -> list[System]:
         always = one.name in FLOORS + OURS
         if able and (always or "all" in names or one.name in names or ("best" in names and one.best)):
             chosen.append(one)
+        if able and against and one.name in OURS:
+            chosen.append(replace(one, name=f"{one.name} before", checkout=against))
     return chosen
