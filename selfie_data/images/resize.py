@@ -2,7 +2,7 @@
 
 The definition is two calls of Pillow's BILINEAR, along the width and then along the height (`resize_by_pillow`; in one
 call the order of the passes differs between versions of Pillow). A compiled kernel gives the same bits five times as
-fast; it is used unless it would have to be compiled for a few images only.
+fast; it is used unless it would have to be loaded for a few images only.
 """
 
 import threading
@@ -11,13 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from selfie_data.kernels.machine_code import INT, POINTER, is_worthwhile, link
+from selfie_data.kernels.load import kernels_pay
 
 Pixels = NDArray[np.uint8]
-
-SLACK = 16  # bytes past the end of a buffer that the kernel may touch; `passes_kernel` says the same
-_KERNEL = ("resize_kernel", "resize_image")
-_ARGUMENTS = (POINTER, *4 * (INT,), *4 * (POINTER,))
 
 
 def shorter_side(size: int) -> int:
@@ -58,13 +54,10 @@ def resize_shorter(pixels: Pixels, shorter: int) -> Pixels:
 
 
 def resize(pixels: Pixels, height: int, width: int) -> Pixels:
-    """Resizes uint8 [H, W, 3] to [height, width, 3]; shrinking is antialiased.
-
-    If `pixels` is a view of a `Buffer`, it is read there in place.
-    """
+    """Resizes uint8 [H, W, 3] to [height, width, 3]; shrinking is antialiased."""
     if pixels.shape[:2] == (height, width):
         return pixels
-    return (_compiled if is_worthwhile(*_KERNEL) else resize_by_pillow)(pixels, height, width)
+    return (resize_by_kernel if kernels_pay() else resize_by_pillow)(pixels, height, width)
 
 
 def resize_by_pillow(pixels: Pixels, height: int, width: int) -> Pixels:
@@ -72,6 +65,26 @@ def resize_by_pillow(pixels: Pixels, height: int, width: int) -> Pixels:
     image = Image.fromarray(pixels)
     across = image.resize((width, image.height), Image.Resampling.BILINEAR)
     return np.asarray(across.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def resize_by_kernel(pixels: Pixels, height: int, width: int) -> Pixels:
+    """The same bits, compiled."""
+    from selfie_data.kernels.resample import resample, scratch_bytes
+
+    source = np.require(pixels, requirements=("C", "W"))  # a kernel would be compiled once more for read-only memory
+    source_height, source_width = source.shape[:2]
+    result = np.empty((height, width, 3), np.uint8)
+    whole, resized, corner = (
+        np.array([0, 0, source_height, source_width]),
+        np.array([height, width]),
+        np.zeros(2, np.int64),
+    )
+    scratch = _SCRATCH.take(scratch_bytes(source_height, source_width, width))
+    resample(
+        source.reshape(-1), 0, 3 * source_width, whole, resized, corner, False, True, height, width, scratch,
+        result.reshape(-1), 0,
+    )  # fmt: skip
+    return result
 
 
 def centre_crop(pixels: Pixels, size: int) -> Pixels:
@@ -88,38 +101,11 @@ class Buffer(threading.local):
         self._bytes = np.empty(0, np.uint8)
 
     def take(self, size: int) -> Pixels:
-        """Returns at least `size` bytes and SLACK; what was in them before is lost."""
-        if len(self._bytes) < size + SLACK:
-            self._bytes = np.zeros(size + size // 4 + SLACK, np.uint8)
+        """Returns at least `size` bytes; what was in them before is lost."""
+        if len(self._bytes) < size:
+            self._bytes = np.zeros(size + size // 4, np.uint8)
         return self._bytes
-
-    def holds(self, pixels: Pixels) -> bool:
-        """Says whether an image lies at the start of the buffer."""
-        return pixels.ctypes.data == self._bytes.ctypes.data and pixels.flags.c_contiguous
 
 
 DECODED = Buffer()  # where JPEGs that will be shrunk are decoded to
-_COPIED = Buffer()
-_MIDDLE = Buffer()
-
-
-def _compiled(pixels: Pixels, height: int, width: int) -> Pixels:
-    if DECODED.holds(pixels):
-        source = DECODED.take(pixels.size)
-    else:
-        source = _COPIED.take(pixels.size)
-        source[: pixels.size] = pixels.reshape(-1)
-    source_height, source_width = pixels.shape[:2]
-    first = np.empty(max(height, width), np.int64)
-    weights = np.empty(2 * max(source_height, source_width) + 3 * max(height, width), np.int32)
-    middle = _MIDDLE.take(_middle_bytes(source_height, source_width, width))
-    result = np.empty(height * width * 3 + SLACK, np.uint8)
-    scratch = (array.ctypes.data for array in (first, weights, middle, result))
-    link(*_KERNEL, *_ARGUMENTS)(source.ctypes.data, source_height, source_width, height, width, *scratch)
-    return result[: height * width * 3].reshape(height, width, 3)
-
-
-def _middle_bytes(source_height: int, source_width: int, width: int) -> int:
-    """Returns at least as much as `passes_kernel.middle_bytes`, without loading Numba."""
-    padded, rows = 3 * width + SLACK, source_height + 15
-    return 16 * (3 * source_width + SLACK + padded) + rows * (padded + SLACK)
+_SCRATCH = Buffer()

@@ -7,9 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from selfie_data.kernels.machine_code import INT, POINTER, is_worthwhile, link
+from selfie_data.kernels.load import kernels_pay
 
-_KERNEL = ("summing_kernel", "sum_channels")
 _ROWS = 65_536  # rows of 255² = 65,025 fit a uint32 sum: 65,536 · 65,025 < 2**32
 
 
@@ -49,15 +48,15 @@ class PixelSums(NamedTuple):
 
 def sum_pixels(images: NDArray[np.uint8]) -> PixelSums:
     """Sums uint8 [..., W, 3]."""
-    return (_compiled if is_worthwhile(*_KERNEL) else sum_by_numpy)(images)
+    return (sum_by_kernel if kernels_pay() else sum_by_numpy)(images)
 
 
-def _compiled(images: NDArray[np.uint8]) -> PixelSums:
-    pixels = np.ascontiguousarray(images)
-    counters, sums = np.empty(96, np.uint32), np.empty(6, np.uint64)
-    add = link(*_KERNEL, POINTER, INT, POINTER, POINTER)
-    add(pixels.ctypes.data, pixels.size // 3, counters.ctypes.data, sums.ctypes.data)
-    return PixelSums(pixels.size // 3, _triple(sums[:3]), _triple(sums[3:]))
+def sum_by_kernel(images: NDArray[np.uint8]) -> PixelSums:
+    """As `sum_pixels`, compiled."""
+    from selfie_data.kernels.sums import sum_channels
+
+    sums = sum_channels(np.require(images, requirements=("C", "W")).reshape(-1))
+    return PixelSums(images.size // 3, _triple(sums[:3]), _triple(sums[3:]))
 
 
 def sum_by_numpy(images: NDArray[np.uint8]) -> PixelSums:
