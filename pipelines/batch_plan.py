@@ -13,10 +13,10 @@ What a backend does to every sample, in this order:
       -> image [S, S, 3] uint8; all four only move or average bytes, so this much is exact on every backend but DALI's
       position  patches [N, p, p, 3] gathered from the image's grid        None: no patches are wanted
       dtype     uint8 as it is, or float32(x) * scale + bias, then rounded to the dtype
-      hole      zeros in patch slots where `hole`, and in the whole image's cells where `mask`: zero *after* normalising
+      hidden    zeros in patch slots where `hidden`, in the whole image's cells where `mask`: zero *after* normalising
 
 The resize of a crop reads pixels of the crop only (`Image.crop(...).resize(...)`), never of its surroundings, and works
-along the width first, then along the height, with bytes in between (`resample.py`).
+along the width first, then along the height, with bytes in between (`selfie_data.images.resize`).
 """
 
 from dataclasses import dataclass
@@ -54,8 +54,8 @@ class BatchPlan:
         flip: [b] bool; None = nothing is flipped.
         position: [b, N] int64, row-major grid cells in output order, context first; a cell may stand twice (masking
             `zero`: the full grid, then the targets). None = no patches wanted.
-        hole: [b, N] bool, patch slots that are blank; None = none.
-        mask: [b, G] bool, True = hidden: cells blanked in the whole image, if that is wanted; None = nothing hidden.
+        hidden: [b, N] bool, patch slots that are zero; None = none.
+        mask: [b, G] bool, True = hidden: cells of the whole image, if that is wanted, that are zero; None = none.
     """
 
     epoch: int
@@ -66,7 +66,7 @@ class BatchPlan:
     window: NDArray[np.int64] | None = None
     flip: NDArray[np.bool_] | None = None
     position: NDArray[np.int64] | None = None
-    hole: NDArray[np.bool_] | None = None
+    hidden: NDArray[np.bool_] | None = None
     mask: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
@@ -110,7 +110,7 @@ class BackendOutput:
 
     Attributes:
         patches: [b, N, p, p, 3] of the spec's dtype; None if no patches are wanted.
-        image: [b, S, S, 3] of the spec's dtype, hidden cells blank; None if not wanted.
+        image: [b, S, S, 3] of the spec's dtype, hidden cells zero; None if not wanted.
     """
 
     patches: Tensor | None = None

@@ -1,7 +1,7 @@
 """Which backend does the work, and on which device.
 
-auto on a CPU     fused (compiled kernels), reference where they cannot be had
-auto on a GPU     dali, fused where there is no DALI
+auto on a CPU     cpu (compiled kernels; also called fused), reference where they cannot be had
+auto on a GPU     dali, cpu where there is no DALI
 auto with store   store (compiled kernels on a CPU, PyTorch's operations on a GPU)
 """
 
@@ -17,15 +17,15 @@ from pipelines.sampling.augment import Augmentation
 from selfie_data.dataset.opened import Dataset
 from selfie_data.dataset.read import stored_at_size
 
-BackendName = Literal["auto", "dali", "fused", "reference", "store"]
+BackendName = Literal["auto", "cpu", "dali", "fused", "reference", "store"]
 
 _CLASSES = {
     "dali": ("pipelines.backends.dali", "DaliBackend"),
-    "fused": ("pipelines.backends.cpu", "FusedBackend"),
+    "cpu": ("pipelines.backends.cpu_shards", "ShardBackend"),
     "reference": ("pipelines.backends.reference", "ReferenceBackend"),
     "store": ("pipelines.backends.cpu_store", "StoreBackend"),
 }
-_STORE_ON_A_GPU = ("pipelines.backends.gpu_store", "DeviceStoreBackend")
+_STORE_ON_A_GPU = ("pipelines.backends.gpu_store", "GpuStoreBackend")
 _log = logging.getLogger(__name__)
 
 
@@ -53,6 +53,7 @@ def choose_backend(name: BackendName, device: torch.device, *, store: Path | str
     Raises:
         ValueError: no such backend, or it cannot be imported here, or `store` does not fit it.
     """
+    name = "cpu" if name == "fused" else name
     if name != "auto" and name not in _CLASSES:
         raise ValueError(f"backend must be 'auto' or one of {sorted(_CLASSES)}, got {name!r}")
     if store is not None and name not in ("auto", "store"):
@@ -64,7 +65,7 @@ def choose_backend(name: BackendName, device: torch.device, *, store: Path | str
         return name
     if store is not None:
         return "store"
-    wanted = ("dali", "fused", "reference") if device.type == "cuda" else ("fused", "reference")
+    wanted = ("dali", "cpu", "reference") if device.type == "cuda" else ("cpu", "reference")
     for candidate in wanted[:-1]:
         try:
             _load(candidate, device)

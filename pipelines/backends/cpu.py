@@ -1,110 +1,222 @@
-"""The fused backend, the default on a CPU: everything after decoding is one compiled pass over each image.
+"""The backends of a CPU: plans become batches in pieces, each image finished while it is in a core's cache.
 
-    a few rows of a plan: read, check (compiled) -> [decode JPEG] -> resample, flip, cut, normalise (compiled)
+    a few rows of a plan: stored images -> [crop, resize, window, flip] -> gathered, normalised
 
-Threads, pieces and output are those of `rendering.py`; here is how shards become pixels.
+A batch is cut into pieces of a few samples; `threads` workers take them, each works on one image until it is finished,
+so that all cores are busy for as long as there is a plan. Everything but a few microseconds a piece runs without the
+interpreter's lock. Output goes into memory that is used again (`buffers.py`).
 """
 
+import logging
+import threading
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import simplejpeg
 import torch
+from numpy.typing import NDArray
 
-from pipelines.backends.compiled_reader import CompiledReader
-from pipelines.backends.reference import decode
-from pipelines.backends.rendering import Bytes, Numbers, RenderingBackend, Scratch, Stored
-from pipelines.backends.shard_reader import Payloads
-from pipelines.batch_plan import OutputSpec, Verify
-from pipelines.kernels.read import read_payloads
-from selfie_data.dataset.opened import Dataset
-from selfie_data.kernels.compiled import announce
-from selfie_data.kernels.passes_kernel import SLACK
+from pipelines.backends.buffers import BufferPool
+from pipelines.batch_plan import BackendOutput, BatchPlan, OutputSpec
+from pipelines.kernels.gather import factors_of, gather, hide_cells, levels_of
+from selfie_data.kernels.resample import cut_views, scratch_bytes
 
-_RAW_PIECE = 256  # samples: 0.8 MB at 32 px, which a core's second cache holds
-_ENCODED_PIECE = 16  # photographs: some milliseconds, so that cores finish a batch together
-_CACHED_BYTES = 256 << 10  # pixels that are decoded before any is rendered: a quarter of a core's second cache
+Bytes = NDArray[np.uint8]
+Numbers = NDArray[np.int64]
+_log = logging.getLogger(__name__)
 
 
-class FusedBackend(RenderingBackend):
-    """See `plan.Backend`."""
+class StoredPixels(NamedTuple):
+    """Stored images of some rows of a plan.
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        spec: OutputSpec,
-        *,
-        device: torch.device,
-        verify: Verify = "first",
-        threads: int = 2,
-        prefetch: int = 2,
-    ) -> None:
-        source = ShardSource(dataset, verify=verify)
-        super().__init__(spec, source, device=device, threads=threads, prefetch=prefetch, name="fused")
+    Attributes:
+        pixels: uint8, flat.
+        starts: [k] int64, where each of the k images [H, W, 3] begins.
+    """
+
+    pixels: Bytes
+    starts: Numbers
 
 
-class ShardSource:
-    """See `rendering.Source`: payloads of the shards, decoded where they are encoded."""
+class StoredImages(Protocol):
+    """Where stored images come from; used by several threads at once.
 
-    def __init__(self, dataset: Dataset, *, verify: Verify) -> None:
-        self._together = max(1, _CACHED_BYTES // _largest_image(dataset))  # images decoded before any is rendered
-        self.piece = _RAW_PIECE if dataset.encoding == "raw" else max(_ENCODED_PIECE, self._together)
-        self._dataset = dataset
-        self._reader = CompiledReader(dataset, verify=verify)
-        self._scratch = Scratch()
-        announce(read_payloads)
+    Attributes:
+        piece: samples that a thread takes at most.
+    """
+
+    piece: int
 
     def sizes(self, ids: Numbers) -> tuple[Numbers, Numbers]:
-        table = self._dataset.table
-        return table.height[ids].astype(np.int64), table.width[ids].astype(np.int64)
+        """Returns the heights and the widths of samples, pixels, int64 [k] each."""
+        ...
 
-    def read(self, ids: Numbers) -> Iterator[Stored]:
-        payloads = self._reader.read(ids, self._scratch.take("payloads", 0))
-        self._scratch.keep("payloads", payloads.buffer)
-        if self._dataset.encoding == "raw":
-            self._check_raw(ids, payloads)
-            yield Stored(payloads.buffer, payloads.offset)
-            return
-        yield from self._decode_all(ids, payloads)
+    def read(self, ids: Numbers) -> Iterator[StoredPixels]:
+        """Yields the images of all `ids`, in order, any number at a time; each is valid until the next is asked for.
+
+        Raises:
+            DatasetError: samples cannot be read, or are damaged.
+        """
+        ...
 
     def close(self) -> None:
-        self._reader.close()
-
-    def _check_raw(self, ids: Numbers, payloads: Payloads) -> None:
-        """Raises CorruptSampleError where the length of a payload is not that of its image."""
-        table = self._dataset.table
-        wrong = payloads.length != 3 * table.height[ids].astype(np.int64) * table.width[ids]
-        for row in np.flatnonzero(wrong)[:1]:
-            decode(self._dataset, int(ids[row]), payloads[row])
-
-    def _decode_all(self, ids: Numbers, payloads: Payloads) -> Iterator[Stored]:
-        heights, widths = self.sizes(ids)
-        ends = np.cumsum(3 * heights * widths)
-        starts = ends - 3 * heights * widths
-        shapes = list(zip(ids.tolist(), heights.tolist(), widths.tolist(), strict=True))
-        for first in range(0, len(ids), self._together):
-            places = starts[first : first + self._together] - starts[first]
-            last = first + len(places)
-            pixels = self._scratch.take("pixels", int(ends[last - 1] - starts[first]) + SLACK)
-            for row, place in zip(range(first, last), places.tolist(), strict=True):
-                self._decode(*shapes[row], payloads[row], pixels[place:])
-            yield Stored(pixels, places)
-
-    def _decode(self, sample: int, height: int, width: int, payload: Bytes, pixels: Bytes) -> None:
-        """Writes the pixels of a payload to the beginning of `pixels`; see `reference.decode`."""
-        pixels = pixels[: 3 * height * width]
-        if self._dataset.encoding == "jpeg":
-            try:
-                image = simplejpeg.decode_jpeg(payload, "RGB", fastdct=False, fastupsample=False, buffer=pixels)
-            except ValueError:  # larger than the table says, or damaged: the reference has the last word
-                pass
-            else:
-                if image.shape == (height, width, 3):
-                    return
-        pixels[:] = decode(self._dataset, sample, payload).reshape(-1)
+        """Frees files and memory; nobody is reading. May be called twice."""
+        ...
 
 
-def _largest_image(dataset: Dataset) -> int:
-    """Returns the bytes of the largest stored image, RGB, at least 1."""
-    heights, widths = (side.astype(np.int64) for side in (dataset.table.height, dataset.table.width))
-    return max(1, 3 * int((heights * widths).max(initial=0)))
+class Scratch(threading.local):
+    """Memory of a thread's own, used again and again."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, Bytes] = {}
+
+    def take(self, name: str, size: int) -> Bytes:
+        """Returns at least `size` bytes: those that were taken last under this name, if they are enough."""
+        if name not in self._arrays or self._arrays[name].size < size:
+            self._arrays[name] = np.empty(size, np.uint8)
+        return self._arrays[name]
+
+    def keep(self, name: str, array: Bytes) -> None:
+        """Makes `array` what the next `take` of this name returns, if it is enough."""
+        self._arrays[name] = array
+
+
+class _Outstanding(NamedTuple):
+    pieces: list[Future[None]]
+    patches: NDArray[Any] | None
+    images: NDArray[Any] | None
+
+
+class _Batch(NamedTuple):
+    """What all pieces of a plan have in common, as the kernels want it."""
+
+    sample_id: Numbers
+    geometry: tuple[Any, ...] | None  # of `cut_views`, from `widths` to `antialias`; None: images are used as stored
+    scratch_bytes: int  # of `cut_views`
+    flip: NDArray[np.bool_]  # empty where `cut_views` mirrors
+    position: Numbers
+    hidden: NDArray[np.bool_]
+    mask: NDArray[np.bool_]
+    patches: NDArray[Any] | None
+    images: NDArray[Any] | None
+
+
+class CpuBackend:
+    """See `batch_plan.Backend`; subclasses say where stored images come from."""
+
+    def __init__(
+        self, spec: OutputSpec, stored: StoredImages, *, device: torch.device, threads: int, prefetch: int, name: str
+    ) -> None:
+        self._spec = spec
+        self._stored = stored
+        self._device = device
+        self._threads = threads
+        self._factors, self._levels = factors_of(spec), levels_of(spec)
+        keep, size, p = prefetch + 2, spec.image_size, spec.patch_size or 0  # one is built, one is looked at
+        self._patches = BufferPool(
+            batch_size=spec.batch_size, row=(spec.patch_count, p, p, 3), dtype=spec.dtype, keep=keep
+        )
+        self._images = BufferPool(batch_size=spec.batch_size, row=(size, size, 3), dtype=spec.dtype, keep=keep)
+        self._outstanding: deque[_Outstanding] = deque()
+        self._scratch = Scratch()
+        self._workers = ThreadPoolExecutor(threads, thread_name_prefix=f"selfie-{name}")
+        if not gather.signatures:
+            _log.info("loading compiled kernels; where they were never used before, compiling them takes some seconds")
+
+    def submit(self, plan: BatchPlan) -> None:
+        patches = None if plan.position is None else self._patches.take(len(plan))
+        images = self._images.take(len(plan)) if self._spec.whole_image else None
+        batch = self._batch(plan, patches, images)
+        piece = max(1, min(self._stored.piece, -(-len(plan) // self._threads)))
+        bounds = [(start, min(start + piece, len(plan))) for start in range(0, len(plan), piece)]
+        pieces = [self._workers.submit(self._piece, batch, *bound) for bound in bounds]
+        self._outstanding.append(_Outstanding(pieces, patches, images))
+
+    def result(self) -> BackendOutput:
+        pieces, patches, images = self._outstanding.popleft()
+        for piece in pieces:
+            piece.result()
+        return BackendOutput(
+            patches=None if patches is None else self._patches.tensor(patches).to(self._device),
+            image=None if images is None else self._images.tensor(images).to(self._device),
+        )
+
+    def close(self) -> None:
+        self._workers.shutdown(wait=True, cancel_futures=True)
+        self._outstanding.clear()
+        self._stored.close()
+
+    def _batch(self, plan: BatchPlan, patches: NDArray[Any] | None, images: NDArray[Any] | None) -> _Batch:
+        count, size = len(plan), self._spec.image_size
+        heights, widths = self._stored.sizes(plan.sample_id)
+        flip, geometry, needed = _given(plan.flip, (0,), np.bool_), None, 0
+        same_size = bool((heights == size).all() and (widths == size).all())
+        if not same_size or plan.crop is not None or plan.resize is not None or plan.window is not None:
+            zeros = np.zeros(count, np.int64)
+            crop = np.stack((zeros, zeros, heights, widths), axis=1) if plan.crop is None else plan.crop
+            resize, window = _given(plan.resize, (0, 2), np.int64), _given(plan.window, (count, 2), np.int64)
+            geometry = (widths, np.ascontiguousarray(crop), resize, window, flip, size, self._spec.antialias)
+            needed = 0 if plan.resize is None else int(scratch_bytes(*crop[:, 2:].max(axis=0).tolist(), size))
+            flip = np.zeros(0, np.bool_)
+        return _Batch(
+            sample_id=plan.sample_id,
+            geometry=geometry,
+            scratch_bytes=needed,
+            flip=flip,
+            position=_given(plan.position, (count, 0), np.int64),
+            hidden=_given(plan.hidden, (0, 0), np.bool_),
+            mask=_given(plan.mask if self._spec.patch_size else None, (0, 0), np.bool_),
+            patches=_flat(patches),
+            images=_flat(images),
+        )
+
+    def _piece(self, batch: _Batch, start: int, stop: int) -> None:
+        """Finishes rows start..stop - 1."""
+        size = self._spec.image_size
+        patch, first = self._spec.patch_size or size, start
+        for pixels, starts in self._stored.read(batch.sample_id[start:stop]):
+            last = first + len(starts)
+            if batch.geometry is not None:
+                pixels, starts = self._views(batch.geometry, batch.scratch_bytes, pixels, starts, first, last)
+            if batch.patches is not None:
+                self._gather(batch, pixels, starts, patch, batch.position, batch.hidden, first, last, batch.patches)
+            if batch.images is not None:
+                whole, nothing = np.zeros((len(batch.sample_id), 1), np.int64), np.zeros((0, 0), np.bool_)
+                self._gather(batch, pixels, starts, size, whole, nothing, first, last, batch.images)
+                if batch.mask.shape[0]:
+                    hide_cells(batch.images, size, patch, batch.mask, first, last)
+            first = last
+
+    def _views(
+        self, geometry: tuple[Any, ...], needed: int, pixels: Bytes, starts: Numbers, first: int, last: int
+    ) -> StoredPixels:
+        """Returns what the model sees of stored images."""
+        values = 3 * self._spec.image_size**2
+        views = self._scratch.take("views", (last - first) * values)
+        cut_views(pixels, starts, *geometry, first, last, self._scratch.take("resampling", needed), views)
+        return StoredPixels(views, np.arange(last - first) * values)
+
+    def _gather(
+        self, batch: _Batch, pixels: Bytes, starts: Numbers, patch: int, position: Numbers, hidden: NDArray[np.bool_],
+        first: int, last: int, out: NDArray[Any],
+    ) -> None:  # fmt: skip
+        size = self._spec.image_size
+        square = self._scratch.take("square", 3 * size**2)
+        cell = out if out.dtype == np.uint8 else self._scratch.take("cell", 3 * patch**2)
+        gather(
+            pixels, starts, batch.flip, size, patch, position, hidden, self._factors, self._levels, first, last, square,
+            cell, out,
+        )  # fmt: skip
+
+
+def _given(values: NDArray[Any] | None, missing: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
+    return np.zeros(missing, dtype) if values is None else np.ascontiguousarray(values)
+
+
+def _flat(output: NDArray[Any] | None) -> NDArray[Any] | None:
+    """Returns an output's values in a row; 16-bit floats as their bits."""
+    if output is None:
+        return None
+    return output.reshape(-1).view(np.uint16) if output.dtype == np.float16 else output.reshape(-1)

@@ -1,4 +1,4 @@
-"""The store backend on a CPU: the pixel store, held in memory, through the kernels that render shards.
+"""The store backend on a CPU: the pixel store, held in memory, through the kernels that take images of shards.
 
 Order, draws and batches are those of the shards: bit for bit where images are stored at the model's size. A store of
 larger photographs holds their central views only, so that random crops of them are refused.
@@ -11,19 +11,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipelines.backends.rendering import Bytes, Numbers, RenderingBackend, Stored
+from pipelines.backends.cpu import Bytes, CpuBackend, Numbers, StoredPixels
 from pipelines.batch_plan import BatchPlan, OutputSpec, Verify
 from pipelines.sampling.augment import evaluation_crop
 from selfie_data.dataset.opened import Dataset
 from selfie_data.dataset.pixel_store import check_store, load_store
 from selfie_data.dataset.read import Pixels, stored_at_size
-from selfie_data.kernels.passes_kernel import SLACK
 
 _PIECE = 256  # samples: 0.2 ms at 32 px, ten times what handing a piece over costs
 
 
-class StoreBackend(RenderingBackend):
-    """See `plan.Backend`.
+class StoreBackend(CpuBackend):
+    """See `batch_plan.Backend`.
 
     Raises:
         DatasetError: there is no store of this dataset at `store`, or it is damaged.
@@ -44,7 +43,7 @@ class StoreBackend(RenderingBackend):
         self._dataset = dataset
         self._stored_at_size = stored_at_size(dataset)
         images = load_matching(store, dataset, threads=threads)
-        super().__init__(spec, MemorySource(images), device=device, threads=threads, prefetch=prefetch, name="store")
+        super().__init__(spec, MemoryImages(images), device=device, threads=threads, prefetch=prefetch, name="store")
 
     def submit(self, plan: BatchPlan) -> None:
         if not self._stored_at_size:
@@ -53,8 +52,8 @@ class StoreBackend(RenderingBackend):
         super().submit(plan)
 
 
-class MemorySource:
-    """See `rendering.Source`: images [N, S, S, 3] in memory, with SLACK bytes after the last."""
+class MemoryImages:
+    """See `cpu.StoredImages`: images [N, S, S, 3] in memory."""
 
     piece = _PIECE
 
@@ -66,21 +65,21 @@ class MemorySource:
         sides = np.full(len(ids), self._size)
         return sides, sides
 
-    def read(self, ids: Numbers) -> Iterator[Stored]:
-        yield Stored(self._pixels, ids * (3 * self._size**2))
+    def read(self, ids: Numbers) -> Iterator[StoredPixels]:
+        yield StoredPixels(self._pixels, ids * (3 * self._size**2))
 
     def close(self) -> None:
         self._pixels = np.empty(0, np.uint8)
 
 
 def load_matching(store: Path | str, dataset: Dataset, *, threads: int) -> Pixels:
-    """Returns the images of the store of `dataset`, uint8 [N, S, S, 3], SLACK bytes after the last.
+    """Returns the images of the store of `dataset`, uint8 [N, S, S, 3].
 
     Raises:
         DatasetError: there is none at `store`, or it is damaged.
     """
     check_store(store, dataset)
-    return load_store(store, threads=threads, slack=SLACK).images
+    return load_store(store, threads=threads).images
 
 
 def check_central(plan: BatchPlan, dataset: Dataset) -> None:

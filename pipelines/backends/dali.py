@@ -1,8 +1,8 @@
-"""The DALI backend: the graph of `dali_graphs.py`, fed from plans; its output becomes torch tensors without a copy.
+"""The DALI backend: the graph of `dali_graph.py`, fed from plans; its output becomes torch tensors without a copy.
 
-    plan -> read + check payloads -> feed -> graph, one batch ahead of the trainer -> DLPack -> normalise, blank (torch)
+    plan -> read + check payloads -> feed -> graph, one batch ahead of the trainer -> DLPack -> normalise, hide (torch)
 
-The default on a GPU. On a CPU the same graph runs, so that it can be tested where there is no GPU; `fused` is faster
+The default on a GPU. On a CPU the same graph runs, so that it can be tested where there is no GPU; `cpu` is faster
 there. Raw images are exact to the bit; what DALI decodes and resizes differs a little from the reference (the tests
 state the bound), since its resampling works in floats.
 """
@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from pipelines.backends.compiled_reader import CompiledReader
 from pipelines.backends.dali_graph import CELLS, CROP, ENCODED, FLIP, RESIZE, WINDOW, GraphInputs, build_graph
-from pipelines.backends.reference import decode
-from pipelines.backends.shard_reader import Payloads, corrupt_sample
+from pipelines.backends.shard_reader import Payloads, ShardReader
 from pipelines.batch_plan import BackendOutput, BatchPlan, OutputSpec, Verify
 from selfie_data.dataset.opened import Dataset
+from selfie_data.dataset.read import corrupt_sample, decode_payload
 from selfie_data.errors import CorruptSampleError, DatasetError
 
 Stored = NDArray[np.uint8] | list[NDArray[np.uint8]]
@@ -51,7 +50,7 @@ class DaliBackend:
         self._spec = spec
         self._device = device
         self._threads = threads
-        self._reader = CompiledReader(dataset, verify=verify)
+        self._reader = ShardReader(dataset, verify=verify, compiled=True)
         self._graphs: dict[GraphInputs, Any] = {}
         self._waiting: deque[BatchPlan] = deque()
         self._running: _Running | Exception | None = None
@@ -105,7 +104,7 @@ class DaliBackend:
         alike = (table.height[ids] == height) & (table.width[ids] == width) & (payloads.length == 3 * height * width)
         if alike.all():
             return payloads.buffer[: len(ids) * 3 * height * width].reshape(len(ids), height, width, 3)
-        return [decode(self._dataset, int(ids[row]), payloads[row]) for row in rows]
+        return [decode_payload(self._dataset, int(ids[row]), payloads[row]) for row in rows]
 
     def _graph(self, plan: BatchPlan) -> Any:
         inputs = GraphInputs.of(plan)
@@ -133,20 +132,20 @@ class DaliBackend:
         plan = running.plan
         for row, sample in enumerate(plan.sample_id.tolist()):
             try:
-                decode(self._dataset, sample, running.payloads[row])
+                decode_payload(self._dataset, sample, running.payloads[row])
             except CorruptSampleError as found:
                 return found
         what = str(error).strip().splitlines()[0]
         if len(plan) == 1:
             return corrupt_sample(self._dataset, int(plan.sample_id[0]), f"DALI cannot decode it ({what})")
-        return DatasetError(f"DALI failed at epoch {plan.epoch}, step {plan.step} ({what}); try backend='fused'")
+        return DatasetError(f"DALI failed at epoch {plan.epoch}, step {plan.step} ({what}); try backend='cpu'")
 
     def _finished(self, plan: BatchPlan, outputs: list[Tensor]) -> BackendOutput:
         spec = self._spec
         patches = self._normalised(outputs.pop(0)) if plan.position is not None else None
         image = self._normalised(outputs.pop(0)) if spec.whole_image else None
-        if patches is not None and plan.hole is not None:
-            patches[torch.from_numpy(plan.hole).to(self._device)] = 0
+        if patches is not None and plan.hidden is not None:
+            patches[torch.from_numpy(plan.hidden).to(self._device)] = 0
         if image is not None and plan.mask is not None and spec.patch_size is not None:
             side, p = spec.image_size // spec.patch_size, spec.patch_size
             mask = torch.from_numpy(plan.mask).to(self._device).view(len(plan), side, 1, side, 1)

@@ -4,7 +4,7 @@
 
 A batch is one `index_select` of rows. F = 2 holds every image mirrored too, so that flips cost nothing; F = 1, where
 memory does not suffice for that, mirrors afterwards. Whole images are put together from their patches (without patches:
-one patch the size of the image). What the store holds, and what it refuses: see `store_backend.py`.
+one patch the size of the image). What the store holds, and what it refuses: see `cpu_store.py`.
 
 All operations are PyTorch's and run on a CPU too: so they are tested where there is no GPU.
 """
@@ -30,7 +30,7 @@ _CUT_AT_ONCE = 4_096  # images, so that cutting needs little memory besides the 
 _SHARE_OF_MEMORY = 0.5  # of what is free, that a table with both flips may take
 
 
-class DeviceStoreBackend:
+class GpuStoreBackend:
     """See `plan.Backend`. One thread gathers while the caller draws the next plans.
 
     Attributes:
@@ -79,7 +79,7 @@ class DeviceStoreBackend:
             return self._resampled(plan)
         patches = image = None
         if plan.position is not None:
-            patches = self._finished(self._gather(plan, plan.position), plan.hole)
+            patches = self._finished(self._gather(plan, plan.position), plan.hidden)
         if self._spec.whole_image:
             image = self._whole(plan)
         return BackendOutput(patches=patches, image=image)
@@ -123,12 +123,12 @@ class DeviceStoreBackend:
         each = torch.arange(len(image), device=self._device)
         return padded[each[:, None, None], y[:, :, None], x[:, None, :]]
 
-    def _finished(self, pixels: Tensor, blank: NDArray[np.bool_] | None) -> Tensor:
+    def _finished(self, pixels: Tensor, hidden: NDArray[np.bool_] | None) -> Tensor:
         spec = self._spec
         if spec.dtype != "uint8":
             pixels = self._normalised(pixels)
-        if blank is not None:
-            pixels[torch.from_numpy(blank).to(self._device)] = 0
+        if hidden is not None:
+            pixels[torch.from_numpy(hidden).to(self._device)] = 0
         return pixels
 
     def _normalised(self, pixels: Tensor) -> Tensor:

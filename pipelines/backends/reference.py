@@ -3,21 +3,21 @@
 Also what is used where neither compiled kernels nor DALI can be installed.
 """
 
-import io
 from collections import deque
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from pipelines.backends.plain_resize import resize_bilinear
-from pipelines.backends.shard_reader import ShardReader, corrupt_sample
+from pipelines.backends.shard_reader import ShardReader
 from pipelines.batch_plan import BackendOutput, BatchPlan, OutputSpec, Verify
 from pipelines.normalise import Normalisation, normalise
 from pipelines.sampling.grid import patchify, unpatchify
 from selfie_data.dataset.opened import Dataset
+from selfie_data.dataset.read import decode_payload
+from selfie_data.images.resize import resize_by_pillow
 
 Image8 = NDArray[np.uint8]
 
@@ -50,34 +50,13 @@ class ReferenceBackend:
         payloads = self._reader.read(plan.sample_id)
         images = []
         for row, sample in enumerate(plan.sample_id):
-            stored = decode(self._dataset, int(sample), payloads[row])
+            stored = decode_payload(self._dataset, int(sample), payloads[row])
             images.append(image_of(stored, plan, row, self._spec))
         return render(np.stack(images), plan, self._spec, self._device)
 
     def close(self) -> None:
         self._plans.clear()
         self._reader.close()
-
-
-def decode(dataset: Dataset, sample: int, payload: Image8) -> Image8:
-    """Returns the stored image of a payload, uint8 [H, W, 3] with the height and width of the sample table.
-
-    Raises:
-        CorruptSampleError: the bytes are no such image.
-    """
-    height, width = int(dataset.table.height[sample]), int(dataset.table.width[sample])
-    if dataset.encoding == "raw":
-        if payload.size != height * width * 3:
-            raise corrupt_sample(dataset, sample, f"{payload.size} bytes are not {height} x {width} x 3 pixels")
-        return payload.reshape(height, width, 3)
-    try:
-        with Image.open(io.BytesIO(payload.tobytes()), formats=("JPEG", "PNG")) as image:
-            if image.size != (width, height):  # before decoding: a header may promise any size
-                got = f"{image.height} x {image.width}"
-                raise corrupt_sample(dataset, sample, f"the image is {got}, the sample table says {height} x {width}")
-            return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:  # what Pillow's decoders raise
-        raise corrupt_sample(dataset, sample, f"cannot be decoded ({error})") from error
 
 
 def image_of(stored: Image8, plan: BatchPlan, row: int, spec: OutputSpec) -> Image8:
@@ -87,17 +66,15 @@ def image_of(stored: Image8, plan: BatchPlan, row: int, spec: OutputSpec) -> Ima
         top, left, height, width = plan.crop[row]
         image = image[top : top + height, left : left + width]
     if plan.resize is not None:
-        image = _resize(image, int(plan.resize[row, 0]), int(plan.resize[row, 1]), antialias=spec.antialias)
+        height, width = plan.resize[row].tolist()
+        image = (
+            resize_by_pillow(image, height, width)
+            if spec.antialias
+            else resize_bilinear(image, height, width, antialias=False)
+        )
     top, left = (0, 0) if plan.window is None else (int(plan.window[row, 0]), int(plan.window[row, 1]))
     image = window_of(image, top, left, spec.image_size)
     return image[:, ::-1] if plan.flip is not None and plan.flip[row] else image
-
-
-def _resize(image: Image8, height: int, width: int, *, antialias: bool) -> Image8:
-    if not antialias:
-        return resize_bilinear(image, height, width, antialias=False)
-    wide = Image.fromarray(image).resize((width, image.shape[0]), Image.Resampling.BILINEAR)
-    return np.asarray(wide.resize((width, height), Image.Resampling.BILINEAR))  # see resample.py for why in two calls
 
 
 def window_of(image: Image8, top: int, left: int, size: int) -> Image8:
@@ -112,12 +89,12 @@ def window_of(image: Image8, top: int, left: int, size: int) -> Image8:
 
 
 def render(images: Image8, plan: BatchPlan, spec: OutputSpec, device: torch.device) -> BackendOutput:
-    """Returns the tensors of images [b, S, S, 3]: cut, gathered, normalised, blanked."""
+    """Returns the tensors of images [b, S, S, 3]: cut, gathered, normalised, hidden."""
     patches = image = None
     if plan.position is not None and spec.patch_size is not None:
         grid = patchify(images, spec.patch_size)
         chosen = np.take_along_axis(grid, plan.position[:, :, None, None, None], axis=1)
-        patches = _as_tensor(chosen, spec, plan.hole).to(device)
+        patches = _as_tensor(chosen, spec, plan.hidden).to(device)
     if spec.whole_image:
         image = _as_tensor(images, spec, _pixels_of(plan.mask, spec)).to(device)
     return BackendOutput(patches=patches, image=image)
@@ -133,11 +110,11 @@ def _pixels_of(mask: NDArray[np.bool_] | None, spec: OutputSpec) -> NDArray[np.b
     return pixels
 
 
-def _as_tensor(pixels: Image8, spec: OutputSpec, blank: NDArray[np.bool_] | None) -> Tensor:
-    """Returns pixels in the spec's dtype; zero, after normalising, where `blank` (over the leading axes)."""
+def _as_tensor(pixels: Image8, spec: OutputSpec, hidden: NDArray[np.bool_] | None) -> Tensor:
+    """Returns pixels in the spec's dtype; zero, after normalising, where `hidden` (over the leading axes)."""
     values: NDArray[np.uint8] | NDArray[np.float32]
     values = pixels if spec.dtype == "uint8" else normalise(pixels, Normalisation(spec.scale, spec.bias))
     values = values.copy()
-    if blank is not None:
-        values[blank] = 0
+    if hidden is not None:
+        values[hidden] = 0
     return torch.from_numpy(values).to(spec.torch_dtype)

@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from selfie_data.kernels.compiled import kernel
+from selfie_data.kernels.compile import kernel
 
 READ_ALL = -1  # what `read_payloads` returns when nothing is wrong
 

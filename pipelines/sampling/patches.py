@@ -31,7 +31,7 @@ class PatchRecipe:
         grid: cells of an image.
         context: patches that the encoder sees.
         target: patches that are put back.
-        masking: `skip` leaves hidden patches out, `zero` gives the encoder the full grid with holes.
+        masking: `skip` leaves hidden patches out, `zero` gives the encoder the full grid with zeros in their place.
         selection: the user's own rule, see `selection.Selection`.
         device: of the batch.
     """
@@ -62,7 +62,7 @@ class PatchRecipe:
     def plan(self, epoch: int, step: int, ids: NDArray[np.int64]) -> BatchPlan:
         """Returns the draws of one rank's slice of one step; ids [b] int64, b >= 1."""
         crop, resize, window, flip = self.draw.geometry(epoch, ids)
-        cells, hole, mask = self._arrange(*self._choose(epoch, ids))
+        cells, hidden, mask = self._arrange(*self._choose(epoch, ids))
         return BatchPlan(
             epoch=epoch,
             step=step,
@@ -72,7 +72,7 @@ class PatchRecipe:
             window=window,
             flip=flip,
             position=cells,
-            hole=hole,
+            hidden=hidden,
             mask=mask,
         )
 
@@ -115,10 +115,10 @@ class PatchRecipe:
     def _arrange(
         self, chosen: NDArray[np.int64], mask: NDArray[np.bool_]
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None, NDArray[np.bool_]]:
-        """Returns (cells in output order, which of them are holes, hidden cells of the grid)."""
+        """Returns (cells in output order, which of them are hidden, hidden cells of the grid)."""
         if self.masking == "skip":
             return chosen, None, mask
         targets = chosen[:, self.context :]
         full = np.broadcast_to(np.arange(self.grid.cells), mask.shape)
-        hole = np.concatenate((mask, np.zeros(targets.shape, np.bool_)), axis=1)
-        return np.concatenate((full, targets), axis=1), hole, mask
+        hidden = np.concatenate((mask, np.zeros(targets.shape, np.bool_)), axis=1)
+        return np.concatenate((full, targets), axis=1), hidden, mask

@@ -83,13 +83,12 @@ def export_store(dataset: Dataset, path: Path, *, workers: int | None = None, pr
     return True
 
 
-def load_store(path: Path | str, *, threads: int | None = None, slack: int = 0) -> PixelStore:
+def load_store(path: Path | str, *, threads: int | None = None) -> PixelStore:
     """Reads a store into memory, checking every byte.
 
     Args:
         path: of the store.
         threads: that read; None = the cores this process may use.
-        slack: bytes of memory to allocate after the last image, for kernels that read more than they need.
 
     Raises:
         DatasetError: there is none, or it is damaged.
@@ -98,7 +97,7 @@ def load_store(path: Path | str, *, threads: int | None = None, slack: int = 0) 
     attributes = _attributes(directory)
     workers = threads or len(os.sched_getaffinity(0))
     shape = (attributes["samples"], attributes["image_size"], attributes["image_size"], 3)
-    images = _read_array(directory / "images", shape, "uint8", workers, slack=slack)
+    images = _read_array(directory / "images", shape, "uint8", workers)
     labels = _read_array(directory / "labels", shape[:1], "int32", workers)
     return PixelStore(images, labels.astype(np.int32, copy=False), attributes["fingerprint"])
 
@@ -182,7 +181,7 @@ def _attributes(path: Path) -> dict[str, Any]:
     return dict(attributes)
 
 
-def _read_array(path: Path, shape: tuple[int, ...], dtype: str, workers: int, slack: int = 0) -> NDArray[Any]:
+def _read_array(path: Path, shape: tuple[int, ...], dtype: str, workers: int) -> NDArray[Any]:
     """Reads chunks straight into place: zarr itself would hold every byte twice."""
     try:
         metadata = json.loads((path / "zarr.json").read_bytes())
@@ -196,7 +195,7 @@ def _read_array(path: Path, shape: tuple[int, ...], dtype: str, workers: int, sl
         )
     kind = np.dtype(dtype).newbyteorder("<")
     needed = math.prod(shape) * kind.itemsize
-    array = np.empty(needed + slack, np.uint8)[:needed].view(kind).reshape(shape)
+    array = np.empty(needed, np.uint8).view(kind).reshape(shape)
     rows = int(chunk[0])
     with ThreadPoolExecutor(workers) as pool:
         names = [path / "c" / "/".join([str(n), *["0"] * (len(shape) - 1)]) for n in range(-(-shape[0] // rows))]

@@ -3,16 +3,15 @@
 For the pixel store and the contact sheets; trainers read through `pipelines`.
 """
 
-import io
 import os
 
 import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from selfie_data.dataset.opened import Dataset
-from selfie_data.errors import CorruptSampleError, DatasetError
+from selfie_data.errors import CorruptSampleError, DatasetError, ImageError
+from selfie_data.images.decode import decode_stored
 from selfie_data.images.resize import evaluation_view
 
 Pixels = NDArray[np.uint8]
@@ -36,27 +35,22 @@ def read_payloads(dataset: Dataset, ids: range | NDArray[np.int64]) -> list[byte
             offset = int(table.offset[sample]) - first
             payload = data[offset : offset + int(table.length[sample])]
             if google_crc32c.value(payload) != int(table.crc32c[sample]):
-                raise _corrupt(dataset, sample, "the checksum does not match")
+                raise corrupt_sample(dataset, sample, "the checksum does not match")
             payloads.append(payload)
     return payloads
 
 
-def decode_payload(dataset: Dataset, sample: int, payload: bytes) -> Pixels:
-    """Returns the stored image, uint8 [H, W, 3].
+def decode_payload(dataset: Dataset, sample: int, payload: bytes | Pixels) -> Pixels:
+    """Returns the stored image, uint8 [H, W, 3]; raw pixels are not copied.
 
     Raises:
         CorruptSampleError: the bytes are no image of the size that the table says.
     """
     height, width = int(dataset.table.height[sample]), int(dataset.table.width[sample])
-    if dataset.encoding == "raw":
-        return np.frombuffer(payload, np.uint8).reshape(height, width, 3)
     try:
-        with Image.open(io.BytesIO(payload), formats=("JPEG", "PNG")) as image:
-            if image.size != (width, height):
-                raise _corrupt(dataset, sample, f"{image.height} x {image.width}, the table says {height} x {width}")
-            return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise _corrupt(dataset, sample, f"cannot be decoded ({error})") from error
+        return decode_stored(payload, encoding=dataset.encoding, height=height, width=width)
+    except ImageError as error:
+        raise corrupt_sample(dataset, sample, str(error)) from error
 
 
 def central_view(dataset: Dataset, sample: int, payload: bytes, *, as_stored: bool) -> Pixels:
@@ -75,10 +69,15 @@ def stored_at_size(dataset: Dataset) -> bool:
     return bool((dataset.table.height == size).all() and (dataset.table.width == size).all())
 
 
-def _corrupt(dataset: Dataset, sample: int, reason: str) -> CorruptSampleError:
-    shard = dataset.manifest.shards[int(dataset.table.shard[sample])].name
-    offset = int(dataset.table.offset[sample])
-    return CorruptSampleError(reason, shard=shard, offset=offset, key=dataset.key(sample))
+def corrupt_sample(dataset: Dataset, sample: int, reason: str) -> CorruptSampleError:
+    """Returns the error for one sample; says where it lies and what can be done about it."""
+    shard = int(dataset.table.shard[sample])
+    return CorruptSampleError(
+        f"{reason}; restore the shard, or leave the sample out with exclude=[{sample}]",
+        shard=dataset.manifest.shards[shard].name,
+        offset=int(dataset.table.offset[sample]),
+        key=dataset.key(sample),
+    )
 
 
 def _read(dataset: Dataset, shard: int, start: int, length: int) -> bytes:

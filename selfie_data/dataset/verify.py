@@ -21,7 +21,6 @@ from pathlib import Path, PurePosixPath
 
 import google_crc32c
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from selfie_data.dataset.index import Member, format_index
 from selfie_data.dataset.manifest import NAME as MANIFEST
@@ -32,7 +31,8 @@ from selfie_data.dataset.shard import BLOCK, padding
 from selfie_data.dataset.splits import check_splits
 from selfie_data.dataset.table import NAME as TABLE
 from selfie_data.dataset.table import read_checked, read_table
-from selfie_data.errors import DatasetError
+from selfie_data.errors import DatasetError, ImageError
+from selfie_data.images.decode import decode_stored
 
 _READ_BYTES = 1 << 22
 
@@ -199,16 +199,11 @@ def _check_label(block: bytes, name: str, text: bytes) -> str:
 
 def _check_pixels(payload: bytes, dataset: Dataset, row: int) -> str:
     """Decodes an image and returns what is wrong with it."""
-    expected = (int(dataset.table.width[row]), int(dataset.table.height[row]))
-    if dataset.encoding == "raw":
-        return "" if len(payload) == expected[0] * expected[1] * 3 else f"{len(payload)} bytes are no {expected} pixels"
+    height, width = int(dataset.table.height[row]), int(dataset.table.width[row])
     try:
-        with Image.open(io.BytesIO(payload), formats=("JPEG", "PNG")) as image:
-            if image.size != expected:
-                return f"its size is {image.size}, the table says {expected}"
-            image.load()
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        return f"it cannot be decoded ({error})"
+        decode_stored(payload, encoding=dataset.encoding, height=height, width=width)
+    except ImageError as error:
+        return str(error)
     return ""
 
 

@@ -45,6 +45,32 @@ def decode_image(data: bytes, *, shorter: int | None = None, buffer: Buffer | No
     return _decode_other(data)
 
 
+def decode_stored(payload: bytes | Pixels, *, encoding: str, height: int, width: int) -> Pixels:
+    """Decodes what a shard holds of one image to uint8 [height, width, 3]; raw pixels are not copied.
+
+    Args:
+        payload: stored bytes, uint8 [n] if an array.
+        encoding: "raw", "jpeg" or "png".
+        height: what the sample table says, pixels.
+        width: what the sample table says, pixels.
+
+    Raises:
+        ImageError: the bytes are no such image.
+    """
+    if encoding == "raw":
+        if len(payload) != height * width * 3:
+            raise ImageError(f"{len(payload)} bytes are no {height} x {width} x 3 pixels")
+        return np.frombuffer(payload, np.uint8).reshape(height, width, 3)
+    try:
+        with Image.open(io.BytesIO(bytes(payload)), formats=("JPEG", "PNG")) as image:
+            if image.size != (width, height):  # before decoding: a header may promise any size
+                found = f"{image.height} x {image.width}"
+                raise ImageError(f"the image is {found}, the sample table says {height} x {width}")
+            return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow's decoders raise
+        raise ImageError(f"cannot be decoded ({error})") from error
+
+
 def decode_jpeg(data: bytes, header: JpegHeader, *, shorter: int | None = None, buffer: Buffer | None = None) -> Pixels:
     """As `decode_image`, for a JPEG of one or three components and 8 bits whose header was read.
 

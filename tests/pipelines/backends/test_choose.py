@@ -23,10 +23,10 @@ def test_the_slow_way_is_announced(
 ) -> None:
     from pipelines.backends import choose as backends
 
-    monkeypatch.setitem(backends._CLASSES, "fused", ("pipelines.not_there", "FusedBackend"))
+    monkeypatch.setitem(backends._CLASSES, "cpu", ("pipelines.not_there", "ShardBackend"))
     with caplog.at_level(logging.WARNING, "pipelines"):
         loader = PatchLoader(raw_shards, global_batch_size=10, device="cpu")
     assert "slower way" in caplog.text
     assert len(list(loader)) == 5
-    with pytest.raises(ValueError, match="'fused' cannot be used here"):
+    with pytest.raises(ValueError, match="'cpu' cannot be used here"):
         PatchLoader(raw_shards, global_batch_size=10, device="cpu", backend="fused")

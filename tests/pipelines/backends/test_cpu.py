@@ -1,4 +1,4 @@
-"""The fused backend gives what the reference gives, to the bit, whatever is asked for."""
+"""The backend of a CPU gives what the reference gives, to the bit, whatever is asked for."""
 
 import io
 import threading
@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from pipelines import ImageLoader, PatchLoader
-from pipelines.backends.cpu import FusedBackend
+from pipelines.backends.cpu_shards import ShardBackend
 from pipelines.backends.reference import ReferenceBackend
 from pipelines.batch_plan import BatchPlan, OutputSpec
 from pipelines.sampling.augment import Augmentation
@@ -57,7 +57,7 @@ def test_patches_equal_the_reference(shards: str, options: dict[str, object], re
     path = request.getfixturevalue(shards)
     options = {"global_batch_size": 9, "device": "cpu", "seed": 3, **options}
     with (
-        PatchLoader(path, backend="fused", threads=2, **options) as ours,
+        PatchLoader(path, backend="cpu", threads=2, **options) as ours,
         PatchLoader(path, backend="reference", **options) as reference,
     ):
         assert_same_stream(ours, reference)
@@ -69,17 +69,26 @@ def test_images_equal_the_reference(shards: str, options: dict[str, object], req
     path = request.getfixturevalue(shards)
     options = {"global_batch_size": 7, "device": "cpu", "seed": 4, **options}
     with (
-        ImageLoader(path, backend="fused", threads=2, **options) as ours,
+        ImageLoader(path, backend="cpu", threads=2, **options) as ours,
         ImageLoader(path, backend="reference", **options) as reference,
     ):
         assert_same_stream(ours, reference)
+
+
+def test_fused_is_another_name_of_it(raw_shards: Path) -> None:
+    options = {"global_batch_size": 9, "device": "cpu"}
+    with (
+        PatchLoader(raw_shards, backend="fused", **options) as ours,
+        PatchLoader(raw_shards, backend="cpu", **options) as same,
+    ):
+        assert_same_stream(ours, same)
 
 
 @pytest.mark.parametrize(("threads", "prefetch"), [(1, 1), (1, 3), (4, 1), (3, 4)])
 def test_threads_and_prefetch_change_nothing(photo_shards: Path, threads: int, prefetch: int) -> None:
     options = {"global_batch_size": 9, "device": "cpu"}
     with (
-        PatchLoader(photo_shards, backend="fused", threads=threads, prefetch=prefetch, **options) as ours,
+        PatchLoader(photo_shards, backend="cpu", threads=threads, prefetch=prefetch, **options) as ours,
         PatchLoader(photo_shards, backend="reference", **options) as reference,
     ):
         for _ in range(2):
@@ -96,7 +105,7 @@ def test_real_photographs_equal_the_reference(real_data: Path, tmp_path: Path) -
     build_shards(source, tmp_path / "shards", BuildOptions(size=224, resize_shorter=0))
     options = {"global_batch_size": 13, "device": "cpu"}
     with (
-        PatchLoader(tmp_path / "shards", backend="fused", threads=2, **options) as ours,
+        PatchLoader(tmp_path / "shards", backend="cpu", threads=2, **options) as ours,
         PatchLoader(tmp_path / "shards", backend="reference", **options) as reference,
     ):
         assert_same_stream(ours, reference)
@@ -114,7 +123,7 @@ def plan(ids: list[int], **fields: object) -> BatchPlan:
 def test_plans_with_every_mixture_of_fields_equal_the_reference(photo_shards: Path) -> None:
     dataset, rng = open_dataset(photo_shards), np.random.default_rng(0)
     wanted = spec(dataset, patch_size=12, patch_count=10, dtype="float32")
-    backends = [kind(dataset, wanted, device=CPU, threads=2) for kind in (FusedBackend, ReferenceBackend)]
+    backends = [kind(dataset, wanted, device=CPU, threads=2) for kind in (ShardBackend, ReferenceBackend)]
     for number in range(32):
         ids = rng.integers(0, len(dataset), 8)
         fields: dict[str, object] = {"position": rng.integers(0, 64, (8, 10))}
@@ -128,7 +137,7 @@ def test_plans_with_every_mixture_of_fields_equal_the_reference(photo_shards: Pa
         if number & 8:
             fields["flip"] = rng.random(8) < 0.5
         if number & 16:
-            fields |= {"hole": rng.random((8, 10)) < 0.5, "mask": rng.random((8, 64)) < 0.5}
+            fields |= {"hidden": rng.random((8, 10)) < 0.5, "mask": rng.random((8, 64)) < 0.5}
         for backend in backends:
             backend.submit(BatchPlan(epoch=0, step=number, sample_id=ids, **fields))
     for _ in range(32):
@@ -144,7 +153,7 @@ def test_a_sample_that_cannot_be_decoded_is_named(make_dataset: MakeDataset, mon
     payloads = iter([b"\xff\xd8\xff\xe0 this is no JPEG" if number == 2 else _jpeg(number) for number in range(6)])
     monkeypatch.setattr("tests.pipelines.conftest.encode", lambda *_: next(payloads))
     dataset = open_dataset(make_dataset(samples=6, shards=1, encoding="jpeg"))
-    backend = FusedBackend(dataset, spec(dataset), device=CPU)
+    backend = ShardBackend(dataset, spec(dataset), device=CPU)
     backend.submit(plan([0, 1]))
     backend.submit(plan([1, 2, 3]))
     assert backend.result().image is not None
@@ -160,7 +169,7 @@ def _jpeg(number: int) -> bytes:
 
 
 def test_batches_that_are_held_stay_as_they_are_and_others_are_reused(raw_shards: Path) -> None:
-    with PatchLoader(raw_shards, global_batch_size=5, device="cpu", backend="fused") as loader:
+    with PatchLoader(raw_shards, global_batch_size=5, device="cpu", backend="cpu") as loader:
         held = [(batch, batch.patches.clone()) for _ in range(3) for batch in loader]
         for batch, copy in held:
             assert torch.equal(batch.patches, copy)
@@ -171,7 +180,7 @@ def test_batches_that_are_held_stay_as_they_are_and_others_are_reused(raw_shards
 
 def test_closing_ends_the_threads_and_drops_the_plans(photo_shards: Path, no_leaks: None) -> None:
     dataset, before = open_dataset(photo_shards), threading.active_count()
-    backend = FusedBackend(dataset, spec(dataset), device=CPU, threads=2)
+    backend = ShardBackend(dataset, spec(dataset), device=CPU, threads=2)
     assert threading.active_count() == before  # none before the first plan: a fork here loses nothing
     for _ in range(3):
         backend.submit(plan([0, 1, 2]))

@@ -76,10 +76,10 @@ def test_patches_are_gathered_normalised_and_blanked(dtype: str) -> None:
         image_size=32, batch_size=3, patch_size=8, patch_count=3, whole_image=True, dtype=dtype, scale=scale, bias=bias
     )
     cells = np.array([[0, 5, 15], [3, 3, 2], [8, 9, 10]])
-    hole = np.array([[False, True, False]] * 3)
+    hidden = np.array([[False, True, False]] * 3)
     mask = np.zeros((3, 16), np.bool_)
     mask[1, 6] = True
-    output = render(images, make_plan(position=cells, hole=hole, mask=mask), spec, CPU)
+    output = render(images, make_plan(position=cells, hidden=hidden, mask=mask), spec, CPU)
     assert output.patches is not None
     assert output.image is not None
     assert output.patches.shape == (3, 3, 8, 8, 3)

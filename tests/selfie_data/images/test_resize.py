@@ -9,20 +9,16 @@ from PIL import Image
 from selfie_data.build.options import BuildOptions
 from selfie_data.images.resize import (
     DECODED,
-    SLACK,
     Buffer,
-    _compiled,
-    _middle_bytes,
     centre_crop,
     evaluation_geometry,
     evaluation_view,
     resize,
+    resize_by_kernel,
     resize_by_pillow,
     resize_shorter,
     shorter_side,
 )
-from selfie_data.kernels.passes_kernel import SLACK as KERNEL_SLACK
-from selfie_data.kernels.passes_kernel import middle_bytes
 from tests.material import picture
 
 _SIDE = st.integers(1, 300)
@@ -32,12 +28,12 @@ _SIDE = st.integers(1, 300)
 @given(height=_SIDE, width=_SIDE, to_height=_SIDE, to_width=_SIDE, seed=st.integers(0, 2**32 - 1))
 def test_the_kernel_gives_pillows_bits(height: int, width: int, to_height: int, to_width: int, seed: int) -> None:
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    assert np.array_equal(_compiled(pixels, to_height, to_width), resize_by_pillow(pixels, to_height, to_width))
+    assert np.array_equal(resize_by_kernel(pixels, to_height, to_width), resize_by_pillow(pixels, to_height, to_width))
 
 
 @pytest.mark.parametrize("value", [0, 1, 127, 255])
 def test_flat_images_stay_flat(value: int) -> None:
-    assert (_compiled(np.full((403, 517, 3), value, np.uint8), 256, 328) == value).all()
+    assert (resize_by_kernel(np.full((403, 517, 3), value, np.uint8), 256, 328) == value).all()
 
 
 def test_one_call_of_pillow_is_within_one() -> None:
@@ -46,29 +42,28 @@ def test_one_call_of_pillow_is_within_one() -> None:
     assert np.abs(resize(pixels, 341, 256).astype(int) - once).max() <= 1
 
 
-def test_pixels_in_the_buffer_are_read_there() -> None:
+def test_pixels_in_the_buffer_are_resized_like_others() -> None:
     pixels = picture(200, 300, seed=2)
     memory = DECODED.take(pixels.size)
     memory[: pixels.size] = pixels.reshape(-1)
     view = memory[: pixels.size].reshape(pixels.shape)
-    assert DECODED.holds(view)
-    assert not DECODED.holds(view[:, ::-1])
     assert np.array_equal(resize(view, 100, 150), resize_by_pillow(pixels, 100, 150))
 
 
 def test_a_buffer_grows_and_is_kept() -> None:
     buffer = Buffer()
     first = buffer.take(1000)
-    assert len(first) >= 1000 + SLACK
+    assert len(first) >= 1000
     assert buffer.take(500) is first
-    assert len(buffer.take(5000)) >= 5000 + SLACK
+    assert len(buffer.take(5000)) >= 5000
 
 
-@given(source_height=st.integers(1, 70_000), source_width=st.integers(1, 70_000), width=st.integers(1, 70_000))
-def test_scratch_memory_is_what_the_kernel_needs(source_height: int, source_width: int, width: int) -> None:
-    assert SLACK == KERNEL_SLACK
-    needed = middle_bytes(source_height, source_width, width)
-    assert needed <= _middle_bytes(source_height, source_width, width) + SLACK
+def test_read_only_and_mirrored_pixels_give_the_same_bits() -> None:
+    pixels = picture(60, 80, seed=5)
+    locked = pixels.copy()
+    locked.flags.writeable = False
+    assert np.array_equal(resize_by_kernel(locked, 30, 44), resize_by_pillow(pixels, 30, 44))
+    assert np.array_equal(resize_by_kernel(pixels[:, ::-1], 30, 44), resize_by_pillow(pixels[:, ::-1].copy(), 30, 44))
 
 
 @pytest.mark.parametrize(

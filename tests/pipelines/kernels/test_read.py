@@ -9,8 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.backends import compiled_reader
-from pipelines.backends.compiled_reader import CompiledReader
 from pipelines.backends.shard_reader import ShardReader
 from pipelines.batch_plan import Verify
 from pipelines.kernels.read import crc32c_portable, crc32c_sse, has_crc_instruction
@@ -30,13 +28,10 @@ def test_checksums_equal_the_library(data: bytes, start: int) -> None:
 
 
 @pytest.mark.parametrize("verify", ["first", "always", "never"])
-@pytest.mark.parametrize("limit", [0, 512])
-def test_payloads_equal_those_of_the_plain_reader(
-    photo_shards: Path, verify: Verify, limit: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(compiled_reader, "MAX_OPEN_SHARDS", limit)
+@pytest.mark.parametrize("limit", [1, 512])
+def test_payloads_equal_those_of_the_plain_reader(photo_shards: Path, verify: Verify, limit: int) -> None:
     dataset = open_dataset(photo_shards)
-    ours, plain = CompiledReader(dataset, verify=verify), ShardReader(dataset)
+    ours, plain = ShardReader(dataset, verify=verify, compiled=True, limit=limit), ShardReader(dataset)
     buffer = None
     for seed in range(5):
         ids = np.random.default_rng(seed).integers(0, len(dataset), 1 + 9 * seed)
@@ -53,13 +48,13 @@ def test_payloads_equal_those_of_the_plain_reader(
 def test_damage_gives_the_plain_readers_error(make_dataset: MakeDataset, damage: str) -> None:
     dataset = open_dataset(make_dataset())
     path, sample = dataset.shard_path(1), int(np.flatnonzero(dataset.table.shard == 1)[3])
-    ours, plain = CompiledReader(dataset), ShardReader(dataset)
+    ours, plain = ShardReader(dataset, compiled=True), ShardReader(dataset)
     everything = np.arange(len(dataset))
     table = dataset.table
     ours.read(everything[table.shard != 1])
     ours.read(everything[:1])
-    ours._open(table.shard[everything])  # the shard is damaged while it is open
-    plain.read(everything[table.shard == 1][:1])
+    for reader in (ours, plain):  # the shard is damaged while it is open
+        reader.read(everything[table.shard == 1][:1])
     if damage == "bit":
         with path.open("r+b") as file:
             file.seek(int(table.offset[sample]) + 100)
@@ -80,13 +75,13 @@ def test_damage_gives_the_plain_readers_error(make_dataset: MakeDataset, damage:
 
 def test_with_first_a_payload_is_checked_once(make_dataset: MakeDataset) -> None:
     dataset = open_dataset(make_dataset())
-    ids, reader = np.arange(4), CompiledReader(dataset, verify="first")
+    ids, reader = np.arange(4), ShardReader(dataset, verify="first", compiled=True)
     reader.read(ids)
     with dataset.shard_path(0).open("r+b") as file:
         file.seek(int(dataset.table.offset[2]))
         file.write(b"\xff\x00\xff")
     reader.read(ids)  # checked before, and nobody asked to check again
-    always = CompiledReader(dataset, verify="always")
+    always = ShardReader(dataset, verify="always", compiled=True)
     with pytest.raises(CorruptSampleError, match="CRC32C"):
         always.read(ids)
     for one in (reader, always):
@@ -96,7 +91,7 @@ def test_with_first_a_payload_is_checked_once(make_dataset: MakeDataset) -> None
 def test_a_missing_shard_is_an_error_of_the_dataset(make_dataset: MakeDataset) -> None:
     dataset = open_dataset(make_dataset())
     dataset.shard_path(2).unlink()
-    reader = CompiledReader(dataset)
+    reader = ShardReader(dataset, compiled=True)
     with pytest.raises(DatasetError, match="cannot be opened"):
         reader.read(np.arange(len(dataset)))
     reader.close()

@@ -9,9 +9,7 @@ from PIL import Image
 
 from pipelines.backends.plain_resize import coefficients, resize_bilinear
 from pipelines.backends.reference import window_of
-from pipelines.kernels.resample import resample
-from selfie_data.kernels.passes_kernel import SLACK, middle_bytes
-from selfie_data.kernels.taps_kernel import taps_of
+from selfie_data.kernels.resample import cut_views, cut_window, resample, scratch_bytes, taps_of
 
 Pixels = NDArray[np.uint8]
 
@@ -27,12 +25,16 @@ def compiled(
     antialias: bool = True,
     before: int = 0,
 ) -> Pixels:
-    source = np.concatenate((np.zeros(before, np.uint8), image.reshape(-1), np.zeros(SLACK, np.uint8)))
-    middle = np.full(middle_bytes(*crop[2:], size), 77, np.uint8)
-    result = np.full(3 * size * size + SLACK, 99, np.uint8)
+    """Resamples amid guard bytes, which must stay as they are."""
+    source = np.concatenate((np.zeros(before, np.uint8), image.reshape(-1)))
+    scratch = np.full(scratch_bytes(*crop[2:], size) + 8, 77, np.uint8)
+    result = np.full(3 * size * size + 16, 99, np.uint8)
     geometry = (np.array(values, np.int64) for values in (crop, resize, window))
-    resample(source, before, 3 * image.shape[1], *geometry, mirror, antialias, size, middle, result)
-    return result[: 3 * size * size].reshape(size, size, 3)
+    resample(source, before, 3 * image.shape[1], *geometry, mirror, antialias, size, size, scratch[:-8], result[:-8], 8)
+    assert (scratch[-8:] == 77).all()
+    assert (result[:8] == 99).all()
+    assert (result[-8:] == 99).all()
+    return result[8:-8].reshape(size, size, 3)
 
 
 def by_pillow(image: Pixels, crop: tuple[int, int, int, int], size: int) -> Pixels:
@@ -66,7 +68,16 @@ def test_any_crop_size_window_and_mirror_equals_the_twin(data: st.DataObject, se
 
 @pytest.mark.parametrize(
     ("height", "width", "size"),
-    [(200, 200, 224), (341, 256, 224), (500, 375, 224), (1, 1, 224), (3, 1000, 32), (224, 224, 224), (1200, 900, 96)],
+    [
+        (200, 200, 224),
+        (1300, 1100, 64),
+        (341, 256, 224),
+        (500, 375, 224),
+        (1, 1, 224),
+        (3, 1000, 32),
+        (224, 224, 224),
+        (1200, 900, 96),
+    ],
 )
 def test_photograph_sizes_equal_pillow(height: int, width: int, size: int) -> None:
     image = pixels(height, width)
@@ -98,12 +109,36 @@ def test_taps_equal_those_of_the_twin_and_stay_inside(size: int, output: int, an
         np.testing.assert_array_equal(ours, theirs[:size])
 
 
-def test_nothing_is_written_past_the_slack() -> None:
-    image, size = pixels(50, 60), 21  # rows of 63 bytes: no multiple of what is written at once
-    source = np.concatenate((image.reshape(-1), np.zeros(SLACK, np.uint8)))
-    middle, result = np.zeros(middle_bytes(50, 60, size) + 8, np.uint8), np.zeros(3 * size * size + SLACK + 8, np.uint8)
-    middle[-8:] = result[-8:] = 99
-    geometry = (np.array(values) for values in ((0, 0, 50, 60), (size, size), (0, 0)))
-    resample(source, 0, 180, *geometry, False, True, size, middle[:-8], result[:-8])
-    assert (middle[-8:] == 99).all()
-    assert (result[-8:] == 99).all()
+@given(
+    height=st.integers(1, 20),
+    width=st.integers(1, 20),
+    top=st.integers(-25, 25),
+    left=st.integers(-25, 25),
+    size=st.integers(1, 20),
+    mirror=st.booleans(),
+)
+@settings(max_examples=150, deadline=None)
+def test_a_window_may_overhang_on_any_side(
+    height: int, width: int, top: int, left: int, size: int, mirror: bool
+) -> None:
+    image = np.random.default_rng(1).integers(1, 256, (height + 3, width + 2, 3), dtype=np.uint8)
+    result = np.full(3 * size * size + 10, 9, np.uint8)
+    crop, window = np.array((2, 1, height, width)), np.array((top, left))
+    cut_window(image.reshape(-1), 0, 3 * (width + 2), crop, window, mirror, size, result, 5)
+    expected = window_of(image[2 : 2 + height, 1 : 1 + width], top, left, size)
+    np.testing.assert_array_equal(result[5:-5].reshape(size, size, 3), expected[:, ::-1] if mirror else expected)
+    assert (result[:5] == 9).all()
+    assert (result[-5:] == 9).all()
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_what_has_its_size_is_cut_and_the_bits_are_those_of_resampling(mirror: bool) -> None:
+    image, size = pixels(40, 50), 32
+    crop, window = (3, 4, 36, 36), (2, 2)
+    views = np.zeros(3 * size * size, np.uint8)
+    cut_views(
+        image.reshape(-1), np.zeros(1, np.int64), np.array([50]), np.array([crop]), np.array([(36, 36)]),
+        np.array([window]), np.array([mirror]), size, True, 0, 1, np.empty(0, np.uint8), views,
+    )  # fmt: skip
+    expected = compiled(image, crop, (36, 36), size=size, window=window, mirror=mirror)
+    np.testing.assert_array_equal(views.reshape(size, size, 3), expected)

@@ -1,0 +1,102 @@
+"""The default on a CPU: images of the shards, read, checked and decoded piece by piece."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import simplejpeg
+import torch
+
+from pipelines.backends.cpu import Bytes, CpuBackend, Numbers, Scratch, StoredPixels
+from pipelines.backends.shard_reader import Payloads, ShardReader
+from pipelines.batch_plan import OutputSpec, Verify
+from selfie_data.dataset.opened import Dataset
+from selfie_data.dataset.read import decode_payload
+
+_RAW_PIECE = 256  # samples: 0.8 MB at 32 px, which a core's second cache holds
+_ENCODED_PIECE = 16  # photographs: some milliseconds, so that cores finish a batch together
+_CACHED_BYTES = 256 << 10  # pixels that are decoded before any is cut: a quarter of a core's second cache
+
+
+class ShardBackend(CpuBackend):
+    """The backend of names `cpu` and `fused`: see `batch_plan.Backend`."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        spec: OutputSpec,
+        *,
+        device: torch.device,
+        verify: Verify = "first",
+        threads: int = 2,
+        prefetch: int = 2,
+    ) -> None:
+        stored = ShardImages(dataset, verify=verify)
+        super().__init__(spec, stored, device=device, threads=threads, prefetch=prefetch, name="cpu")
+
+
+class ShardImages:
+    """See `cpu.StoredImages`: payloads of the shards, decoded where they are encoded."""
+
+    def __init__(self, dataset: Dataset, *, verify: Verify) -> None:
+        self._together = max(1, _CACHED_BYTES // _largest_image(dataset))  # images decoded before any is cut
+        self.piece = _RAW_PIECE if dataset.encoding == "raw" else max(_ENCODED_PIECE, self._together)
+        self._dataset = dataset
+        self._reader = ShardReader(dataset, verify=verify, compiled=True)
+        self._scratch = Scratch()
+
+    def sizes(self, ids: Numbers) -> tuple[Numbers, Numbers]:
+        table = self._dataset.table
+        return table.height[ids].astype(np.int64), table.width[ids].astype(np.int64)
+
+    def read(self, ids: Numbers) -> Iterator[StoredPixels]:
+        payloads = self._reader.read(ids, self._scratch.take("payloads", 0))
+        self._scratch.keep("payloads", payloads.buffer)
+        if self._dataset.encoding == "raw":
+            self._check_raw(ids, payloads)
+            yield StoredPixels(payloads.buffer, payloads.offset)
+            return
+        yield from self._decode_all(ids, payloads)
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def _check_raw(self, ids: Numbers, payloads: Payloads) -> None:
+        """Raises CorruptSampleError where the length of a payload is not that of its image."""
+        table = self._dataset.table
+        wrong = payloads.length != 3 * table.height[ids].astype(np.int64) * table.width[ids]
+        for row in np.flatnonzero(wrong)[:1]:
+            decode_payload(self._dataset, int(ids[row]), payloads[row])
+
+    def _decode_all(self, ids: Numbers, payloads: Payloads) -> Iterator[StoredPixels]:
+        heights, widths = self.sizes(ids)
+        ends = np.cumsum(3 * heights * widths)
+        starts = ends - 3 * heights * widths
+        shapes = list(zip(ids.tolist(), heights.tolist(), widths.tolist(), strict=True))
+        for first in range(0, len(ids), self._together):
+            places = starts[first : first + self._together] - starts[first]
+            last = first + len(places)
+            pixels = self._scratch.take("pixels", int(ends[last - 1] - starts[first]))
+            for row, place in zip(range(first, last), places.tolist(), strict=True):
+                self._decode(*shapes[row], payloads[row], pixels[place:])
+            yield StoredPixels(pixels, places)
+
+    def _decode(self, sample: int, height: int, width: int, payload: Bytes, pixels: Bytes) -> None:
+        """Writes the pixels of a payload to the beginning of `pixels`; see `decode_payload`."""
+        pixels = pixels[: 3 * height * width]
+        if self._dataset.encoding == "jpeg":
+            try:
+                image = simplejpeg.decode_jpeg(payload, "RGB", fastdct=False, fastupsample=False, buffer=pixels)
+            except (
+                ValueError
+            ):  # larger than the table says, or damaged: the plain decoder tries, and says what is wrong
+                pass
+            else:
+                if image.shape == (height, width, 3):
+                    return
+        pixels[:] = decode_payload(self._dataset, sample, payload).reshape(-1)
+
+
+def _largest_image(dataset: Dataset) -> int:
+    """Returns the bytes of the largest stored image, RGB, at least 1."""
+    heights, widths = (side.astype(np.int64) for side in (dataset.table.height, dataset.table.width))
+    return max(1, 3 * int((heights * widths).max(initial=0)))
