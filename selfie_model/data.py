@@ -51,7 +51,7 @@ def source_options(function: Command) -> Command:
         ),
         click.option(
             "--backend",
-            type=click.Choice(["auto", "fused", "dali", "store", "reference"]),
+            type=click.Choice(["auto", "cpu", "fused", "dali", "store", "reference"]),
             default="auto",
             show_default=True,
             help="How batches are made; all give the same ones.",
