@@ -7,22 +7,20 @@ is in it.
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from selfie_data.errors import DatasetError
 from selfie_data.files import write_atomic
-from selfie_data.source import Json
 
 SCHEMA = 1
 NAME = "manifest.json"
 _DIGEST_MARK = b',\n "digest": "'
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShardEntry:
+class ShardEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One shard. `class_counts` maps a class index, written as text ("-1": no label), to its number of samples."""
 
     name: str
@@ -32,8 +30,7 @@ class ShardEntry:
     class_counts: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quarantined:
+class Quarantined(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An input that could not be used: its key (plan position, 12 digits), its name in the source, and why.
 
     `name` is empty where the source itself refused the image: `reason` names it then.
@@ -49,11 +46,12 @@ class Quarantined:
         return f"{self.name}: {self.reason}" if self.name else self.reason
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
-    """What `manifest.json` says.
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `manifest.json` says, in its order.
 
     Attributes:
+        schema: of the file.
+        fingerprint: SHA-256 over what identifies the stream of samples (set by `sealed`).
         source: the source's own description.
         options: the build options, defaults resolved.
         seed: of the plan.
@@ -68,12 +66,13 @@ class Manifest:
         shards: in order; the table's column `shard` is a position in it.
         files: relative path -> SHA-256 of every other file, the manifest and `splits/` excepted.
         quarantined: in order of key.
-        fingerprint: SHA-256 over what identifies the stream of samples (set by `sealed`).
         digest: SHA-256 of the file up to its last entry (set by `save` and `load`).
     """
 
-    source: Mapping[str, Json]
-    options: Mapping[str, Json]
+    schema: int = SCHEMA
+    fingerprint: str = ""
+    source: dict[str, Any]
+    options: dict[str, Any]
     seed: int
     class_names: tuple[str, ...]
     image_size: int
@@ -86,9 +85,7 @@ class Manifest:
     shards: tuple[ShardEntry, ...]
     files: dict[str, str]
     quarantined: tuple[Quarantined, ...] = ()
-    schema: int = SCHEMA
-    fingerprint: str = field(default="")
-    digest: str = field(default="", compare=False)
+    digest: str = ""
 
     @property
     def samples(self) -> int:
@@ -106,7 +103,7 @@ class Manifest:
 
     def sealed(self) -> "Manifest":
         """Returns the manifest with its fingerprint set."""
-        return replace(self, fingerprint=self.compute_fingerprint())
+        return msgspec.structs.replace(self, fingerprint=self.compute_fingerprint())
 
     def compute_fingerprint(self) -> str:
         """Returns the SHA-256 of what a reader's stream depends on: samples, their order, bytes, labels and classes."""
@@ -154,49 +151,37 @@ def _file(path: Path) -> Path:
 
 
 def _serialise(manifest: Manifest) -> tuple[bytes, str]:
-    parts = asdict(manifest)
+    parts = msgspec.to_builtins(manifest)
     del parts["digest"]
-    ordered = {"schema": parts.pop("schema"), "fingerprint": parts.pop("fingerprint"), **parts}
-    body = json.dumps(ordered, indent=1, ensure_ascii=True).removesuffix("\n}").encode()
+    body = json.dumps(parts, indent=1, ensure_ascii=True).removesuffix("\n}").encode()
     digest = hashlib.sha256(body).hexdigest()
     return body + _DIGEST_MARK + digest.encode() + b'"\n}\n', digest
 
 
+class _Head(msgspec.Struct):
+    """What is looked at before the rest is believed to be a manifest of this version."""
+
+    schema: Any
+    digest: Any = None
+
+
 def _parse(text: bytes, file: Path) -> Manifest:
     try:
-        parts = json.loads(text)
-        schema = parts["schema"]
-    except (ValueError, KeyError, TypeError) as error:
+        head = msgspec.json.decode(text, type=_Head)
+    except (ValueError, RecursionError) as error:
         raise DatasetError(f"{file}: damaged, not the JSON of a manifest ({error})") from error
-    if isinstance(schema, int) and schema > SCHEMA:
-        raise DatasetError(f"{file}: schema {schema} is newer than this version reads ({SCHEMA}); update selfie")
-    if schema != SCHEMA:
-        raise DatasetError(f"{file}: unknown schema {schema!r}, this version reads {SCHEMA}")
-    digest = hashlib.sha256(text[: text.rfind(_DIGEST_MARK)]).hexdigest()
-    if parts.get("digest") != digest or text[text.rfind(_DIGEST_MARK) :] != _DIGEST_MARK + digest.encode() + b'"\n}\n':
-        raise DatasetError(
-            f"{file}: damaged, its digest is {digest[:12]}… but it says {str(parts.get('digest'))[:12]}…"
-        )
+    if isinstance(head.schema, int) and head.schema > SCHEMA:
+        raise DatasetError(f"{file}: schema {head.schema} is newer than this version reads ({SCHEMA}); update selfie")
+    if head.schema != SCHEMA:
+        raise DatasetError(f"{file}: unknown schema {head.schema!r}, this version reads {SCHEMA}")
+    body, _, end = text.rpartition(_DIGEST_MARK)
+    digest = hashlib.sha256(body).hexdigest()
+    if head.digest != digest or end != digest.encode() + b'"\n}\n':
+        raise DatasetError(f"{file}: damaged, its digest is {digest[:12]}… but it says {str(head.digest)[:12]}…")
     try:
-        return _from_json(parts)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f"{file}: not a valid manifest ({error!r})") from error
-
-
-def _from_json(parts: dict[str, Any]) -> Manifest:
-    unknown = set(parts) - {entry.name for entry in fields(Manifest)}
-    if unknown:
-        raise ValueError(f"unknown entries {sorted(unknown)}")
-    manifest = Manifest(
-        **{
-            **parts,
-            "class_names": tuple(parts["class_names"]),
-            "mean": tuple(parts["mean"]),
-            "std": tuple(parts["std"]),
-            "shards": tuple(ShardEntry(**shard) for shard in parts["shards"]),
-            "quarantined": tuple(Quarantined(**entry) for entry in parts["quarantined"]),
-        }
-    )
+        manifest = msgspec.json.decode(text, type=Manifest)
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{file}: not a valid manifest ({error})") from error
     if manifest.fingerprint != manifest.compute_fingerprint():
-        raise ValueError("the fingerprint does not belong to the contents")
+        raise DatasetError(f"{file}: not a valid manifest (the fingerprint does not belong to the contents)")
     return manifest

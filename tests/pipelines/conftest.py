@@ -113,7 +113,7 @@ def write_dataset(
         shards=tuple(records),
         files=files,
     )
-    dataclasses.replace(manifest, fingerprint=manifest.compute_fingerprint()).save(directory)
+    manifest.sealed().save(directory)
     return directory
 
 
