@@ -7,7 +7,6 @@ Manifest and table are checked, shards known to be there; nothing of them is rea
 """
 
 import io
-import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from selfie_data.dataset.manifest import Manifest, ShardEntry
 from selfie_data.dataset.names import SPLITS_FOLDER, index_name, key_of
+from selfie_data.dataset.splits_record import read_splits
 from selfie_data.dataset.table import SampleTable, read_checked, read_table
 from selfie_data.errors import DatasetError
 
@@ -72,7 +72,8 @@ class Dataset:
 
     def subset_names(self) -> tuple[str, ...]:
         """Returns the names of the stored subsets, sorted."""
-        return tuple(sorted(_read_splits(self.path)))
+        record = read_splits(self.path)
+        return tuple(sorted(record.subsets)) if record else ()
 
     def subset(self, name: str) -> NDArray[np.int64]:
         """Returns the sample ids of a stored subset, sorted, after checking their hash.
@@ -80,12 +81,12 @@ class Dataset:
         Raises:
             DatasetError: no such subset (the message names those there are), or it is damaged.
         """
-        splits = _read_splits(self.path)
-        if name not in splits:
-            names = ", ".join(sorted(splits)) or "none; make them with `selfie-data split`"
+        record = read_splits(self.path)
+        if record is None or name not in record.subsets:
+            names = ", ".join(self.subset_names()) or "none; make them with `selfie-data split`"
             raise DatasetError(f"{self.path}: no subset {name!r}; there are: {names}")
         file = f"{SPLITS_FOLDER}/{name}.npy"
-        data = read_checked(self.path, file, {file: splits[name]})
+        data = read_checked(self.path, file, {file: record.subsets[name].sha256})
         ids: NDArray[np.int64] = np.load(io.BytesIO(data), allow_pickle=False)
         if ids.dtype != np.int64 or ids.ndim != 1 or (len(ids) and not 0 <= ids[0] <= ids[-1] < len(self)):
             raise DatasetError(f"{self.path / file}: must be int64 ids in [0, {len(self)}), sorted")
@@ -130,15 +131,3 @@ def _check_size(path: Path, expected: int) -> None:
     if size != expected:
         what = "truncated" if size < expected else "too long"
         raise DatasetError(f"{path}: {what}, {size} bytes where the manifest says {expected}")
-
-
-def _read_splits(dataset: Path) -> dict[str, str]:
-    """Returns subset name -> SHA-256 of its file, from `splits/splits.json` ({"subsets": {NAME: {"sha256": …}}})."""
-    file = dataset / SPLITS_FOLDER / "splits.json"
-    try:
-        parts = json.loads(file.read_bytes())
-        return {name: entry["sha256"] for name, entry in parts["subsets"].items()}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DatasetError(f"{file}: damaged ({error})") from error

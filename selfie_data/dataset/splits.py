@@ -13,25 +13,23 @@ two steps of the paper's protocol (arXiv 1906.02940, section 4). P % are exact c
 
 import hashlib
 import io
-import json
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from selfie_data.dataset.names import SPLITS_FOLDER
 from selfie_data.dataset.opened import Dataset, open_dataset
+from selfie_data.dataset.splits_record import NAME, SplitsRecord, StoredOptions, StoredSubset, read_splits
 from selfie_data.errors import BuildError, DatasetError
 from selfie_data.files import write_atomic
 from selfie_data.randomness import permutation
 from selfie_data.randomness.permutation import Permutation
 from selfie_data.randomness.philox import Purpose
 
-SCHEMA = 1
-NAME = "splits.json"
 _UNLABELLED_STREAM = (1 << 32) - 1  # the order of a dataset without any label; labels are below 2**31
 
 Ids = NDArray[np.int64]
@@ -92,22 +90,23 @@ def write_splits(dataset: Dataset, options: SplitOptions, *, force: bool = False
 
     Raises:
         BuildError: splits made with other options are there and `force` is not set, or writing failed.
+        DatasetError: the splits that are there are damaged and `force` is not set.
     """
     subsets = split_ids(dataset.table.label, options)
-    record = _record(dataset, options, subsets)
+    record = _describe(dataset, options, subsets)
     directory = dataset.path / SPLITS_FOLDER
     index = directory / NAME
-    if index.exists() and not force:
-        _refuse_other(index, record)
+    if not force and (found := read_splits(dataset.path)):
+        _refuse_other(directory, found, record)
     try:
         directory.mkdir(exist_ok=True)
-        if index.exists() and index.read_bytes() != _encoded(record):
+        if index.exists() and index.read_bytes() != record.encode():
             index.unlink()  # so that no moment has an index that is not of its files
         for name, ids in subsets.items():
             write_atomic(directory / f"{name}.npy", _npy(ids))
         for stale in sorted(set(directory.glob("*.npy")) - {directory / f"{name}.npy" for name in subsets}):
             stale.unlink()
-        write_atomic(index, _encoded(record))
+        write_atomic(index, record.encode())
     except OSError as error:
         raise BuildError(f"{directory}: cannot be written ({error.strerror})") from error
     return subsets
@@ -123,18 +122,17 @@ def check_splits(path: Path) -> list[str]:
     if not directory.exists():
         return []
     try:
-        record = json.loads((directory / NAME).read_bytes())
-        options = SplitOptions(**{**record["options"], "labelled": tuple(record["options"]["labelled"])})
-        listed = {f"{name}.npy": str(entry["sha256"]) for name, entry in record["subsets"].items()}
-    except FileNotFoundError:
+        record = read_splits(path)
+    except DatasetError as error:
+        return [str(error).removeprefix(f"{path}/")]
+    if record is None:
         return [f"{SPLITS_FOLDER}/{NAME}: missing; run `selfie-data split` again"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return [f"{SPLITS_FOLDER}/{NAME}: damaged ({error})"]
+    listed = {f"{name}.npy": entry.sha256 for name, entry in record.subsets.items()}
     unlisted = sorted({entry.name for entry in directory.iterdir()} - {NAME, *listed})
     problems = [f"{SPLITS_FOLDER}/{name}: not listed in {NAME}" for name in unlisted]
     for name, digest in listed.items():
         problems += _check_file(directory / name, digest)
-    return problems + _check_origin(path, record, options)
+    return problems + _check_origin(path, record)
 
 
 def _orders(labels: NDArray[np.int32], seed: int) -> list[Ids]:
@@ -187,60 +185,47 @@ def _npy(ids: Ids) -> bytes:
     return buffer.getvalue()
 
 
-def _record(dataset: Dataset, options: SplitOptions, subsets: dict[str, Ids]) -> dict[str, Any]:
+def _describe(dataset: Dataset, options: SplitOptions, subsets: dict[str, Ids]) -> SplitsRecord:
     classes = max(1, len(dataset.class_names))
-    return {
-        "schema": SCHEMA,
-        "dataset": dataset.fingerprint,
-        "permutation_version": permutation.VERSION,
-        "options": {
-            "validation": options.validation,
-            "labelled": list(options.labelled),
-            "seed": options.seed,
-        },
-        "subsets": {
-            name: {
-                "samples": len(ids),
-                "class_counts": np.bincount(_labelled(dataset.table.label[ids]), minlength=classes).tolist(),
-                "sha256": hashlib.sha256(_npy(ids)).hexdigest(),
-            }
+    return SplitsRecord(
+        dataset=dataset.fingerprint,
+        permutation_version=permutation.VERSION,
+        options=StoredOptions(validation=options.validation, labelled=options.labelled, seed=options.seed),
+        subsets={
+            name: StoredSubset(
+                samples=len(ids),
+                class_counts=np.bincount(_labelled(dataset.table.label[ids]), minlength=classes).tolist(),
+                sha256=hashlib.sha256(_npy(ids)).hexdigest(),
+            )
             for name, ids in subsets.items()
         },
-    }
+    )
 
 
 def _labelled(labels: NDArray[np.int32]) -> NDArray[np.int32]:
     return labels[labels >= 0]
 
 
-def _encoded(record: dict[str, Any]) -> bytes:
-    """One subset a line, so that a thousand counts a class stay readable."""
-    subsets = ",\n".join(f'  "{name}": {json.dumps(entry)}' for name, entry in record["subsets"].items())
-    head = ",\n".join(f' "{key}": {json.dumps(value)}' for key, value in record.items() if key != "subsets")
-    return f'{{\n{head},\n "subsets": {{\n{subsets}\n }}\n}}\n'.encode()
-
-
-def _refuse_other(index: Path, record: dict[str, Any]) -> None:
-    try:
-        found = json.loads(index.read_bytes())
-        theirs, mine = ({**each["options"], "dataset": each["dataset"]} for each in (found, record))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{index}: damaged ({error}); --force makes the splits anew") from error
+def _refuse_other(directory: Path, found: SplitsRecord, wanted: SplitsRecord) -> None:
+    theirs, mine = ({**msgspec.to_builtins(each.options), "dataset": each.dataset} for each in (found, wanted))
     for key, value in mine.items():
-        if theirs.get(key) != value:
+        if theirs[key] != value:
             raise BuildError(
-                f"{index.parent}: holds splits with {key} {theirs.get(key)}, asked for {value}; --force replaces them"
+                f"{directory}: holds splits with {key} {theirs[key]}, asked for {value}; --force replaces them"
             )
 
 
-def _check_origin(path: Path, record: dict[str, Any], options: SplitOptions) -> list[str]:
+def _check_origin(path: Path, record: SplitsRecord) -> list[str]:
     try:
         dataset = open_dataset(path)
+        options = SplitOptions(**msgspec.structs.asdict(record.options))
     except DatasetError:
         return []  # for the caller to report: nothing can be said about the splits of a damaged dataset
-    if record.get("dataset") != dataset.fingerprint:
-        return [f"{SPLITS_FOLDER}/{NAME}: made for another dataset, {str(record.get('dataset'))[:12]}…"]
-    if record != _record(dataset, options, split_ids(dataset.table.label, options)):
+    except ValueError as error:
+        return [f"{SPLITS_FOLDER}/{NAME}: damaged ({error})"]
+    if record.dataset != dataset.fingerprint:
+        return [f"{SPLITS_FOLDER}/{NAME}: made for another dataset, {record.dataset[:12]}…"]
+    if record != _describe(dataset, options, split_ids(dataset.table.label, options)):
         return [f"{SPLITS_FOLDER}/{NAME}: not what its options give; run `selfie-data split --force`"]
     return []
 
