@@ -44,11 +44,12 @@ def write_atomic(path: Path, data: bytes, *, temporary: Path | None = None) -> N
         write_all(file.fileno(), data)
 
 
-def write_durable(path: Path, data: bytes) -> None:
-    """Writes a file and waits until it is on disk; its name may not be yet."""
+def write_file(path: Path, data: bytes, *, durable: bool) -> None:
+    """Writes a file; `durable`: and waits until its bytes are on disk, its name may not be yet."""
     with path.open("wb", buffering=0) as file:
         write_all(file.fileno(), data)
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
 
 
 def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
@@ -62,6 +63,16 @@ def publish(scratch: Path, path: Path) -> None:
     """Renames a file or directory that is already on disk to its final name, and makes the new name durable."""
     os.replace(scratch, path)
     sync_directory(path.parent)
+
+
+def publish_tree(scratch: Path, path: Path) -> None:
+    """Makes every file and folder below a folder durable, and then as `publish` does."""
+    for folder, _, names in os.walk(scratch):
+        for name in names:
+            with (Path(folder) / name).open("rb") as file:
+                os.fsync(file.fileno())
+        sync_directory(Path(folder))
+    publish(scratch, path)
 
 
 def sync_directory(path: Path) -> None:

@@ -16,7 +16,7 @@ from selfie_data.dataset.manifest import Manifest, ShardEntry
 from selfie_data.dataset.names import index_name, shard_name
 from selfie_data.dataset.table import SampleTable, write_table
 from selfie_data.errors import BuildError
-from selfie_data.files import publish
+from selfie_data.files import publish_tree
 from selfie_data.images.encode import STORED_AS
 from selfie_data.images.statistics import add_up
 
@@ -91,5 +91,5 @@ def _write_table(out: Path, kept: list[ShardRecord]) -> dict[str, str]:
     for stale in (scratch, final):
         shutil.rmtree(stale, ignore_errors=True)
     files = write_table(table, scratch)
-    publish(scratch, final)
+    publish_tree(scratch, final)
     return files

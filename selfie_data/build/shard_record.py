@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfie_data.dataset.manifest import Quarantined
-from selfie_data.files import write_all
+from selfie_data.files import write_file
 from selfie_data.images.statistics import PixelSums
 
 ROW = np.dtype(
@@ -63,8 +63,7 @@ class ShardRecord:
             "rows_sha256": hashlib.sha256(rows).hexdigest(),
         }
         scratch = path.with_suffix(".tmp")
-        with scratch.open("wb", buffering=0) as file:
-            write_all(file.fileno(), json.dumps(line).encode() + b"\n" + rows)
+        write_file(scratch, json.dumps(line).encode() + b"\n" + rows, durable=False)
         os.replace(scratch, path)
 
 

@@ -23,7 +23,7 @@ from selfie_data.dataset.manifest import Quarantined
 from selfie_data.dataset.names import SUFFIX, key_of, shard_name
 from selfie_data.dataset.shard import ShardWriter
 from selfie_data.errors import BuildError, ImageError
-from selfie_data.files import sync_directory, write_durable
+from selfie_data.files import publish, write_file
 from selfie_data.images.encode import STORED_AS, Encoder, Stored
 from selfie_data.images.statistics import PixelSums, add_up, sum_pixels
 from selfie_data.source import ImageSource, SourceImage, read_images
@@ -152,10 +152,9 @@ class _ShardTask:
         index = format_index(self.members)
         name = final.with_suffix(".idx")
         scratch_index = self.job.out / BUILD / f"{name.name}.tmp"
-        write_durable(scratch_index, index)
+        write_file(scratch_index, index, durable=True)
         os.replace(scratch, final)
-        os.replace(scratch_index, name)
-        sync_directory(self.job.out)
+        publish(scratch_index, name)  # the names of both: they are in one folder
         return hashlib.sha256(index).hexdigest()
 
     def _fill(self, shard: ShardWriter) -> None:

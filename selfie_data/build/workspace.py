@@ -12,7 +12,7 @@ from typing import Any
 from selfie_data.build.shard_task import BUILD
 from selfie_data.dataset.manifest import NAME as MANIFEST
 from selfie_data.errors import BuildError
-from selfie_data.files import sync_directory, write_atomic
+from selfie_data.files import read_json, sync_directory, write_atomic
 
 IDENTITY = "identity.json"
 
@@ -52,7 +52,8 @@ def claim_folder(out: Path, identity: Mapping[str, Any], *, file: str = IDENTITY
                     f"{out}: not empty (it holds {foreign[0]}) and no build of ours; choose another folder"
                 )
             build.mkdir()
-        recorded = _load(build / file)
+        remedy = f"delete the folder's {BUILD} and build again"
+        recorded = read_json(build / file, remedy=remedy, error=BuildError)
         if recorded is None:
             write_atomic(build / file, json.dumps(identity, indent=1).encode())
             return
@@ -102,16 +103,6 @@ def remove_if_empty(out: Path) -> None:
 def is_finished(out: Path) -> bool:
     """Says whether a manifest is there."""
     return (out / MANIFEST).exists()
-
-
-def _load(path: Path) -> dict[str, Any] | None:
-    try:
-        parts: dict[str, Any] = json.loads(path.read_bytes())
-        return parts
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise BuildError(f"{path}: damaged; delete the folder's {BUILD} and build again") from error
 
 
 def _flatten(parts: Any, prefix: str = "") -> dict[str, Any]:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from selfie_data.dataset.opened import Dataset
 from selfie_data.dataset.read import Pixels, central_view, read_payloads, stored_at_size
 from selfie_data.errors import BuildError, DatasetError
-from selfie_data.files import publish, sync_directory
+from selfie_data.files import publish_tree
 
 if TYPE_CHECKING:
     from zarr.core.array_spec import ArrayConfigParams
@@ -71,11 +71,7 @@ def export_store(dataset: Dataset, path: Path, *, workers: int | None = None, pr
         shutil.rmtree(scratch, ignore_errors=True)
         _check_space(dataset, path.parent)
         _write(dataset, scratch, workers=workers or len(os.sched_getaffinity(0)), progress=progress)
-        for directory, _, files in os.walk(scratch):
-            for name in files:
-                _sync_file(Path(directory) / name)
-            sync_directory(Path(directory))
-        publish(scratch, path)
+        publish_tree(scratch, path)
     except OSError as error:
         raise BuildError(f"{path}: cannot be written ({error.strerror})") from error
     finally:
@@ -230,8 +226,3 @@ def _check_space(dataset: Dataset, directory: Path) -> None:
     free = shutil.disk_usage(directory).free
     if free < needed:
         raise BuildError(f"{directory}: {free / 1e9:.1f} GB are free, the store needs {needed / 1e9:.1f} GB")
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfie_data.errors import DatasetError
-from selfie_data.files import sync_directory, write_durable
+from selfie_data.files import write_file
 
 if TYPE_CHECKING:
     from zarr.core.buffer import Buffer
@@ -66,7 +66,7 @@ class SampleTable:
 
 
 def write_table(table: SampleTable, directory: Path) -> dict[str, str]:
-    """Writes the columns as a new zarr group at `directory` (named `samples.zarr`), durably.
+    """Writes the columns as a new zarr group at `directory` (named `samples.zarr`); `publish_tree` makes it durable.
 
     Returns:
         path relative to the dataset -> SHA-256, for every file of the group.
@@ -91,14 +91,12 @@ def write_table(table: SampleTable, directory: Path) -> dict[str, str]:
         # Through memory: of zarr's own writing, some goes on in other threads after an error, into the next attempt.
         for key in sorted(held):
             hashes[f"{NAME}/{key}"] = _write_file(directory / key, held.pop(key).to_bytes())
-    for folder in (directory, *filter(Path.is_dir, directory.rglob("*"))):
-        sync_directory(folder)
     return hashes
 
 
 def _write_file(path: Path, data: bytes) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_durable(path, data)
+    write_file(path, data, durable=False)
     return hashlib.sha256(data).hexdigest()
 
 

@@ -30,7 +30,10 @@ def test_workers_in_the_midst_of_a_shard_end_at_once_with_their_parent(tmp_path:
     assert len(children) >= 2
     process.kill()
     process.wait()
-    assert not psutil.wait_procs(children, timeout=5)[1]
+    alive = psutil.wait_procs(children, timeout=5)[1]
+    for child in alive:
+        child.kill()
+    assert alive == []
 
 
 class Deadly(MemorySource):

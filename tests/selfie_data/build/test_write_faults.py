@@ -10,6 +10,9 @@ import pytest
 
 from selfie_data.build.build_shards import build_shards
 from selfie_data.dataset.manifest import Manifest
+from selfie_data.dataset.opened import open_dataset
+from selfie_data.dataset.pixel_store import export_store
+from selfie_data.dataset.splits import SplitOptions, write_splits
 from selfie_data.errors import BuildError, DatasetError
 from tests.selfie_data.build.test_build_shards import SMALL, contents, pictures
 
@@ -69,6 +72,37 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     out = tmp_path_factory.mktemp("whole") / "out"
     build_shards(pictures(48), out, SMALL, workers=1)
     return contents(out)
+
+
+def test_what_gets_its_name_is_on_disk_before_and_its_name_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shards, indexes, table, manifest, subsets, pixel store: all but what a build only notes for itself."""
+    synced: set[str] = set()
+    unnamed: set[str] = set()  # folders with names that are not on disk yet
+    fsync, replace = os.fsync, os.replace
+
+    def sync(descriptor: int) -> None:
+        fsync(descriptor)
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        synced.add(path)
+        unnamed.discard(path)
+
+    def rename(source: Path, target: Path) -> None:
+        if target.suffix != ".done" and ".store.zarr.partial" not in target.parts:  # zarr renames within it
+            below = [source, *source.rglob("*")]
+            assert [str(path) for path in below if str(path) not in synced] == []
+            unnamed.add(str(target.parent))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "replace", rename)
+    build_shards(pictures(48), tmp_path / "out", SMALL, workers=1)
+    assert sum(path.endswith(".idx.tmp") for path in synced) == 3
+    dataset = open_dataset(tmp_path / "out")
+    write_splits(dataset, SplitOptions())
+    export_store(dataset, tmp_path / "store.zarr")
+    assert unnamed == set()
 
 
 def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: dict[str, bytes]) -> None:
