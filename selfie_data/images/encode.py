@@ -17,8 +17,7 @@ import simplejpeg
 from PIL import Image
 
 from selfie_data.errors import BuildError, ImageError
-from selfie_data.images.decode import Pixels, decode_image, decode_jpeg
-from selfie_data.images.jpeg_header import JpegHeader, parse_jpeg_header
+from selfie_data.images.decode import JpegHeader, Pixels, decode_image, decode_jpeg, parse_jpeg_header
 from selfie_data.images.resize import DECODED, centre_crop, resize_shorter
 from selfie_data.source import SourceImage
 

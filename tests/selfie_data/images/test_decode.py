@@ -12,8 +12,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from selfie_data.errors import ImageError
-from selfie_data.images.decode import MAX_JPEG_PIXELS, MAX_PIXELS, decode_image
-from selfie_data.images.jpeg_header import count_scans, parse_jpeg_header
+from selfie_data.images.decode import MAX_JPEG_PIXELS, MAX_PIXELS, count_scans, decode_image, parse_jpeg_header
 from tests.material import encoded, jpeg, picture
 
 RGB = picture(61, 83, seed=4)

@@ -8,9 +8,8 @@ from PIL import Image
 
 from selfie_data.build.options import BuildOptions
 from selfie_data.errors import BuildError, ImageError
-from selfie_data.images.decode import decode_image
+from selfie_data.images.decode import decode_image, parse_jpeg_header
 from selfie_data.images.encode import Encoder, Stored
-from selfie_data.images.jpeg_header import parse_jpeg_header
 from selfie_data.images.resize import centre_crop, resize_by_pillow
 from selfie_data.source import SourceImage
 from tests.material import encoded, jpeg, picture

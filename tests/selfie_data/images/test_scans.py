@@ -4,8 +4,7 @@ import pytest
 from PIL import Image
 
 from selfie_data.errors import ImageError
-from selfie_data.images.decode import MAX_SCANS, decode_image
-from selfie_data.images.jpeg_header import count_scans, parse_jpeg_header
+from selfie_data.images.decode import MAX_SCANS, count_scans, decode_image, parse_jpeg_header
 from tests.material import encoded
 
 
