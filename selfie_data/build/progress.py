@@ -45,22 +45,20 @@ class Bar:
     """A bar with rate and remaining time, bytes written, images quarantined."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
+        self._options: dict[str, Any] = {"unit_scale": True, "file": stream or sys.stderr}
         self._bar: tqdm[Any] | None = None
-        self._spooling = False
         self._bytes = 0
         self._quarantined = 0
 
     def spool(self, done: int, expected: int) -> None:
         if self._bar is None:
-            self._spooling = True
-            self._bar = tqdm(total=expected, unit="B", unit_scale=True, desc="spool", file=self._stream)
+            self._bar = tqdm(unit="B", desc="spool", **self._options)
         self._bar.total = expected
         self._bar.update(done - self._bar.n)
 
     def start(self, images: int) -> None:
         self.close()
-        self._bar = tqdm(total=images, unit="image", unit_scale=True, desc="build", file=self._stream)
+        self._bar = tqdm(total=images, unit="image", desc="build", **self._options)
 
     def tick(self, tick: Tick) -> None:
         if self._bar is None:
@@ -76,119 +74,74 @@ class Bar:
             self._bar = None
 
 
-class _Counts:
-    """Sums ticks up and says when the next report is due."""
+class JsonLines:
+    """A JSON object a line, each second: {"event": "build", "images": …, "total": …, "bytes": …, …}."""
 
-    def __init__(self, interval_s: float) -> None:
-        self.total = 0
-        self.done = Tick(0, 0, 0)
-        self._interval_s = interval_s
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stdout
+        self._interval_s = _JSON_S
+        self._total = 0
+        self._done = Tick(0, 0, 0)
         self._started = self._last = time.monotonic()
+
+    def spool(self, done: int, expected: int) -> None:
+        if self._is_due():
+            self._write({"event": "spool", "bytes": done, "expected_bytes": expected})
 
     def start(self, images: int) -> None:
-        self.total = images
+        self._total = images
         self._started = self._last = time.monotonic()
+        self._write({"event": "start", "total": images})
 
-    def add(self, tick: Tick) -> None:
-        self.done = Tick(*(old + new for old, new in zip(self.done, tick, strict=True)))
+    def tick(self, tick: Tick) -> None:
+        self._done = Tick(*(old + new for old, new in zip(self._done, tick, strict=True)))
+        if self._is_due():
+            self._report()
 
-    def is_due(self) -> bool:
+    def close(self) -> None:
+        if self._total:
+            self._report()
+
+    def _is_due(self) -> bool:
         now = time.monotonic()
         if now - self._last < self._interval_s:
             return False
         self._last = now
         return True
 
-    @property
-    def rate(self) -> float:
-        """Images a second since the start."""
-        return self.done.images / max(time.monotonic() - self._started, 1e-9)
+    def _report(self) -> None:
+        images, written, quarantined = self._done
+        rate = images / max(time.monotonic() - self._started, 1e-9)
+        event = {"event": "build", "images": images, "total": self._total, "bytes": written, "quarantined": quarantined}
+        left = round((self._total - images) / rate, 1) if images else None  # not known before the first image
+        self._write({**event, "images_per_s": round(rate, 1), "remaining_s": left})
 
-    @property
-    def remaining_s(self) -> float | None:
-        """Seconds until the end at this rate; None before the first image."""
-        return (self.total - self.done.images) / self.rate if self.done.images else None
+    def _write(self, event: dict[str, Any]) -> None:
+        if line := self._form(event):
+            self._stream.write(line + "\n")
+            self._stream.flush()
+
+    def _form(self, event: dict[str, Any]) -> str:
+        return json.dumps(event)
 
 
-class Lines:
-    """A plain line every five seconds."""
+class Lines(JsonLines):
+    """The same as plain lines, every five seconds."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
-        self._counts = _Counts(_LINE_S)
+        super().__init__(stream or sys.stderr)
+        self._interval_s = _LINE_S
 
-    def spool(self, done: int, expected: int) -> None:
-        if self._counts.is_due():
-            self._say(f"spool: {human_bytes(done)} of about {human_bytes(expected)}")
-
-    def start(self, images: int) -> None:
-        self._counts.start(images)
-
-    def tick(self, tick: Tick) -> None:
-        self._counts.add(tick)
-        if self._counts.is_due():
-            self._report()
-
-    def close(self) -> None:
-        if self._counts.total:
-            self._report()
-
-    def _report(self) -> None:
-        counts = self._counts
-        images, written, quarantined = counts.done
-        remaining = "time left not known" if counts.remaining_s is None else f"{counts.remaining_s:.0f} s left"
-        self._say(
-            f"build: {images:,} of {counts.total:,} images, {counts.rate:,.0f}/s, {human_bytes(written)}, "
-            f"{quarantined} quarantined, {remaining}"
-        )
-
-    def _say(self, line: str) -> None:
-        self._stream.write(line + "\n")
-        self._stream.flush()
-
-
-class JsonLines:
-    """A JSON object a line, each second: {"event": "build", "images": …, "total": …, "bytes": …, …}."""
-
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stdout
-        self._counts = _Counts(_JSON_S)
-
-    def spool(self, done: int, expected: int) -> None:
-        if self._counts.is_due():
-            self.emit({"event": "spool", "bytes": done, "expected_bytes": expected})
-
-    def start(self, images: int) -> None:
-        self._counts.start(images)
-        self.emit({"event": "start", "total": images})
-
-    def tick(self, tick: Tick) -> None:
-        self._counts.add(tick)
-        if self._counts.is_due():
-            self._report()
-
-    def close(self) -> None:
-        if self._counts.total:
-            self._report()
-
-    def emit(self, event: dict[str, Any]) -> None:
-        """Writes one object as a line."""
-        self._stream.write(json.dumps(event) + "\n")
-        self._stream.flush()
-
-    def _report(self) -> None:
-        images, written, quarantined = self._counts.done
-        remaining_s = self._counts.remaining_s
-        self.emit(
-            {
-                "event": "build",
-                "images": images,
-                "total": self._counts.total,
-                "bytes": written,
-                "quarantined": quarantined,
-                "images_per_s": round(self._counts.rate, 1),
-                "remaining_s": None if remaining_s is None else round(remaining_s, 1),
-            }
+    def _form(self, event: dict[str, Any]) -> str:
+        if event["event"] == "start":
+            return ""
+        size = human_bytes(event["bytes"])
+        if event["event"] == "spool":
+            return f"spool: {size} of about {human_bytes(event['expected_bytes'])}"
+        left = "time left not known" if event["remaining_s"] is None else f"{event['remaining_s']:.0f} s left"
+        return (
+            f"build: {event['images']:,} of {event['total']:,} images, {event['images_per_s']:,.0f}/s, {size}, "
+            f"{event['quarantined']} quarantined, {left}"
         )
 
 

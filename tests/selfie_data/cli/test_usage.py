@@ -1,6 +1,5 @@
 """What a user types wrongly at the command line: one line that says so, no traceback, and nothing left behind."""
 
-import json
 import os
 import shutil
 import signal
@@ -13,8 +12,6 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from selfie_data.build.progress import JsonLines, Lines
-from selfie_data.build.shard_task import Tick
 from selfie_data.cli.__main__ import main
 from selfie_data.dataset.verify import verify_dataset
 from tests.material import jpeg, picture
@@ -123,19 +120,6 @@ def test_an_image_that_its_source_refuses_is_named_once(tmp_path: Path, images: 
     status, lines = run("build-shards", "folder", tmp_path / "out", "--root", images, "--workers", "1")
     assert status == 0
     assert "quarantined: empty.jpg is empty" in lines
-
-
-def test_the_time_left_is_not_known_before_the_first_image(capsys: pytest.CaptureFixture[str]) -> None:
-    plain, machine = Lines(), JsonLines()
-    for reporter in (plain, machine):
-        reporter.start(9)
-        reporter.close()
-    told = capsys.readouterr()
-    assert told.err.endswith("0 of 9 images, 0/s, 0 B, 0 quarantined, time left not known\n")
-    assert json.loads(told.out.splitlines()[-1])["remaining_s"] is None
-    plain.tick(Tick(9, 100, 0))
-    plain.close()
-    assert capsys.readouterr().err.endswith("0 s left\n")
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device"])
