@@ -1,28 +1,30 @@
 """`selfie-data`: from images to checked shards. One command a file in `selfie_data.commands`."""
 
-from selfie_data.cli.interrupted import interrupted_in_one_line
+from selfie_data.cli.command_group import ENTRY_POINT, LazyCommand, LazyGroup, interrupted_in_one_line
 
-with interrupted_in_one_line():  # from a cold disk these take long enough to be interrupted
+with interrupted_in_one_line():
     import logging
 
     import click
 
     from selfie_data import __version__
-    from selfie_data.cli.command_group import LazyCommands
 
-_SUMMARIES = {
-    "build-shards": "Pack a data set, a folder or an archive of images into shards.",
-    "verify": "Check every byte of a dataset.",
-    "info": "Show what a dataset holds.",
-    "stats": "Show channel statistics and image sizes.",
-    "split": "Make validation and labelled subsets.",
-    "preview": "Draw a sheet of pictures: grid, context, targets, distractors.",
-    "export-store": "Write the decoded pixels as one zarr array.",
-    "completion": "Print the shell completion script.",
+_COMMANDS: dict[str, LazyCommand] = {
+    "build-shards": (
+        "selfie_data.commands.build_shards:command",
+        "Pack a data set, a folder or an archive of images into shards.",
+    ),
+    "verify": ("selfie_data.commands.verify:command", "Check every byte of a dataset."),
+    "info": ("selfie_data.commands.info:command", "Show what a dataset holds."),
+    "stats": ("selfie_data.commands.stats:command", "Show channel statistics and image sizes."),
+    "split": ("selfie_data.commands.split:command", "Make validation and labelled subsets."),
+    "preview": (ENTRY_POINT, "Draw a sheet of pictures: grid, context, targets, distractors."),
+    "export-store": ("selfie_data.commands.export_store:command", "Write the decoded pixels as one zarr array."),
+    "completion": ("selfie_data.commands.completion:command", "Print the shell completion script."),
 }
 
 
-@click.command(cls=LazyCommands, package="selfie_data.commands", summaries=_SUMMARIES)
+@click.command(cls=LazyGroup, lazy_subcommands=_COMMANDS, entry_points="selfie_data.commands")
 @click.version_option(__version__, prog_name="selfie-data")
 def main() -> None:
     """Selfie's offline stage: images become checked, reproducible WebDataset shards."""

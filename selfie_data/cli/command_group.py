@@ -1,60 +1,102 @@
-"""A group of commands, each imported when it is called: `--help` stays quick though a command may import much."""
+"""A group of commands, each imported when it is called: `--help` stays quick though a command may import much.
+
+After click's documented LazyGroup. Errors end as one line: exit 2 for wrong usage (click's own), 1 for data or a run at
+fault, and on Ctrl-C 130, the shell's number for it, wherever a command was. Builds and trainings say more: they catch
+the interrupt themselves and tell how to go on.
+"""
 
 import contextlib
-import importlib
-from collections.abc import Iterator, Mapping
-from importlib.metadata import entry_points
-from typing import Any
-
-import click
-
-from selfie_data.cli.interrupted import interrupted_in_one_line
-from selfie_data.errors import SelfieDataError
+import sys
+from collections.abc import Iterator
 
 
-class LazyCommands(click.Group):
-    """The commands of one package of modules; module NAME (with `_` for `-`) defines the click command `command`.
-    A package above joins a command of its own by an entry point of the group that bears this package's name.
+@contextlib.contextmanager
+def interrupted_in_one_line() -> Iterator[None]:
+    """Turns a KeyboardInterrupt inside the block into one line on stderr.
 
-    A user's mistake comes out as one line: exit 2 for wrong usage (click's own), 1 for data or a run at fault; so does
-    Ctrl-C, with exit 130, also while a command is being imported.
+    Raises:
+        SystemExit: with status 130, instead of a KeyboardInterrupt.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped by SIGINT\n")
+        raise SystemExit(130) from None
+
+
+with interrupted_in_one_line():  # from a cold disk these take long enough to be interrupted
+    from collections.abc import Mapping
+    from importlib import import_module
+    from typing import Any
+
+    import click
+
+    from selfie_data.errors import SelfieDataError
+
+ENTRY_POINT = "entry point"  # the place of a command that a package above joins
+LazyCommand = tuple[str, str]
+"""The place of a command, "module:attribute" or `ENTRY_POINT`, and its line in `--help`."""
+
+
+class LazyGroup(click.Group):
+    """A group of lazy commands.
+
+    Entry points are looked for when such a command is called, not before: importing `importlib.metadata` and reading
+    the files of a hundred packages takes 25 ms.
     """
 
     def __init__(
         self,
         *args: Any,
-        package: str,
-        summaries: Mapping[str, str],
+        lazy_subcommands: Mapping[str, LazyCommand],
+        entry_points: str = "",
         errors: tuple[type[Exception], ...] = (SelfieDataError,),
         **kwargs: Any,
     ) -> None:
         """Takes what `click.Group` does and these.
 
         Args:
-            summaries: the name of every command and its line in `--help`.
+            lazy_subcommands: every command by its name, in the order of `--help`.
+            entry_points: the group of entry points that commands of other packages join by.
             errors: what becomes one line and exit 1; errors of the system always do.
         """
         super().__init__(*args, **kwargs)
-        self._package = package
-        self._summaries = summaries
-        self._errors: tuple[type[Exception], ...] = (*errors, OSError)
+        self.lazy_subcommands = lazy_subcommands
+        self.entry_points = entry_points
+        self.errors: tuple[type[Exception], ...] = (*errors, OSError)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - the signature is click's
-        return list(self._summaries)
+        return list(self.lazy_subcommands)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in self._summaries:
+        if cmd_name not in self.lazy_subcommands:
             return None
-        for entry in entry_points(group=self._package, name=cmd_name):
-            joined: click.Command = entry.load()
-            return joined
-        module = importlib.import_module(f"{self._package}.{cmd_name.replace('-', '_')}")
-        command: click.Command = module.command
+        place, _ = self.lazy_subcommands[cmd_name]
+        if place == ENTRY_POINT:
+            return self._joined(cmd_name)
+        module, _, attribute = place.partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
         return command
+
+    def _joined(self, name: str) -> click.Command:
+        from importlib import metadata
+
+        for entry in metadata.entry_points(group=self.entry_points, name=name):
+            try:
+                command: click.Command = entry.load()
+            except (ImportError, AttributeError) as error:
+                raise click.ClickException(
+                    f"the command {name} cannot be loaded from {entry.value} ({error}); install its package again"
+                ) from error
+            return command
+        raise click.ClickException(
+            f"the command {name} is not installed: no package has an entry point of that name in the group "
+            f"{self.entry_points}; install selfie (pip install -e . in its folder)"
+        )
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
-            formatter.write_dl(list(self._summaries.items()))
+            formatter.write_dl([(name, summary) for name, (_, summary) in self.lazy_subcommands.items()])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         with interrupted_in_one_line(), _usage_in_one_line():
@@ -66,7 +108,7 @@ class LazyCommands(click.Group):
                 return super().invoke(ctx)
         except BrokenPipeError:  # click's own: the reader of our output has gone
             raise
-        except self._errors as error:
+        except self.errors as error:
             raise click.ClickException(" ".join(str(error).split())) from error
 
 
