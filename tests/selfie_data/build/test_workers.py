@@ -73,8 +73,7 @@ def test_engines_report_the_same_work(tmp_path: Path) -> None:
 
 SCRIPT = """
 import sys
-from selfie_data.build.build_shards import BuildOptions, build_shards
-from selfie_data.sources import open_source
+from selfie_data import BuildOptions, build_shards, open_source
 OPTIONS = BuildOptions(size=32, samples_per_shard=20)
 try:
     build_shards(open_source("synthetic", limit=40), sys.argv[1], OPTIONS, workers=2)
