@@ -16,6 +16,8 @@ from typing import Any, Literal, Self
 
 import msgspec
 
+from pipelines.sampling.grid import Grid
+
 Augmentation = Literal["none", "flip", "crop_flip", "padded_crop_flip"]
 _SECTIONS = ("model", "pretrain", "finetune", "runtime")
 _BOOLEANS = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
@@ -78,14 +80,18 @@ class ModelConfig:
         _check(self.temperature > 0, "temperature must be positive", self)
 
     @property
+    def _grid(self) -> Grid:
+        return Grid(image_size=self.image_size, patch_size=self.patch_size)
+
+    @property
     def side(self) -> int:
         """Cells along one edge of the grid."""
-        return self.image_size // self.patch_size
+        return self._grid.side
 
     @property
     def cells(self) -> int:
         """Patches of an image."""
-        return self.side**2
+        return self._grid.cells
 
     @property
     def embedding(self) -> int:

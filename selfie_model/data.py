@@ -1,10 +1,11 @@
 """The loaders of a training or an evaluation, made from a configuration and a dataset of shards."""
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 import numpy as np
@@ -23,25 +24,51 @@ HELD_OUT = "validation"  # the split that `selfie-data split` holds out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """Where and how batches are read; none of it changes what is in them.
+class LoaderOptions:
+    """Which samples are read, where and how; what is learned from them is the configuration's.
 
     Attributes:
         device: `auto`, `cpu` or `cuda`, also of the model.
         backend: of the loader, `auto` to let it choose.
         threads: of the loader; 0 = its default.
         store: pixel store to hold in memory instead of reading shards; None = read shards.
+        exclude, on_error, shuffle, verify, dtype: as the loaders take them; `shuffle` is for training only.
     """
 
     device: str = "auto"
     backend: str = "auto"
     threads: int = 0
     store: Path | None = None
+    exclude: Path | None = None
+    on_error: str = "fail"
+    shuffle: str | int = "global"
+    verify: str = "first"
+    dtype: str = "uint8"
+
+    def keywords(self, train: TrainConfig, *, evaluation: bool) -> dict[str, Any]:
+        """Returns the keywords of a loader for one training."""
+        return {
+            "global_batch_size": train.batch_size,
+            "seed": train.seed,
+            "shuffle": "global" if evaluation else self.shuffle,
+            "evaluation": evaluation,
+            "augment": "none" if evaluation else augmentation(train),
+            "threads": self.threads or None,
+            **{name: getattr(self, name) for name in ("device", "backend", "store", "exclude", "on_error")},
+            **{name: getattr(self, name) for name in ("verify", "dtype")},
+        }
 
 
-def source_options(function: Command) -> Command:
-    """Adds the options that make a `Source`: device, backend, threads, store."""
-    options = [
+def loader_options(function: Command) -> Command:
+    """Adds device, backend, threads and store, and collects a command's loader options into its argument `loading`."""
+
+    @functools.wraps(function)
+    def collecting(*args: Any, **kwargs: Any) -> Any:
+        names = [field.name for field in fields(LoaderOptions) if field.name in kwargs]
+        return function(*args, loading=LoaderOptions(**{name: kwargs.pop(name) for name in names}), **kwargs)
+
+    return _add_options(
+        cast(Command, collecting),
         click.option(
             "--device",
             type=click.Choice(["auto", "cpu", "cuda"]),
@@ -62,7 +89,48 @@ def source_options(function: Command) -> Command:
             type=click.Path(path_type=Path, exists=True),
             help="Pixel store to hold in memory (selfie-data export-store).",
         ),
-    ]
+    )
+
+
+def training_loader_options(function: Command) -> Command:
+    """Adds what only trainings ask of a loader; stands above `loader_options`, which collects these too."""
+    return _add_options(
+        function,
+        click.option("--exclude", type=click.Path(path_type=Path), help="File of ids to leave out, .npy or .txt."),
+        click.option(
+            "--on-error",
+            type=click.Choice(["fail", "record"]),
+            default="fail",
+            show_default=True,
+            help="record: a corrupt image ends the run too, but its id is added to --exclude FILE.txt, and a new run "
+            "goes without it.",
+        ),
+        click.option(
+            "--shuffle",
+            default="global",
+            show_default=True,
+            metavar="global|SHARDS",
+            callback=lambda _context, _option, value: int(value) if value.isdigit() else value,
+            help="A number: shuffle inside windows of so many shards, for slow disks.",
+        ),
+        click.option(
+            "--verify",
+            type=click.Choice(["first", "always", "never"]),
+            default="first",
+            show_default=True,
+            help="When checksums of images are checked.",
+        ),
+        click.option(
+            "--dtype",
+            type=click.Choice(["uint8", "float16", "bfloat16", "float32"]),
+            default="uint8",
+            show_default=True,
+            help="Of the loader's pixels; floats are normalised by it, uint8 by the model.",
+        ),
+    )
+
+
+def _add_options(function: Command, *options: Callable[[Command], Command]) -> Command:
     for option in reversed(options):
         function = option(function)
     return function
@@ -90,7 +158,7 @@ def has_split(dataset: Dataset, name: str) -> bool:
 
 
 def patch_loader(
-    dataset: Dataset, config: Config, source: Source, *, subset: "Ids" = None, evaluation: bool = False
+    dataset: Dataset, config: Config, loading: LoaderOptions, *, subset: "Ids" = None, evaluation: bool = False
 ) -> "PatchLoader":
     """Returns this rank's loader of patches: shuffled and augmented, or in order with masks that never change."""
     from pipelines.loader import PatchLoader
@@ -98,41 +166,23 @@ def patch_loader(
     with _usage_errors():
         return PatchLoader(
             dataset,
-            global_batch_size=config.pretrain.batch_size,
-            seed=config.pretrain.seed,
-            device=source.device,
-            backend=source.backend,  # type: ignore[arg-type]  # click has checked the choice
             subset=subset,
             patch_size=config.model.patch_size,
             context=config.model.context,
             target=config.model.target,
             masking=config.model.masking,
-            augment="none" if evaluation else augmentation(config.pretrain),
-            evaluation=evaluation,
-            threads=source.threads or None,
-            store=source.store,
+            **loading.keywords(config.pretrain, evaluation=evaluation),
         )
 
 
 def image_loader(
-    dataset: Dataset, config: Config, source: Source, *, subset: "Ids" = None, evaluation: bool = False
+    dataset: Dataset, config: Config, loading: LoaderOptions, *, subset: "Ids" = None, evaluation: bool = False
 ) -> "ImageLoader":
     """Returns this rank's loader of labelled images: shuffled and augmented, or all of them in order."""
     from pipelines.loader import ImageLoader
 
     with _usage_errors():
-        return ImageLoader(
-            dataset,
-            global_batch_size=config.finetune.batch_size,
-            seed=config.finetune.seed,
-            device=source.device,
-            backend=source.backend,  # type: ignore[arg-type]  # click has checked the choice
-            subset=subset,
-            augment="none" if evaluation else augmentation(config.finetune),
-            evaluation=evaluation,
-            threads=source.threads or None,
-            store=source.store,
-        )
+        return ImageLoader(dataset, subset=subset, **loading.keywords(config.finetune, evaluation=evaluation))
 
 
 def augmentation(train: TrainConfig) -> "Augmentation":
@@ -150,23 +200,23 @@ def augmentation(train: TrainConfig) -> "Augmentation":
             return Augmentation(flip=True, padding=4)
 
 
-def describe(dataset: Dataset, subset: str | None) -> dict[str, Any]:
+def describe(dataset: Dataset, subset: str | None, exclude: Path | None = None) -> dict[str, Any]:
     """Returns what a run records of its data."""
-    samples = len(dataset) if subset is None else len(subset_ids(dataset, subset))
+    samples = len(subset_ids(dataset, subset, exclude))
     return {"fingerprint": dataset.fingerprint, "subset": subset or "all", "samples": samples}
 
 
-def subset_ids(dataset: Dataset, subset: str) -> NDArray[np.int64]:
-    """Returns the sample ids of `--subset`: a named split or an .npy file.
+def subset_ids(dataset: Dataset, subset: str | None, exclude: Path | None = None) -> NDArray[np.int64]:
+    """Returns the sample ids of `--subset`, a named split or an .npy file (None: all), without those of `--exclude`.
 
     Raises:
         DatasetError: no such split or file.
-        click.UsageError: not distinct ids of the dataset.
+        click.UsageError: not distinct ids of the dataset, or none is left.
     """
     from pipelines.sampling.subset import resolve_subset
 
     with _usage_errors():
-        found = resolve_subset(dataset, subset)
+        found = resolve_subset(dataset, subset, exclude)
     return np.arange(len(dataset)) if found.ids is None else found.ids
 
 
@@ -177,7 +227,7 @@ def check_held_out(dataset: Dataset, subset: str | None, *, instead: str = "add 
         click.UsageError: `subset` has images of the split `validation`.
     """
     held_out = dataset.subset(HELD_OUT)
-    shared = len(held_out) if subset is None else int(np.isin(subset_ids(dataset, subset), held_out).sum())
+    shared = int(np.isin(subset_ids(dataset, subset), held_out).sum())
     if shared:
         raise click.UsageError(
             f"{shared} of the images to learn from are in the split {HELD_OUT}: name a subset of the split train, or "

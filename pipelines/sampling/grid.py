@@ -11,11 +11,15 @@ Source: Trinh, Luong, Le, "Selfie: Self-supervised Pretraining for Image Embeddi
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Pixels = TypeVar("Pixels", "NDArray[Any]", "Tensor")
 SMALL_IMAGE = (
     64  # the paper has two settings, 32 px with patches of 8 and 224 px with patches of 32: up to here the first
 )
@@ -82,23 +86,23 @@ def split_cells(cells: int, *, context: int | None, target: int | None) -> tuple
     return context, target
 
 
-def patchify(images: NDArray[Any], patch_size: int) -> NDArray[Any]:
-    """Cuts images into patches.
+def patchify(images: Pixels, patch_size: int) -> Pixels:
+    """Cuts images into patches: an array into an array, a tensor into a tensor on its device.
 
     Args:
         images: [B, S, S, C], any dtype, channels last.
         patch_size: p, divides S.
 
     Returns:
-        [B, G, p, p, C], cells in row order; a copy.
+        [B, G, p, p, C], cells in row order; a copy, but of a grid of one cell.
     """
     batch, height, width, channels = images.shape
     if height != width:
         raise ValueError(f"images must be square to be cut into a grid, got {height} x {width}")
     side = Grid(image_size=height, patch_size=patch_size).side
     tiles = images.reshape(batch, side, patch_size, side, patch_size, channels)
-    patches = tiles.transpose(0, 1, 3, 2, 4, 5)
-    return np.ascontiguousarray(patches).reshape(batch, side * side, patch_size, patch_size, channels)
+    patches: Pixels = tiles.swapaxes(2, 3).reshape(batch, side * side, patch_size, patch_size, channels)
+    return patches
 
 
 def unpatchify(patches: NDArray[Any]) -> NDArray[Any]:

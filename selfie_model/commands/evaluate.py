@@ -7,7 +7,7 @@ from typing import Any, Literal, cast
 
 import click
 
-from selfie_model.data import Source, image_loader, open_shards, patch_loader, source_options
+from selfie_model.data import LoaderOptions, image_loader, loader_options, open_shards, patch_loader
 
 
 @click.command("evaluate")
@@ -24,7 +24,7 @@ from selfie_model.data import Source, image_loader, open_shards, patch_loader, s
 )
 @click.option("--batch-size", type=click.IntRange(min=1), help="Images at a time.  [default: that of training]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@source_options
+@loader_options
 def command(
     run: Path,
     shards: Path,
@@ -32,10 +32,7 @@ def command(
     which: str,
     batch_size: int | None,
     as_json: bool,
-    device: str,
-    backend: str,
-    threads: int,
-    store: Path | None,
+    loading: LoaderOptions,
 ) -> None:
     """Measures a run on SHARDS: a classifier on the labels, a pretraining run on putting patches back.
 
@@ -56,13 +53,12 @@ def command(
     if batch_size is not None:
         config = config.override(pretrain={"batch_size": batch_size}, finetune={"batch_size": batch_size})
     dataset = open_shards(shards, config)
-    source = Source(device=device, backend=backend, threads=threads, store=store)
-    with process_group(device) as ranks:
+    with process_group(loading.device) as ranks:
         model: Any
         loader: Any
         if kind == "pretrain":
             model, chance = load_selfie(path)[0], 1 / config.model.target
-            loader = patch_loader(dataset, config, source, subset=subset, evaluation=True)
+            loader = patch_loader(dataset, config, loading, subset=subset, evaluation=True)
         else:
             model, _, class_names = load_classifier(path)
             chance = 1 / len(class_names)
@@ -71,7 +67,7 @@ def command(
                     f"the run's classes are {_some(class_names)}, those of {shards} are {_some(dataset.class_names)}; "
                     "build the test shards with --classes-from TRAINING_SHARDS"
                 )
-            loader = image_loader(dataset, config, source, subset=subset, evaluation=True)
+            loader = image_loader(dataset, config, loading, subset=subset, evaluation=True)
         place(model, ranks.device, config.runtime)
         try:
             with closing(loader):

@@ -8,18 +8,19 @@ import click
 
 from selfie_data.dataset.opened import Dataset
 from selfie_model.commands.configuration import configuration_options, resolve_config
-from selfie_model.commands.running import run_options, tell
+from selfie_model.commands.running import print_result, run_options
 from selfie_model.config import Config
 from selfie_model.data import (
     HELD_OUT,
-    Source,
+    LoaderOptions,
     check_held_out,
     describe,
     has_split,
     image_loader,
+    loader_options,
     open_shards,
-    source_options,
     subset_ids,
+    training_loader_options,
 )
 
 SCRATCH = "scratch"
@@ -48,7 +49,8 @@ SCRATCH = "scratch"
     "(train-P), otherwise from everything (all-P).  [default: if SHARDS has splits]",
 )
 @run_options
-@source_options
+@training_loader_options
+@loader_options
 def command(
     shards: Path,
     source_run: str,
@@ -61,10 +63,7 @@ def command(
     sync_batch_norm: bool,
     tensorboard: bool,
     quiet: bool,
-    device: str,
-    backend: str,
-    threads: int,
-    store: Path | None,
+    loading: LoaderOptions,
     **configuration: Any,
 ) -> None:
     """Trains a classifier on the labelled images of SHARDS, from a pretraining run or from scratch.
@@ -89,10 +88,9 @@ def command(
     subset = choose_subset(dataset, labelled=labelled, subset=subset, validation=validation)
     if validation:
         check_held_out(dataset, subset)
-    source = Source(device=device, backend=backend, threads=threads, store=store)
-    with process_group(device) as ranks, StopRequest(time_limit_s=60 * time_limit) as stop:
-        with closing(image_loader(dataset, config, source, subset=subset)) as loader:
-            held_out = image_loader(dataset, config, source, subset=HELD_OUT, evaluation=True) if validation else None
+    with process_group(loading.device) as ranks, StopRequest(time_limit_s=60 * time_limit) as stop:
+        with closing(image_loader(dataset, config, loading, subset=subset)) as loader:
+            held_out = image_loader(dataset, config, loading, subset=HELD_OUT, evaluation=True) if validation else None
             result = finetune(
                 config,
                 loader,
@@ -103,14 +101,14 @@ def command(
                 validation=held_out,
                 resume="auto" if resume == "auto" else "no",
                 stop=stop,
-                data=describe(dataset, subset),
+                data=describe(dataset, subset, loading.exclude),
                 tensorboard=tensorboard,
                 quiet=quiet,
             )
             if held_out is not None:
                 held_out.close()
         if ranks.writes:
-            tell(result, out, chance=1 / len(dataset.class_names))
+            print_result(result, out, chance=1 / len(dataset.class_names))
 
 
 def choose_subset(dataset: Dataset, *, labelled: str | None, subset: str | None, validation: bool) -> str | None:

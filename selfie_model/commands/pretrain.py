@@ -7,15 +7,16 @@ from typing import Any
 import click
 
 from selfie_model.commands.configuration import configuration_options, resolve_config
-from selfie_model.commands.running import run_options, tell
+from selfie_model.commands.running import print_result, run_options
 from selfie_model.data import (
     HELD_OUT,
-    Source,
+    LoaderOptions,
     check_held_out,
     describe,
+    loader_options,
     open_shards,
     patch_loader,
-    source_options,
+    training_loader_options,
 )
 
 
@@ -29,7 +30,8 @@ from selfie_model.data import (
     help="Hold out the split `validation`: learn from `train`, keep the best checkpoint.  [default: no]",
 )
 @run_options
-@source_options
+@training_loader_options
+@loader_options
 def command(
     shards: Path,
     out: Path,
@@ -40,10 +42,7 @@ def command(
     sync_batch_norm: bool,
     tensorboard: bool,
     quiet: bool,
-    device: str,
-    backend: str,
-    threads: int,
-    store: Path | None,
+    loading: LoaderOptions,
     **configuration: Any,
 ) -> None:
     """Pretrains on the images of SHARDS without their labels.
@@ -60,14 +59,13 @@ def command(
     if sync_batch_norm:
         config = config.override(runtime={"sync_batch_norm": True})
     dataset = open_shards(shards, config)
-    source = Source(device=device, backend=backend, threads=threads, store=store)
     if subset is None and validation:
         subset = "train"
     if validation:
         check_held_out(dataset, subset)
-    with process_group(device) as ranks, StopRequest(time_limit_s=60 * time_limit) as stop:
-        with closing(patch_loader(dataset, config, source, subset=subset)) as loader:
-            held_out = patch_loader(dataset, config, source, subset=HELD_OUT, evaluation=True) if validation else None
+    with process_group(loading.device) as ranks, StopRequest(time_limit_s=60 * time_limit) as stop:
+        with closing(patch_loader(dataset, config, loading, subset=subset)) as loader:
+            held_out = patch_loader(dataset, config, loading, subset=HELD_OUT, evaluation=True) if validation else None
             result = pretrain(
                 config,
                 loader,
@@ -76,11 +74,11 @@ def command(
                 validation=held_out,
                 resume="auto" if resume == "auto" else "no",
                 stop=stop,
-                data=describe(dataset, subset),
+                data=describe(dataset, subset, loading.exclude),
                 tensorboard=tensorboard,
                 quiet=quiet,
             )
             if held_out is not None:
                 held_out.close()
         if ranks.writes:
-            tell(result, out, chance=1 / config.model.target)
+            print_result(result, out, chance=1 / config.model.target)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from selfie_data.dataset.opened import Dataset
-from selfie_model.data import Source, check_held_out, image_loader, open_shards, source_options
+from selfie_model.data import LoaderOptions, check_held_out, image_loader, loader_options, open_shards
 
 if TYPE_CHECKING:
     from selfie_model.config import Config
-    from selfie_model.features.encoder import Encoder, Features
+    from selfie_model.features.encoder import FeatureExtractor, Features
 
 
 @click.command("probe")
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--source",
-    "feature_source",
+    "kind",
     type=click.Choice(["patches", "image", "attention"]),
     help="patches: mean of P over the grid; image: the trunk on the whole image; attention: A's output at u0.  "
     "[default: patches of a pretraining run, image of a finetuning run]",
@@ -33,43 +33,38 @@ if TYPE_CHECKING:
 @click.option("--subset", help="Named split or .npy file of ids to learn from.")
 @click.option("--neighbours", default=20, show_default=True, type=click.IntRange(min=1), help="k that vote.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@source_options
+@loader_options
 def command(
     run: Path,
     shards: Path,
     test: Path | None,
-    feature_source: str | None,
+    kind: str | None,
     subset: str | None,
     neighbours: int,
     as_json: bool,
-    device: str,
-    backend: str,
-    threads: int,
-    store: Path | None,
+    loading: LoaderOptions,
 ) -> None:
     """Measures a linear classifier and nearest neighbours on the frozen features of RUN.
 
     \b
     selfie-model probe RUN SHARDS --test TEST_SHARDS
     """
-    from selfie_model.features.encoder import Source as FeatureSource
-    from selfie_model.features.encoder import load_encoder
+    from selfie_model.features.encoder import FeatureKind, load_encoder
     from selfie_model.features.probe import linear_probe, nearest_neighbours
 
     try:
-        encoder, config = load_encoder(run, source=cast(FeatureSource | None, feature_source))
+        encoder, config = load_encoder(run, kind=cast(FeatureKind | None, kind))
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     learned = open_shards(shards, config)
-    source = Source(device=device, backend=backend, threads=threads, store=store)
     measured = learned if test is None else open_shards(test, config)
     if measured.class_names != learned.class_names:
         raise click.UsageError(f"the classes of {test} are not those of {shards}; build it with --classes-from")
     train_subset = subset or ("train-100" if test is None else None)
     if test is None:
         check_held_out(learned, train_subset, instead="give --test")
-    train = _features(encoder, learned, config, source, train_subset)
-    tested = _features(encoder, measured, config, source, "validation" if test is None else None)
+    train = _features(encoder, learned, config, loading, train_subset)
+    tested = _features(encoder, measured, config, loading, "validation" if test is None else None)
     classes = len(learned.class_names)
     try:
         linear = linear_probe(train, tested, classes=classes)
@@ -78,7 +73,7 @@ def command(
         raise click.ClickException(str(error)) from error
     if as_json:
         content = {
-            "source": encoder.source,
+            "source": encoder.kind,
             "linear": linear.accuracy,
             "strength": linear.strength,
             "nearest": nearest,
@@ -90,16 +85,18 @@ def command(
         click.echo(json.dumps(content))
         return
     click.echo(
-        f"features {encoder.source}, {train.vector.shape[1]:,} wide; learned from {len(train.label):,} images, "
+        f"features {encoder.kind}, {train.vector.shape[1]:,} wide; learned from {len(train.label):,} images, "
         f"measured on {len(tested.label):,}; chance {1 / classes:.2%}\n"
         f"linear              {linear.accuracy:.2%}  (L2 {linear.strength:g}, chosen on a tenth of the former)\n"
         f"{neighbours:>3} neighbours      {nearest:.2%}"
     )
 
 
-def _features(encoder: "Encoder", dataset: Dataset, config: "Config", source: Source, subset: str | None) -> "Features":
+def _features(
+    encoder: "FeatureExtractor", dataset: Dataset, config: "Config", loading: LoaderOptions, subset: str | None
+) -> "Features":
     from selfie_model.features.encoder import extract, gather
     from selfie_model.training.distributed import choose_device
 
-    with closing(image_loader(dataset, config, source, subset=subset, evaluation=True)) as loader:
-        return gather(extract(encoder, loader, device=choose_device(source.device)))
+    with closing(image_loader(dataset, config, loading, subset=subset, evaluation=True)) as loader:
+        return gather(extract(encoder, loader, device=choose_device(loading.device)))

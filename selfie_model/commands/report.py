@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from selfie_data.files import write_output
-from selfie_model.data import Source, open_shards, patch_loader, source_options
+from selfie_model.data import LoaderOptions, loader_options, open_shards, patch_loader
 from selfie_model.study.shards import TEST_IDS
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.option(
     "--study", type=click.Path(path_type=Path, exists=True), help="Folder of reproduce, whose table is shown."
 )
-@source_options
+@loader_options
 def command(
     run: Path,
     out: Path | None,
@@ -41,10 +41,7 @@ def command(
     images: int,
     noise: Path | None,
     study: Path | None,
-    device: str,
-    backend: str,
-    threads: int,
-    store: Path | None,
+    loading: LoaderOptions,
 ) -> None:
     """Writes one self-contained page about RUN: curves, puzzles, attention, the table, the configuration.
 
@@ -63,11 +60,10 @@ def command(
     summary = replace(read_run_summary(run), name=folder.resolve().name)
     if shards is not None and summary.kind != "pretrain":
         raise click.UsageError("puzzles are drawn for a pretraining run; leave --shards out")
-    source = Source(device=device, backend=backend, threads=threads, store=store)
     puzzles = (
         []
         if shards is None
-        else _puzzles(run, shards, source, subset=subset, images=images, held_out=folder / TEST_IDS)
+        else _puzzles(run, shards, loading, subset=subset, images=images, held_out=folder / TEST_IDS)
     )
     rows, notes = ([], []) if study is None else _study(study)
     page = build_page(
@@ -79,7 +75,7 @@ def command(
 
 
 def _puzzles(
-    run: Path, shards: Path, source: Source, *, subset: str | None, images: int, held_out: Path
+    run: Path, shards: Path, loading: LoaderOptions, *, subset: str | None, images: int, held_out: Path
 ) -> "list[Puzzle]":
     from selfie_model.report.puzzles import solve
     from selfie_model.training.checkpoint import read_run
@@ -91,7 +87,7 @@ def _puzzles(
     learned_from = read_run(run, kind="pretrain")[0]["data"].get("fingerprint")
     own = held_out if held_out.exists() and dataset.fingerprint == learned_from else None
     found: list[Puzzle] = []
-    with closing(patch_loader(dataset, config, source, subset=subset or own, evaluation=True)) as loader:
+    with closing(patch_loader(dataset, config, loading, subset=subset or own, evaluation=True)) as loader:
         for batch in islice(loader, -(-images // config.pretrain.batch_size)):
             found.extend(puzzle for puzzle in solve(selfie, batch.to("cpu")) if puzzle.sample_id >= 0)
     return found[:images]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from selfie_model.commands.configuration import configuration_options, resolve_config
-from selfie_model.data import Source, source_options
+from selfie_model.data import LoaderOptions, loader_options
 
 if TYPE_CHECKING:
     from selfie_model.config import Config
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 )
 @click.option("--pretrain-per-seed", is_flag=True, help="Pretrain once a seed instead of once for all.")
 @click.option("--quiet", is_flag=True, help="No progress of single trainings.")
-@source_options
+@loader_options
 def command(
     shards: Path,
     out: Path,
@@ -52,10 +52,7 @@ def command(
     learning_rates: str | None,
     pretrain_per_seed: bool,
     quiet: bool,
-    device: str,
-    backend: str,
-    threads: int,
-    store: Path | None,
+    loading: LoaderOptions,
     **configuration: Any,
 ) -> None:
     """Runs the paper's comparison on SHARDS: supervised from scratch against Selfie, by labelled share and seed.
@@ -78,9 +75,7 @@ def command(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise click.UsageError("a cell runs in one process: start one a GPU with the same --out, not torchrun")
     config = resolve_config("finetune", **configuration)
-    data = StudyShards(
-        shards, test, config=config, source=Source(device=device, backend=backend, threads=threads, store=store)
-    )
+    data = StudyShards(shards, test, config=config, loading=loading)
     try:
         grid = _grid(config, fractions, seeds, learning_rates, pretrain_per_seed=pretrain_per_seed)
         study = Study(out=out, config=config, grid=grid, budget=budget, notes=(data.note,))
@@ -88,7 +83,7 @@ def command(
         raise click.UsageError(str(error)) from error
     # in a log file one line an interval of dozens of finetunings hides the results
     progress: Progress = "none" if quiet else "all" if sys.stderr.isatty() else "pretraining"
-    with process_group(device) as ranks, StopRequest() as stop:
+    with process_group(loading.device) as ranks, StopRequest() as stop:
         data.save_held_out(out / TEST_IDS)
         finished = run_study(study, data, ranks=ranks, stop=stop, say=click.echo, progress=progress)
     text = write_results(study, collect(study))

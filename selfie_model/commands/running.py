@@ -38,7 +38,7 @@ def run_options(function: Command) -> Command:
     return function
 
 
-def tell(result: Result, out: Path, *, chance: float) -> None:
+def print_result(result: Result, out: Path, *, chance: float) -> None:
     """Prints how a training ended."""
     if not result.finished:
         click.echo(f"stopped by {result.stopped_by} at step {result.step}; --resume auto goes on from there")

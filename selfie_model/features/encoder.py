@@ -1,11 +1,11 @@
 """A trained run as a frozen function from images to vectors.
 
-    source       of a pretraining run                                             width
+    kind         of a pretraining run                                             width
     patches      P on every patch of the grid, mean over the patches              embedding (1,024)
     image        P on the whole image: stem, stages, norm, ReLU, average          embedding (1,024)
     attention    A's output at u0 with every patch of the grid in its context     embedding (1,024)
 
-    source       of a finetuning run
+    kind         of a finetuning run
     image        the whole ResNet, average before the classifier                  2 · embedding (2,048)
 
 `patches` is what P was trained on, `image` is how finetuning uses P's weights (on sizes of map that it has not met in
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipelines.batch import ImageBatch
+from pipelines.sampling.grid import patchify
 from selfie_data.errors import RunError
 from selfie_model.config import Config
 from selfie_model.network.classifier import Classifier
@@ -30,8 +31,7 @@ from selfie_model.training.checkpoint import find_checkpoint, read_checkpoint
 from selfie_model.training.finetune import load_classifier
 from selfie_model.training.pretrain import load_selfie
 
-Source = Literal["patches", "image", "attention"]
-SOURCES: tuple[Source, ...] = ("patches", "image", "attention")
+FeatureKind = Literal["patches", "image", "attention"]
 
 
 class Features(NamedTuple):
@@ -48,28 +48,28 @@ class Features(NamedTuple):
     sample_id: NDArray[np.int64]
 
 
-class Encoder(nn.Module):
+class FeatureExtractor(nn.Module):
     """Maps images [B, H, W, 3], uint8 or normalised, to vectors [B, D] float32; weights frozen, evaluation mode."""
 
-    def __init__(self, network: Selfie | Classifier, source: Source) -> None:
+    def __init__(self, network: Selfie | Classifier, kind: FeatureKind) -> None:
         super().__init__()
-        if isinstance(network, Classifier) and source != "image":
-            raise ValueError(f"a finetuning run has features of the whole image only, got source {source!r}")
+        if isinstance(network, Classifier) and kind != "image":
+            raise ValueError(f"a finetuning run has features of the whole image only, got source {kind!r}")
         self.network = network.eval().requires_grad_(False)
-        self.source = source
+        self.kind = kind
 
     @torch.inference_mode()
     def forward(self, image: Tensor) -> Tensor:
         if isinstance(self.network, Classifier):
             return self.network.features(image).float()
         pixels = self.network.normalise(image)
-        if self.source == "image":
+        if self.kind == "image":
             vector: Tensor = self.network.patch_network(pixels.permute(0, 3, 1, 2))
             return vector.float()
-        patches = to_patches(pixels, self.network.config.model.patch_size)
+        patches = patchify(pixels, self.network.config.model.patch_size)
         flat = patches.flatten(0, 1).permute(0, 3, 1, 2)
         h = self.network.patch_network(flat).view(*patches.shape[:2], -1)
-        if self.source == "patches":
+        if self.kind == "patches":
             mean: Tensor = h.mean(dim=1)
             return mean.float()
         cells = torch.arange(h.shape[1], device=h.device).expand(len(h), -1)
@@ -77,24 +77,24 @@ class Encoder(nn.Module):
         return u.float()
 
 
-def load_encoder(run: Path, *, source: Source | None = None) -> tuple[Encoder, Config]:
-    """Returns a run's encoder and configuration; `source` None is `patches` of a pretraining run, `image` of another.
+def load_encoder(run: Path, *, kind: FeatureKind | None = None) -> tuple[FeatureExtractor, Config]:
+    """Returns a run's encoder and configuration; `kind` None is `patches` of a pretraining run, `image` of another.
 
     Raises:
         RunError: no such run.
-        ValueError: the run has no such source.
+        ValueError: the run has no such features.
     """
-    kind = read_checkpoint(find_checkpoint(run))["kind"]
-    if kind == "pretrain":
+    run_kind = read_checkpoint(find_checkpoint(run))["kind"]
+    if run_kind == "pretrain":
         selfie, config = load_selfie(run)
-        return Encoder(selfie, source or "patches"), config
-    if kind == "finetune":
+        return FeatureExtractor(selfie, kind or "patches"), config
+    if run_kind == "finetune":
         classifier, config, _ = load_classifier(run)
-        return Encoder(classifier, source or "image"), config
-    raise RunError(f"{run} holds a run of kind {kind}; features come from pretrain or finetune")
+        return FeatureExtractor(classifier, kind or "image"), config
+    raise RunError(f"{run} holds a run of kind {run_kind}; features come from pretrain or finetune")
 
 
-def extract(encoder: Encoder, loader: Iterable[ImageBatch], *, device: torch.device) -> Iterable[Features]:
+def extract(encoder: FeatureExtractor, loader: Iterable[ImageBatch], *, device: torch.device) -> Iterable[Features]:
     """Yields the features of one batch after the other, padding left out."""
     encoder.to(device)
     for batch in loader:
@@ -114,13 +114,3 @@ def gather(parts: Iterable[Features]) -> Features:
     if not sum(len(part.label) for part in kept):
         raise ValueError("there is no image to take features of")
     return Features(*(np.concatenate([part[column] for part in kept]) for column in range(3)))
-
-
-def to_patches(images: Tensor, patch_size: int) -> Tensor:
-    """Maps images [B, H, W, 3] to their grid of patches [B, G, p, p, 3], row-major."""
-    count, height, width, channels = images.shape
-    if height % patch_size or width % patch_size:
-        raise ValueError(f"patches of {patch_size} px must divide the image, got {height}x{width}")
-    rows, columns = height // patch_size, width // patch_size
-    split = images.reshape(count, rows, patch_size, columns, patch_size, channels)
-    return split.transpose(2, 3).reshape(count, rows * columns, patch_size, patch_size, channels)

@@ -35,7 +35,6 @@ from selfie_model.config import Config
 from selfie_model.network.classifier import Classifier
 
 Format = Literal["timm", "torchvision", "safetensors", "onnx"]
-FORMATS: tuple[Format, ...] = ("timm", "torchvision", "safetensors", "onnx")
 _OPSET = 18
 
 _TIMM = (

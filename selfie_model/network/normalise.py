@@ -31,8 +31,9 @@ class Normalise(nn.Module):
         self.bias.copy_(torch.as_tensor(bias, dtype=torch.float32))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Maps [..., 3] uint8 to normalised float32; floats are normalised already and are returned as they are."""
+        """Maps [..., 3] uint8 to normalised float32; floats are normalised already: 16-bit ones become float32, unless
+        autocast is to choose what each layer takes."""
         if pixels.dtype != torch.uint8:
-            return pixels
+            return pixels if torch.is_autocast_enabled(pixels.device.type) else pixels.float()
         # two roundings, as the loaders' float output has: a fused multiply-add would differ in the last bit
         return pixels.to(torch.float32).mul_(self.scale).add_(self.bias)

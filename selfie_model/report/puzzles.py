@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipelines.batch import PatchBatch
+from pipelines.sampling.grid import unpatchify
 from selfie_model.network.selfie import Selfie
 
 PANEL = 128  # pixels on the page
@@ -101,8 +102,7 @@ def assemble(batch: PatchBatch, *, side: int) -> NDArray[np.uint8]:
     # With masking `zero` the context covers the whole grid, hidden cells included: targets go last and win.
     grid[rows, position[:, : batch.context_count]] = patches[:, : batch.context_count]
     grid[rows, position[:, batch.context_count :]] = patches[:, batch.context_count :]
-    rows_first = grid.reshape(count, side, side, size, size, 3).transpose(0, 1, 3, 2, 4, 5)
-    return np.ascontiguousarray(rows_first.reshape(count, side * size, side * size, 3))
+    return unpatchify(grid)
 
 
 def choose(puzzles: list[Puzzle], *, right: int, wrong: int) -> list[Puzzle]:

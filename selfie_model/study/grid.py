@@ -103,7 +103,7 @@ class StudyGrid:
         columns = [(arm, percent) for percent in self.percents for arm in self.arms]
         tune = [cell for arm, percent in columns for cell in self.tuning(arm, percent)]
         final = [
-            Cell(stage="final", seed=seed, arm=arm, percent=share) for seed in self.seeds for arm, share in columns
+            Cell(stage="final", seed=seed, arm=arm, percent=percent) for seed in self.seeds for arm, percent in columns
         ]
         return [*self.pretraining(), *tune, *final]
 

@@ -20,7 +20,7 @@ from selfie_data.dataset.splits import SplitOptions, split_ids
 from selfie_data.errors import DatasetError
 from selfie_data.files import write_output
 from selfie_model.config import Config
-from selfie_model.data import Source, image_loader, open_shards, patch_loader
+from selfie_model.data import LoaderOptions, image_loader, open_shards, patch_loader
 from selfie_model.study.grid import TUNING_SEED
 
 TEST_PERCENT = "20"
@@ -39,15 +39,15 @@ class StudyShards:
         shards: data set to learn from; labelled.
         test: data set to measure on, of the same classes; None = a fifth of `shards`, never trained on.
         config: the model's image size is checked against the shards'.
-        source: how `shards` are read; test shards are read in the same way, but never from its pixel store.
+        loading: how `shards` are read; test shards are read in the same way, but never from its pixel store.
 
     Raises:
         DatasetError: damaged, unlabelled, or the classes differ.
     """
 
-    def __init__(self, shards: Path, test: Path | None, *, config: Config, source: Source) -> None:
+    def __init__(self, shards: Path, test: Path | None, *, config: Config, loading: LoaderOptions) -> None:
         self._shards = open_shards(shards, config)
-        self._source, self._test_source = source, replace(source, store=None)
+        self._loading, self._test_loading = loading, replace(loading, store=None)
         _check_labels(self._shards)
         everything = np.arange(len(self._shards))
         if test is None:
@@ -91,7 +91,7 @@ class StudyShards:
 
     @contextmanager
     def patches(self, config: Config) -> Iterator[BatchLoader[PatchBatch]]:
-        with closing(patch_loader(self._shards, config, self._source, subset=self._train_ids)) as loader:
+        with closing(patch_loader(self._shards, config, self._loading, subset=self._train_ids)) as loader:
             yield loader
 
     def labelled_count(self, percent: float, seed: int, *, tuning: bool) -> int:
@@ -100,7 +100,7 @@ class StudyShards:
     @contextmanager
     def labelled(self, config: Config, percent: float, seed: int, *, tuning: bool) -> Iterator[BatchLoader[ImageBatch]]:
         ids = self._labelled_ids(percent, seed, tuning=tuning)
-        with closing(image_loader(self._shards, config, self._source, subset=ids)) as loader:
+        with closing(image_loader(self._shards, config, self._loading, subset=ids)) as loader:
             yield loader
 
     @contextmanager
@@ -117,14 +117,14 @@ class StudyShards:
     @contextmanager
     def _evaluation(self, config: Config, dataset: Dataset, ids: Ids) -> Iterator[BatchLoader[ImageBatch]]:
         config = config.override(finetune={"batch_size": _EVALUATION_BATCH})
-        source = self._source if dataset is self._shards else self._test_source
-        with closing(image_loader(dataset, config, source, subset=ids, evaluation=True)) as loader:
+        loading = self._loading if dataset is self._shards else self._test_loading
+        with closing(image_loader(dataset, config, loading, subset=ids, evaluation=True)) as loader:
             yield loader
 
     def _labelled_ids(self, percent: float, seed: int, *, tuning: bool) -> Ids:
-        share = f"{percent:g}"
-        subsets = self._split((share,), seed)
-        return self._train_ids[subsets[f"train-{share}" if tuning else f"all-{share}"]]
+        text = f"{percent:g}"
+        subsets = self._split((text,), seed)
+        return self._train_ids[subsets[f"train-{text}" if tuning else f"all-{text}"]]
 
     def _split(self, labelled: tuple[str, ...], seed: int) -> dict[str, Ids]:
         labels = self._shards.table.label[self._train_ids]

@@ -176,8 +176,8 @@ def differences_of(rows: Sequence[Row]) -> list[Difference]:
 
 def published(preset: str, arm: str, percent: float) -> Published | None:
     """Returns the paper's accuracy for a preset, an arm and a labelled share; None if it has none."""
-    for share, scratch, selfie in _TABLE.get(preset, ()):
-        if share == percent:
+    for column, scratch, selfie in _TABLE.get(preset, ()):
+        if column == percent:
             return scratch if arm == "scratch" else selfie
     return None
 

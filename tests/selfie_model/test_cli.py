@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
@@ -70,6 +71,66 @@ def test_pretrain_writes_a_run(shards: Path, pretrained: Path) -> None:
     assert (config.preset, config.pretrain.steps, config.pretrain.batch_size) == ("tiny", 4, 32)
     state = read_checkpoint(pretrained / "checkpoints/step-000000004.pt")
     assert state["data"] == {"fingerprint": open_dataset(shards).fingerprint, "subset": "all", "samples": 1000}
+
+
+def test_trainings_hand_on_what_loaders_offer(shards: Path, pretrained: Path, tmp_path: Path) -> None:
+    """Floats that the loader normalises give the very weights that uint8 gives; another shuffle gives others."""
+
+    def weights(run: Path) -> dict[str, torch.Tensor]:
+        state: dict[str, torch.Tensor] = read_checkpoint(run / "checkpoints/step-000000004.pt")["model"]
+        return state
+
+    expected = weights(pretrained)
+    invoke("pretrain", shards, "--out", tmp_path / "floats", "--dtype", "float32", "--verify", "always", *SMALL)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(tmp_path / "floats").items())
+    invoke("pretrain", shards, "--out", tmp_path / "half", "--dtype", "bfloat16", *SMALL)
+    half = weights(tmp_path / "half")
+    assert not torch.equal(half["u0"], expected["u0"])
+    assert torch.allclose(half["u0"], expected["u0"], atol=0.05)
+    invoke("pretrain", shards, "--out", tmp_path / "blocks", "--shuffle", "2", *SMALL)
+    assert not torch.equal(weights(tmp_path / "blocks")["u0"], expected["u0"])
+
+
+@pytest.mark.parametrize("command", ["pretrain", "finetune"])
+def test_excluded_images_are_not_learned_from(shards: Path, tmp_path: Path, command: str) -> None:
+    (tmp_path / "bad.txt").write_text("3\n5\n8\n")
+    start = ("--from", "scratch") if command == "finetune" else ()
+    options = ["--exclude", tmp_path / "bad.txt", "--dtype", "float16"]
+    invoke(command, shards, "--out", tmp_path / "run", *start, "--no-validation", *options, *SMALL)
+    state = read_checkpoint(tmp_path / "run/checkpoints/step-000000004.pt")
+    assert state["data"]["samples"] == 997
+
+
+def test_a_corrupt_image_is_recorded_and_a_new_run_goes_without_it(shards: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    subprocess.run(["cp", "-r", str(shards), str(damaged)], check=True)
+    dataset = open_dataset(damaged)
+    victim = 17
+    shard = damaged / dataset.manifest.shards[int(dataset.table.shard[victim])].name
+    data = bytearray(shard.read_bytes())
+    data[int(dataset.table.offset[victim]) + 100] ^= 1
+    shard.write_bytes(data)
+    epoch = ["--preset", "tiny", "--steps", "10", "--batch-size", "100", *QUICK]
+    record = ["--on-error", "record", "--exclude", tmp_path / "bad.txt"]
+    assert "CRC32C" in error_line(invoke("pretrain", damaged, "--out", tmp_path / "a", *record, *epoch, code=1))
+    assert [line.split()[0] for line in (tmp_path / "bad.txt").read_text().splitlines()] == [str(victim)]
+    invoke("pretrain", damaged, "--out", tmp_path / "b", *record, *epoch)
+    invoke("pretrain", damaged, "--out", tmp_path / "c", "--verify", "never", *epoch)  # a wrong pixel, unseen
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--shuffle", "some"], "shuffle must be 'global' or a number of shards"),
+        (["--on-error", "record"], "on_error='record' needs exclude=PATH.txt"),
+        (["--dtype", "float64"], "'float64' is not one of"),
+    ],
+    ids=str,
+)
+def test_wrong_options_of_a_loader_are_wrong_options_of_the_command(
+    shards: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    assert message in error_line(invoke("pretrain", shards, "--out", tmp_path, *options, *SMALL, code=2))
 
 
 def test_pretrain_with_validation_holds_a_split_out(shards: Path, tmp_path: Path) -> None:
@@ -320,7 +381,8 @@ def test_option_lists_are_frozen() -> None:
     configuration = {"--preset", "--config", "--set", "--steps", "--batch-size", "--learning-rate"}
     configuration |= {"--accumulate", "--seed"}
     run = {"--out", "--resume", "--time-limit", "--sync-batch-norm", "--tensorboard", "--quiet"}
-    common = {"--subset", "--validation"} | source | configuration | run
+    stream = {"--exclude", "--on-error", "--shuffle", "--verify", "--dtype"}
+    common = {"--subset", "--validation"} | source | stream | configuration | run
     expected = {
         "pretrain": common,
         "finetune": common | {"--from", "--labelled"},

@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.sampling.grid import patchify
 from selfie_model import Classifier, ImageBatch, Selfie, presets
-from selfie_model.features.encoder import Encoder, Features, extract, gather, load_encoder, to_patches
+from selfie_model.features.encoder import FeatureExtractor, Features, extract, gather, load_encoder
 from selfie_model.features.probe import held_out_mask, linear_probe, nearest_neighbours
 from selfie_model.training.checkpoint import FORMAT, Checkpoints
 
@@ -64,6 +65,18 @@ def test_unlabelled_and_too_few_are_refused() -> None:
         linear_probe(clusters(6, seed=0, spread=1), train, classes=3)
 
 
+@pytest.mark.parametrize("temperature", [0.02, 0.07, 0.2, None])
+def test_the_temperature_decides_between_one_near_and_two_farther_neighbours(temperature: float | None) -> None:
+    """Two votes at distance d win over one at 0 unless exp(d / temperature) is above 2; None is the paper's 0.07."""
+    options = {} if temperature is None else {"temperature": temperature}
+    for factor, accuracy in ((0.97, 0.0), (1.03, 1.0)):
+        cosine = 1 - factor * (temperature or 0.07) * np.log(2)
+        far = [cosine, np.sqrt(1 - cosine**2)]
+        train = Features(np.array([[1.0, 0.0], far, far], dtype=np.float32), np.array([1, 0, 0]), np.arange(3))
+        test = Features(np.array([[1.0, 0.0]], dtype=np.float32), np.array([1]), np.arange(1))
+        assert nearest_neighbours(train, test, classes=2, k=3, **options) == accuracy
+
+
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=200))
 def test_a_tenth_of_each_class_is_held_out(labels: list[int]) -> None:
     label = np.array(labels, dtype=np.int64)
@@ -76,15 +89,15 @@ def test_a_tenth_of_each_class_is_held_out(labels: list[int]) -> None:
 @given(side=st.integers(1, 4), patch=st.integers(1, 8), count=st.integers(1, 3))
 def test_patches_of_an_image_are_row_major(side: int, patch: int, count: int) -> None:
     images = torch.arange(count * (side * patch) ** 2 * 3).reshape(count, side * patch, side * patch, 3)
-    patches = to_patches(images, patch)
+    patches = patchify(images, patch)
     for cell in range(side * side):
         top, left = cell // side * patch, cell % side * patch
         assert torch.equal(patches[:, cell], images[:, top : top + patch, left : left + patch])
 
 
-@pytest.mark.parametrize(("source", "width"), [("patches", 128), ("image", 128), ("attention", 128)])
-def test_a_selfie_gives_each_source(source: Any, width: int) -> None:
-    encoder = Encoder(Selfie(CONFIG), source)
+@pytest.mark.parametrize(("kind", "width"), [("patches", 128), ("image", 128), ("attention", 128)])
+def test_a_selfie_gives_each_kind(kind: Any, width: int) -> None:
+    encoder = FeatureExtractor(Selfie(CONFIG), kind)
     features = gather(extract(encoder, [batch(5), batch(4, padding=2)], device=torch.device("cpu")))
     assert features.vector.shape == (7, width)
     assert features.vector.dtype == np.float32
@@ -104,24 +117,24 @@ def test_mean_of_patches_is_what_p_gives_patch_by_patch() -> None:
                 for left in range(0, 32, 8)
             ]
         ).mean(dim=0)
-    torch.testing.assert_close(Encoder(selfie, "patches")(image), by_hand)
+    torch.testing.assert_close(FeatureExtractor(selfie, "patches")(image), by_hand)
 
 
 def test_a_classifier_has_features_of_whole_images_only() -> None:
     network = Classifier(CONFIG, 3)
-    assert Encoder(network, "image")(batch(2).image).shape == (2, 256)
+    assert FeatureExtractor(network, "image")(batch(2).image).shape == (2, 256)
     with pytest.raises(ValueError, match="whole image only, got source 'patches'"):
-        Encoder(network, "patches")
+        FeatureExtractor(network, "patches")
 
 
 @pytest.mark.parametrize("kind", ["pretrain", "finetune"])
-def test_a_run_is_loaded_with_its_default_source(kind: str, tmp_path: Path) -> None:
+def test_a_run_is_loaded_with_its_default_kind(kind: str, tmp_path: Path) -> None:
     network = Selfie(CONFIG) if kind == "pretrain" else Classifier(CONFIG, 3)
     state = {"format": FORMAT, "kind": kind, "config": CONFIG.to_dict(), "class_names": ["a", "b", "c"], "step": 1}
     Checkpoints(tmp_path).save({**state, "model": network.state_dict()})
     encoder, config = load_encoder(tmp_path)
     assert config == CONFIG
-    assert encoder.source == ("patches" if kind == "pretrain" else "image")
+    assert encoder.kind == ("patches" if kind == "pretrain" else "image")
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
 
 
