@@ -56,7 +56,3 @@ class Plan:
     def sources(self, positions: ArrayLike) -> NDArray[np.int64]:
         """Returns the source indices at plan positions."""
         return self._permutation(positions)
-
-    def position_of(self, source: ArrayLike) -> NDArray[np.int64]:
-        """Returns the plan positions of source indices; those at `samples` and beyond are not used."""
-        return self._permutation.inverse(source)

@@ -10,9 +10,7 @@ A line a sample; four words a member: extension, offset of the content, its leng
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from selfie_data.errors import DatasetError
-
-_VERSION = "v1.2"
+VERSION = "v1.2"
 
 
 class Member(NamedTuple):
@@ -33,34 +31,4 @@ def format_index(samples: Iterable[tuple[Member, ...]]) -> bytes:
         " ".join(f"{member.extension} {member.offset} {member.length} {member.name}" for member in members)
         for members in samples
     ]
-    return "\n".join([f"{_VERSION} {len(lines)}", *lines, ""]).encode("ascii")
-
-
-def parse_index(data: bytes, *, name: str) -> list[tuple[Member, ...]]:
-    """Returns a tuple of members a sample.
-
-    Args:
-        data: the file's bytes.
-        name: what errors call it.
-
-    Raises:
-        DatasetError: it is no index of this version, or is cut short.
-    """
-    try:
-        first, *lines = data.decode("ascii").splitlines()
-        version, count = first.split()
-        expected = int(count)
-        samples = [tuple(_members(line.split())) for line in lines]
-    except ValueError as error:
-        raise DatasetError(f"{name}: damaged, not an index ({error})") from error
-    if version != _VERSION or expected != len(samples):
-        raise DatasetError(f"{name}: damaged, says {version} {count}, has {len(samples)} samples")
-    return samples
-
-
-def _members(words: list[str]) -> Iterable[Member]:
-    for extension, offset, length, name in zip(*(iter(words),) * 4, strict=True):
-        member = Member(name=name, offset=int(offset), length=int(length))
-        if member.extension != extension:
-            raise ValueError(f"member {name} listed as {extension}")
-        yield member
+    return "\n".join([f"{VERSION} {len(lines)}", *lines, ""]).encode("ascii")

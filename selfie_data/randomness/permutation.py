@@ -12,7 +12,6 @@ Source: Black and Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002 
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -59,19 +58,12 @@ class Permutation:
 
     def __call__(self, positions: ArrayLike) -> NDArray[np.int64]:
         """Returns the elements at `positions` (integers in [0, size), any shape) as int64 of the same shape."""
-        return self._walk(positions, self._encrypt)
-
-    def inverse(self, elements: ArrayLike) -> NDArray[np.int64]:
-        """Returns the positions of `elements`; the inverse of calling the permutation."""
-        return self._walk(elements, self._decrypt)
-
-    def _walk(self, values: ArrayLike, step: Callable[[Words], Words]) -> NDArray[np.int64]:
-        start = np.asarray(values)
+        start = np.asarray(positions)
         if start.size and (start.min() < 0 or start.max() >= self.size):
             raise IndexError(f"positions must be in [0, {self.size}), got {start.min()} to {start.max()}")
-        flat = step(start.reshape(-1).astype(np.uint64))
+        flat = self._encrypt(start.reshape(-1).astype(np.uint64))
         while (outside := np.flatnonzero(flat >= np.uint64(self.size))).size:
-            flat[outside] = step(flat[outside])
+            flat[outside] = self._encrypt(flat[outside])
         return flat.astype(np.int64).reshape(start.shape)
 
     def _encrypt(self, values: Words) -> Words:
@@ -80,14 +72,6 @@ class Permutation:
         for number in range(0, _ROUNDS, 2):
             left = _add(left, _round_function(right, self._keys[number], a), a)
             right = _add(right, _round_function(left, self._keys[number + 1], b), b)
-        return left * b + right
-
-    def _decrypt(self, values: Words) -> Words:
-        a, b = (np.uint64(modulus) for modulus in self._moduli)
-        left, right = np.divmod(values, b)
-        for number in reversed(range(0, _ROUNDS, 2)):
-            right = _add(right, b - _round_function(left, self._keys[number + 1], b), b)
-            left = _add(left, a - _round_function(right, self._keys[number], a), a)
         return left * b + right
 
 

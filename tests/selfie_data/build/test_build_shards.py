@@ -21,6 +21,7 @@ from selfie_data.errors import BuildError, DatasetError, ImageError, SourceError
 from selfie_data.images.statistics import sum_pixels
 from selfie_data.sources.synthetic import SyntheticSource
 from tests.material import jpeg, memory_source, photographs, picture
+from tests.selfie_data.build.test_plan import positions_of
 
 SMALL = BuildOptions(size=32, samples_per_shard=16)
 
@@ -126,7 +127,7 @@ def test_bad_images_are_listed_and_ids_close_the_gaps(tmp_path: Path) -> None:
     manifest = build_shards(source, tmp_path / "out", SMALL, workers=1)
     dataset = open_dataset(tmp_path / "out")
     plan = Plan(size=40, samples=40, samples_per_shard=16, seed=0)
-    removed = sorted(int(position) for position in plan.position_of(list(bad)))
+    removed = sorted(int(position) for position in positions_of(plan, list(bad)))
     assert [int(entry.key) for entry in manifest.quarantined] == removed
     assert {entry.name or entry.reason.split(":")[0] for entry in manifest.quarantined} == {
         "memory/000003",

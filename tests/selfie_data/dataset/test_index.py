@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfie_data.dataset.index import Member, format_index, parse_index
+from selfie_data.dataset.index import Member, format_index
 from selfie_data.dataset.names import index_name
 from selfie_data.dataset.opened import open_dataset
 from selfie_data.errors import DatasetError
+from tests.twins.parse_index import parse_index
 
 _MEMBERS = st.builds(
     lambda key, suffix, offset, length: Member(name=f"{key:012d}.{suffix}", offset=512 * offset, length=length),
