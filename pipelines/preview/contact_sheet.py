@@ -7,7 +7,7 @@
     |                |  | hole ?  |      |  [target] [target] [target]
     +----------------+  +----------------+
 
-Drawing only: images, patches and cells come in as arrays (`commands/preview.py` reads and draws lots).
+Drawing only: images, patches and cells come in as arrays (`command.py` reads and draws lots).
 """
 
 from collections.abc import Sequence

@@ -23,7 +23,7 @@ from selfie_data.build.options import BuildOptions
 from selfie_data.build.plan import Plan
 from selfie_data.build.progress import Reporter, Silent, human_bytes
 from selfie_data.build.shard_task import BUILD, Job
-from selfie_data.build.workers import Engine, refuse_in_worker, run_inline, run_processes
+from selfie_data.build.workers import Engine, refuse_in_worker, run_inline, run_processes, start_server
 from selfie_data.build.workspace import claim_folder, clear, is_finished, locked, refuse_other, remove_if_empty
 from selfie_data.dataset.manifest import Manifest
 from selfie_data.dataset.opened import open_dataset
@@ -92,6 +92,8 @@ def _build(
     reporter: Reporter,
     identity: Mapping[str, Any],
 ) -> Manifest:
+    if workers > 1:
+        start_server()
     plan, spooled = _prepare(source, directory, options, reporter)
     job = Job(
         source=spooled,

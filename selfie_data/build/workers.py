@@ -28,9 +28,15 @@ from selfie_data.errors import BuildError, SelfieDataError
 Engine = Callable[[Job, Sequence[int], Report], Generator[Done, None, None]]
 """Called with the job, the numbers of the shards to build, and what is told of work done a few times a second."""
 
+_CONTEXT = multiprocessing.get_context("forkserver")
 _NAME = "selfie-build"  # of worker processes, with a number after it
 _UNGUARDED = 78  # exit status of a worker whose import of the script began a build; EX_CONFIG of sysexits.h
-_PRELOADED = ["selfie_data.build.workers", "selfie_data.images.encode"]  # 0.3 s, once instead of once a worker
+_PRELOADED = [  # 0.4 s, and 0.5 s for Numba: once, beside what the caller does first, instead of once a worker
+    "selfie_data.build.workers",
+    "selfie_data.images.encode",
+    "selfie_data.kernels.resample",
+    "selfie_data.kernels.sums",
+]
 
 
 def run_inline(job: Job, shards: Sequence[int], report: Report) -> Generator[Done, None, None]:
@@ -56,19 +62,16 @@ def run_processes(
         BuildError: a process ended by itself, such as for lack of memory.
         SelfieDataError: what a process raised.
     """
-    context = multiprocessing.get_context("forkserver")
+    start_server()
+    with _interrupts_held():  # an interrupt inside an import may come out as any exception
+        meanwhile()
     payload = pickle.dumps(job)
     pool: dict[Connection, BaseProcess] = {}
-    resource_tracker.ensure_running()  # its start lets interrupts through, also where they are held
-    with _interrupts_held():  # all that is started here inherits it and never gets Ctrl-C, not even while it imports
-        context.set_forkserver_preload(_PRELOADED)
-        forkserver.ensure_running()
-        meanwhile()  # an interrupt inside an import may come out as any exception
     try:
         for number in range(workers):
             with _interrupts_held():  # until it is in `pool`: a worker nobody knows would not be ended
-                ours, theirs = context.Pipe()
-                process: BaseProcess = context.Process(
+                ours, theirs = _CONTEXT.Pipe()
+                process: BaseProcess = _CONTEXT.Process(
                     target=worker_main, args=(theirs, payload), name=f"{_NAME}-{number}"
                 )
                 process.daemon = True
@@ -82,6 +85,14 @@ def run_processes(
             connection.close()
         for process in pool.values():
             process.join()
+
+
+def start_server() -> None:
+    """Starts the process that workers are forked from, if it does not run: it imports while its caller goes on."""
+    resource_tracker.ensure_running()  # its start lets interrupts through, also where they are held
+    with _interrupts_held():  # the server hands it down: no worker ever gets Ctrl-C, not even while it imports
+        _CONTEXT.set_forkserver_preload(_PRELOADED)
+        forkserver.ensure_running()
 
 
 def refuse_in_worker() -> None:
