@@ -8,8 +8,6 @@ and metadata stay. A DC table changes to the best one for this image where it ha
 needed, or where that pays for the markers.
 """
 
-import heapq
-import itertools
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -19,9 +17,8 @@ from selfie_data.images.jpeg_scan import NotSuitable, Scan, read_scan
 
 MAX_GROWTH = 0.04  # of a file's bytes: markers that cost more are not worth it
 
-_NARROW, _WIDE, _NARROWEST = 48, 96, 16  # pixels of an interval
+_NARROW, _WIDE, _NARROWEST = 32, 64, 16  # pixels of an interval; measured in decision 060
 _WORTH = 1000  # another DC table must save this part of a file: coding anew takes time
-_CATEGORIES = 12  # of DC differences of 8-bit samples: 0 to 11 (table F.1)
 _SLACK = 512  # zero bytes after the bits, which the kernel may read
 
 
@@ -42,7 +39,7 @@ class Restarted(NamedTuple):
 def restart_intervals(columns: int, mcu_width: int) -> list[int]:
     """Returns intervals that suit an image, in MCUs, the best first.
 
-    An interval must divide the columns, or a rectangle of intervals is no JPEG. 48 to 96 pixels are best, then what is
+    An interval must divide the columns, or a rectangle of intervals is no JPEG. 32 to 64 pixels are best, then what is
     narrower (more bytes), then what is wider (less to leave out), up to whole rows.
 
     Args:
@@ -91,6 +88,7 @@ class _Walked(NamedTuple):
     before: NDArray[np.int64]  # [blocks], the bit where a block begins
     after: NDArray[np.int64]  # [blocks], the bit after its DC difference
     dc: NDArray[np.int32]  # [blocks], DC coefficients
+    tables: NDArray[np.uint8]  # [8, 272], DC tables 0 to 3, AC tables 0 to 3: 16 counts and the symbols
 
 
 def _walk(jpeg: bytes, scan: Scan) -> _Walked:
@@ -105,76 +103,36 @@ def _walk(jpeg: bytes, scan: Scan) -> _Walked:
     if count * 2 > size * 8:  # a block is two codes at least
         raise NotSuitable("its entropy-coded data is damaged")
     before, after, dc = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, np.int32)
-    codes = np.zeros((8, 16 + 256), np.uint8)  # DC tables 0 to 3, AC tables 0 to 3
+    tables = np.zeros((8, 16 + 256), np.uint8)
     for key, table in scan.tables.items():
-        codes[(key >> 4) * 4 + (key & 3), : len(table)] = np.frombuffer(table, np.uint8)
-    end = walk(bits, size, scan.blocks, codes, scan.columns * scan.rows, before, after, dc)
+        tables[(key >> 4) * 4 + (key & 3), : len(table)] = np.frombuffer(table, np.uint8)
+    end = walk(bits, size, scan.blocks, tables, scan.columns * scan.rows, before, after, dc)
     if end < 0 or size * 8 - end >= 8:
         raise NotSuitable("its entropy-coded data is damaged")
-    return _Walked(bits, end, before, after, dc)
+    return _Walked(bits, end, before, after, dc, tables)
 
 
 def _rewrite(scan: Scan, walked: _Walked, interval: int) -> bytes:
     """Returns the file with a marker after each `interval` MCUs."""
-    from selfie_data.images.jpeg_restarts_kernel import count_categories, write
+    from selfie_data.images.jpeg_restarts_kernel import choose_tables, write
 
-    counts = np.zeros((4, 16), np.int64)
-    count_categories(walked.dc, scan.blocks, interval, counts)
-    if counts[:, _CATEGORIES:].any():
+    *places, tables = walked
+    tables, codes, replaced = tables.copy(), np.zeros((4, 12, 2), np.int64), np.zeros(4, np.bool_)
+    if not choose_tables(walked.dc, scan.blocks, interval, walked.end // _WORTH, tables, codes, replaced):
         raise NotSuitable("its DC coefficients are too large")
-    tables = dict(scan.tables)
-    codes, replaced = np.zeros((4, _CATEGORIES, 2), np.int64), np.zeros(4, np.bool_)
-    for key in set(scan.blocks[:, 1].tolist()):
-        tables[key] = _dc_table(scan.tables[key], counts[key].tolist(), walked.end // _WORTH)
-        replaced[key] = tables[key] is not scan.tables[key]
-        for category, (code, length) in _codes(tables[key]).items():
-            if category < _CATEGORIES:
-                codes[key, category] = code, length
-    used = {*scan.blocks[:, 1].tolist(), *(0x10 | scan.blocks[:, 2]).tolist()}
-    huffman = b"".join(bytes((key,)) + tables[key] for key in sorted(used))
-    segments = (
-        *(*scan.kept, b"\xff\xc4", (2 + len(huffman)).to_bytes(2, "big"), huffman),
-        *(b"\xff\xdd\x00\x04", interval.to_bytes(2, "big"), scan.selection),
-    )
-    head = b"\xff\xd8" + b"".join(segments)
+    head = _header(scan, tables, interval)
     intervals = scan.columns * scan.rows // interval
     out = np.empty(len(head) + 2 * (walked.end // 8 + 4 * len(walked.dc)) + 4 * intervals + 16, np.uint8)
     out[: len(head)] = np.frombuffer(head, np.uint8)
-    return out[: write(*walked, scan.blocks, interval, codes, replaced, out, len(head))].tobytes()
+    return out[: write(*places, scan.blocks, interval, codes, replaced, out, len(head))].tobytes()
 
 
-def _codes(table: bytes) -> dict[int, tuple[int, int]]:
-    """Returns code and length of each symbol of a table (C.2)."""
-    codes, code, symbols = {}, 0, iter(table[16:])
-    for length, count in enumerate(table[:16], 1):
-        for symbol in itertools.islice(symbols, count):
-            codes[symbol] = code, length
-            code += 1
-        code <<= 1
-    return codes
-
-
-def _dc_table(table: bytes, counts: list[int], worth: int) -> bytes:
-    """Returns the table, or the best one if this lacks a code or that saves more than `worth` bits."""
-    needed = {category: count for category, count in enumerate(counts) if count}
-    best = _best_table(needed)
-    own, other = _codes(table), _codes(best)
-    if not needed.keys() <= own.keys():
-        return best
-    saved = sum(count * (own[category][1] - other[category][1]) for category, count in needed.items())
-    return best if saved > worth else table
-
-
-def _best_table(counts: dict[int, int]) -> bytes:
-    """Returns the table that makes these symbols shortest, 16 counts and the symbols; twelve of them at most (K.2)."""
-    lengths = dict.fromkeys((-1, *counts), 0)  # -1: never used, the rarest, so that no symbol's code is all ones
-    heap = [(0, [-1]), *((count, [symbol]) for symbol, count in counts.items())]
-    heapq.heapify(heap)
-    while len(heap) > 1:
-        (rare, some), (common, others) = heapq.heappop(heap), heapq.heappop(heap)
-        for symbol in some + others:
-            lengths[symbol] += 1
-        heapq.heappush(heap, (rare + common, some + others))
-    symbols = sorted(counts, key=lambda symbol: (lengths[symbol], symbol))
-    used = [lengths[symbol] for symbol in symbols]
-    return bytes([*(used.count(length) for length in range(1, 17)), *symbols])
+def _header(scan: Scan, tables: NDArray[np.uint8], interval: int) -> bytes:
+    """Returns all that stands before the entropy-coded data: what was kept, the tables (B.2.4.2), the interval."""
+    body = b""
+    for key in sorted(scan.tables):
+        table = tables[(key >> 4) * 4 + (key & 3)]
+        body += bytes((key,)) + table[: 16 + int(table[:16].sum())].tobytes()
+    huffman = b"\xff\xc4" + (2 + len(body)).to_bytes(2, "big") + body
+    restart = b"\xff\xdd\x00\x04" + interval.to_bytes(2, "big")
+    return b"".join((b"\xff\xd8", *scan.kept, huffman, restart, scan.selection))

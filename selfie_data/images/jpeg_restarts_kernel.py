@@ -99,16 +99,24 @@ def unstuff(data: Any, start: int, bits: Any) -> Any:
 
 
 @njit(**_OPTIONS)  # type: ignore[untyped-decorator]
-def _fill(table: Any, single: Any) -> None:
-    """Writes length << 8 | symbol of the code that _BITS bits begin with to single[bits], 0 where it is longer."""
+def _fill(table: Any, single: Any) -> Any:
+    """Writes length << 8 | symbol of the code that _BITS bits begin with to single[bits], 0 where it is longer.
+
+    Returns:
+        Whether it is a table: no code is all ones (C.2).
+    """
     single[:] = 0
     code, at = 0, 16
-    for length in range(1, _BITS + 1):
+    for length in range(1, 17):
         for _ in range(table[length - 1]):
-            begin = code << (_BITS - length)
-            single[begin : begin + (1 << (_BITS - length))] = length << 8 | table[at]
+            if code + 1 >= 1 << length:
+                return False
+            if length <= _BITS:
+                begin = code << (_BITS - length)
+                single[begin : begin + (1 << (_BITS - length))] = length << 8 | table[at]
             code, at = code + 1, at + 1
         code <<= 1
+    return True
 
 
 @njit(**_OPTIONS)  # type: ignore[untyped-decorator]
@@ -200,11 +208,12 @@ def walk(bits: Any, size: int, blocks: Any, tables: Any, mcus: int, before: Any,
     Returns:
         The bit after the last block, or _DAMAGED.
     """
-    single, runs = np.empty((8, 1 << _BITS), np.int32), np.empty((8, 1 << _BITS), np.uint32)
-    for _, dc_table, ac_table, _ in blocks:
-        _fill(tables[dc_table], single[dc_table])
-        _fill(tables[4 + ac_table], single[4 + ac_table])
-        _fill_runs(single[4 + ac_table], runs[4 + ac_table])
+    single, runs = np.zeros((8, 1 << _BITS), np.int32), np.full((8, 1 << _BITS), _NO_CODE << 6, np.uint32)
+    for table in range(8):
+        if tables[table, :16].any() and not _fill(tables[table], single[table]):
+            return _DAMAGED
+        if table >= 4 and tables[table, :16].any():
+            _fill_runs(single[table], runs[table])
     last = np.zeros(4, np.int64)
     word, have, place, block = np.uint64(0), np.uint64(0), np.uint64(0), 0
     for _mcu in range(mcus):
@@ -240,9 +249,22 @@ def _category(difference: int) -> Any:
 
 
 @njit(**_OPTIONS)  # type: ignore[untyped-decorator]
-def count_categories(dc: Any, blocks: Any, interval: int, counts: Any) -> None:
-    """Adds to counts[table, category] the DC differences that there will be; `dc` and `blocks` as in `walk`."""
-    last = np.zeros(4, np.int64)
+def choose_tables(dc: Any, blocks: Any, interval: int, worth: int, tables: Any, codes: Any, replaced: Any) -> Any:
+    """Chooses the DC tables of the differences that there will be.
+
+    Args:
+        dc: as in `walk`, and the next too.
+        blocks: see there.
+        interval: MCUs.
+        worth: bits that another table must save, if it need not be.
+        tables: [8, 272] uint8, as in `walk`; changed to the chosen ones.
+        codes: [4, 12, 2] int64, becomes code and length of each category in each DC table.
+        replaced: [4] bool, becomes whether a table was.
+
+    Returns:
+        Whether all differences are of 8-bit samples.
+    """
+    counts, last = np.zeros((4, 16), np.int64), np.zeros(4, np.int64)
     for mcu in range(len(dc) // len(blocks)):
         if mcu % interval == 0:
             last[:] = 0
@@ -250,6 +272,71 @@ def count_categories(dc: Any, blocks: Any, interval: int, counts: Any) -> None:
             value = np.int64(dc[mcu * len(blocks) + j])
             counts[blocks[j, 1], _category(value - last[blocks[j, 0]])] += 1
             last[blocks[j, 0]] = value
+    for table in range(4):
+        _read_codes(tables[table], codes[table])
+        best, saved = _best_lengths(counts[table]), 0
+        for category in range(_CATEGORIES):
+            length = codes[table, category, 1]
+            saved += counts[table, category] * ((length if length else 1 << 32) - best[category])
+        if saved > worth:
+            replaced[table] = True
+            _write_table(best, tables[table])
+            _read_codes(tables[table], codes[table])
+    return not counts[:, _CATEGORIES:].any()
+
+
+@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
+def _read_codes(table: Any, codes: Any) -> None:
+    """Writes code and length of each category of DC differences to codes[category] (C.2), zeros if it has none."""
+    codes[:] = 0
+    code, at = 0, 16
+    for length in range(1, 17):
+        for _ in range(table[length - 1]):
+            if table[at] < _CATEGORIES:
+                codes[table[at], 0], codes[table[at], 1] = code, length
+            code, at = code + 1, at + 1
+        code <<= 1
+
+
+@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
+def _best_lengths(counts: Any) -> Any:
+    """Returns [12] int64, the lengths of the codes that make counted categories shortest (K.2), 0 of the others.
+
+    One more symbol is never used, so it has a longest code, and no other one need be all ones.
+    """
+    weights, parents, category_of = np.zeros(26, np.int64), np.zeros(26, np.int64), np.zeros(13, np.int64)
+    leaves = 1
+    for category in range(_CATEGORIES):
+        if counts[category]:
+            weights[leaves], category_of[leaves] = counts[category], category
+            leaves += 1
+    for node in range(leaves, 2 * leaves - 1):
+        for _ in range(2):
+            rarest = -1
+            for one in range(node):
+                if parents[one] == 0 and (rarest < 0 or weights[one] < weights[rarest]):
+                    rarest = one
+            parents[rarest] = node
+            weights[node] += weights[rarest]
+    lengths, depths = np.zeros(_CATEGORIES, np.int64), np.zeros(26, np.int64)
+    for node in range(2 * leaves - 3, 0, -1):
+        depths[node] = depths[parents[node]] + 1
+        if node < leaves:
+            lengths[category_of[node]] = depths[node]
+    return lengths
+
+
+@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
+def _write_table(lengths: Any, table: Any) -> None:
+    """Writes the Huffman table of these lengths: 16 counts, then the symbols."""
+    table[:16] = 0
+    at = 16
+    for length in range(1, 17):
+        for category in range(_CATEGORIES):
+            if lengths[category] == length:
+                table[length - 1] += 1
+                table[at] = category
+                at += 1
 
 
 @njit(**_INLINED)  # type: ignore[untyped-decorator]
@@ -295,15 +382,15 @@ def write(
     """Writes the entropy-coded data of a scan with a marker after each interval but the last.
 
     Args:
-        bits: as in `_Walked`, and the next four too.
+        bits: as in `walk`, and the next four too.
         end: see there.
         before: see there.
         after: see there.
         dc: see there.
-        blocks: as in `Scan`.
-        interval: MCUs.
-        codes: [4, 12, 2] int64, code and length of each category in each DC table.
-        replaced: [4] bool, whether it is not the table that the bits are coded with.
+        blocks: see there.
+        interval: as in `choose_tables`, and the next two too.
+        codes: see there.
+        replaced: see there.
         out: uint8, large enough.
         size: bytes that are there before.
 

@@ -145,9 +145,9 @@ def test_metadata_stays_and_what_follows_the_image_goes() -> None:
 @pytest.mark.parametrize(
     ("columns", "mcu_width", "best"),
     [
-        (16, 16, 4),  # 256 px, 4:2:0
-        (22, 16, 2),  # 341 px: nothing between 32 and 176 px
-        (32, 16, 4),  # 500 px
+        (16, 16, 2),  # 256 px, 4:2:0
+        (22, 16, 2),  # 341 px: nothing else below 176 px
+        (32, 16, 2),  # 500 px
         (63, 8, 7),  # 500 px, 4:4:4
         (47, 8, 47),  # 375 px, 4:4:4: whole rows rather than 8 px
         (17, 16, 1),  # 272 px
@@ -155,7 +155,7 @@ def test_metadata_stays_and_what_follows_the_image_goes() -> None:
         (1, 32, 1),
     ],
 )
-def test_intervals_are_some_48_pixels_wide_where_the_columns_allow_it(columns: int, mcu_width: int, best: int) -> None:
+def test_intervals_are_32_to_64_pixels_wide_where_the_columns_allow_it(columns: int, mcu_width: int, best: int) -> None:
     found = restart_intervals(columns, mcu_width)
     assert found[0] == best
     assert found[-1] == columns
