@@ -19,7 +19,6 @@ MAX_GROWTH = 0.04  # of a file's bytes: markers that cost more are not worth it
 
 _NARROW, _WIDE, _NARROWEST = 32, 64, 16  # pixels of an interval; measured in decision 060
 _WORTH = 1000  # another DC table must save this part of a file: coding anew takes time
-_SLACK = 512  # zero bytes after the bits, which the kernel may read
 
 
 class Restarted(NamedTuple):
@@ -83,7 +82,7 @@ def _divisors(number: int) -> list[int]:
 
 
 class _Walked(NamedTuple):
-    bits: NDArray[np.uint8]  # entropy-coded data without stuffed bytes, and _SLACK
+    bits: NDArray[np.uint8]  # entropy-coded data without stuffed bytes, and SLACK zeros
     end: int  # bits
     before: NDArray[np.int64]  # [blocks], the bit where a block begins
     after: NDArray[np.int64]  # [blocks], the bit after its DC difference
@@ -92,10 +91,10 @@ class _Walked(NamedTuple):
 
 
 def _walk(jpeg: bytes, scan: Scan) -> _Walked:
-    from selfie_data.images.jpeg_restarts_kernel import unstuff, walk  # Numba takes 0.4 s to be imported
+    from selfie_data.images.jpeg_restarts_kernel import SLACK, unstuff, walk  # Numba takes 0.4 s to be imported
 
     data = np.frombuffer(jpeg, np.uint8)
-    bits = np.empty(len(data) - scan.start + _SLACK, np.uint8)
+    bits = np.empty(len(data) - scan.start + SLACK, np.uint8)
     size, marker = unstuff(data, scan.start, bits)
     count = scan.columns * scan.rows * len(scan.blocks)
     if marker != 0xD9:

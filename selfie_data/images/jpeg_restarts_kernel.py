@@ -4,26 +4,27 @@ Sections of ITU-T T.81: B.1.1.5 and F.1.2.3 (stuffed bytes), F.1.1.5.2 (restart 
 of DC and AC coefficients), F.2.2 (their decoding). Of AC codes only the lengths matter: their bits are copied.
 
 Nothing is read or written out of bounds whatever the bits are: a block is walked unchecked, but has 64 codes of 31 bits
-at most, for which there is room after the data; tables are checked by `jpeg_scan`.
+at most, for which there is room after the data.
+
+What is done for each block or byte is inlined, a quarter faster: a call counts the references of each array.
 """
 
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit
 from numba.core import types
 from numba.extending import intrinsic
+
+from selfie_data.kernels.compile import inlined, kernel
 
 _BITS = 10  # looked up at once: 4 KB a table; nine and twelve are slower
 _CATEGORIES = 12  # of DC differences
 _LARGEST_AC = 10  # category of an AC coefficient of 8-bit samples (table F.2)
-_SLACK = 512  # bytes
+SLACK = 512  # zero bytes after the bits
 _BLOCK_ENDS, _NO_CODE = 128, 255  # in place of the number of coefficients that a code stands for
 _DAMAGED = -1
 _ONES, _TOPS = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
-_OPTIONS = {"nogil": True, "error_model": "numpy", "cache": True}
-_INLINED = {**_OPTIONS, "inline": "always"}  # a quarter faster: a call counts references of each array
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -67,9 +68,9 @@ def _trailing_zeros(_: Any, value: Any) -> Any:
     return types.int64(value), lambda _c, builder, _s, arguments: builder.cttz(arguments[0], ir.IntType(1)(1))
 
 
-@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
+@kernel
 def unstuff(data: Any, start: int, bits: Any) -> Any:
-    """Copies entropy-coded data from data[start] on without its stuffed zeros, and _SLACK zeros after it.
+    """Copies entropy-coded data from data[start] on without its stuffed zeros, and SLACK zeros after it.
 
     Returns:
         The bytes copied, and the low byte of the marker that ends the data; 0 if none does.
@@ -94,11 +95,11 @@ def unstuff(data: Any, start: int, bits: Any) -> Any:
         bits[size] = byte
         size += 1
         place += 2 if byte == 0xFF else 1
-    bits[size : size + _SLACK] = 0
+    bits[size : size + SLACK] = 0
     return size, marker
 
 
-@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
+@kernel
 def _fill(table: Any, single: Any) -> Any:
     """Writes length << 8 | symbol of the code that _BITS bits begin with to single[bits], 0 where it is longer.
 
@@ -119,14 +120,14 @@ def _fill(table: Any, single: Any) -> Any:
     return True
 
 
-@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
+@kernel
 def _advance(symbol: int) -> Any:
     """Returns how many coefficients an AC symbol stands for, _BLOCK_ENDS for all that are left (F.1.2.2.1)."""
     run, category = symbol >> 4, symbol & 15
     return run + 1 if category or run == 15 else _BLOCK_ENDS
 
 
-@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
+@kernel
 def _fill_runs(single: Any, runs: Any) -> None:
     """Writes what as many whole AC codes as _BITS bits tell of have in common to runs[bits].
 
@@ -147,7 +148,7 @@ def _fill_runs(single: Any, runs: Any) -> None:
         runs[bits] = first | length | count << 6
 
 
-@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
+@kernel
 def _search(tables: Any, table: int, word: Any) -> Any:
     """Returns length << 8 | symbol of the code that a word begins with, 0 if it is none (F.2.2.3)."""
     code, first, at = np.int64(0), np.int64(0), np.int64(16)
@@ -161,14 +162,14 @@ def _search(tables: Any, table: int, word: Any) -> Any:
     return 0
 
 
-@njit(**_INLINED)  # type: ignore[untyped-decorator]
+@inlined
 def _refill(bits: Any, word: Any, have: Any, place: Any) -> Any:
     """Returns word, have and place with 56 bits or more: `word` holds the next `have` bits from the highest down."""
     word |= _swapped(_load(bits, place)) >> have
     return word, have | np.uint64(56), place + ((np.uint64(63) - have) >> np.uint64(3))
 
 
-@njit(**_INLINED)  # type: ignore[untyped-decorator]
+@inlined
 def _skip_ac(bits: Any, runs: Any, tables: Any, table: Any, word: Any, have: Any, place: Any) -> Any:
     """Returns word, have and place after a block's AC codes; `have` is 64 where they are damaged.
 
@@ -201,7 +202,7 @@ def _skip_ac(bits: Any, runs: Any, tables: Any, table: Any, word: Any, have: Any
             return word, np.uint64(64), place
 
 
-@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
+@kernel
 def walk(bits: Any, size: int, blocks: Any, tables: Any, mcus: int, before: Any, after: Any, dc: Any) -> Any:
     """Finds the DC differences of a scan; the arguments are those of `_Walked`, `Scan.blocks` and eight Huffman tables.
 
@@ -242,13 +243,13 @@ def walk(bits: Any, size: int, blocks: Any, tables: Any, mcus: int, before: Any,
     return np.int64(place) * 8 - np.int64(have)
 
 
-@njit(**_INLINED)  # type: ignore[untyped-decorator]
+@inlined
 def _category(difference: int) -> Any:
     """Returns the bits of a difference's magnitude (table F.1), 15 at most."""
     return min(15, 64 - _leading_zeros(np.uint64(abs(difference))))
 
 
-@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
+@kernel
 def choose_tables(dc: Any, blocks: Any, interval: int, worth: int, tables: Any, codes: Any, replaced: Any) -> Any:
     """Chooses the DC tables of the differences that there will be.
 
@@ -285,7 +286,7 @@ def choose_tables(dc: Any, blocks: Any, interval: int, worth: int, tables: Any, 
     return not counts[:, _CATEGORIES:].any()
 
 
-@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
+@kernel
 def _read_codes(table: Any, codes: Any) -> None:
     """Writes code and length of each category of DC differences to codes[category] (C.2), zeros if it has none."""
     codes[:] = 0
@@ -298,7 +299,7 @@ def _read_codes(table: Any, codes: Any) -> None:
         code <<= 1
 
 
-@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
+@kernel
 def _best_lengths(counts: Any) -> Any:
     """Returns [12] int64, the lengths of the codes that make counted categories shortest (K.2), 0 of the others.
 
@@ -326,7 +327,7 @@ def _best_lengths(counts: Any) -> Any:
     return lengths
 
 
-@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
+@kernel
 def _write_table(lengths: Any, table: Any) -> None:
     """Writes the Huffman table of these lengths: 16 counts, then the symbols."""
     table[:16] = 0
@@ -339,7 +340,7 @@ def _write_table(lengths: Any, table: Any) -> None:
                 at += 1
 
 
-@njit(**_INLINED)  # type: ignore[untyped-decorator]
+@inlined
 def _put(word: Any, count: Any, out: Any, size: Any, pending: Any, have: Any) -> Any:
     """Appends the `count` highest bits of a word, 56 at most, the rest of it zeros, to out[size:], stuffed (F.1.2.3).
 
@@ -363,7 +364,7 @@ def _put(word: Any, count: Any, out: Any, size: Any, pending: Any, have: Any) ->
     return size, pending << np.uint64(8 * whole), have & np.uint64(7)
 
 
-@njit(**_INLINED)  # type: ignore[untyped-decorator]
+@inlined
 def _copy(bits: Any, begin: int, end: int, out: Any, size: Any, pending: Any, have: Any) -> Any:
     """Appends bits begin to end - 1; the rest as in `_put`."""
     while begin < end:
@@ -374,7 +375,7 @@ def _copy(bits: Any, begin: int, end: int, out: Any, size: Any, pending: Any, ha
     return size, pending, have
 
 
-@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
+@kernel
 def write(
     bits: Any, end: int, before: Any, after: Any, dc: Any, blocks: Any, interval: int, codes: Any, replaced: Any,
     out: Any, size: int,
@@ -427,7 +428,7 @@ def write(
     return size + 2
 
 
-@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
+@kernel
 def _finish(bits: Any, begin: int, end: int, out: Any, size: Any, pending: Any, have: Any) -> Any:
     """As `_copy`, then ones up to a whole byte (F.1.2.3)."""
     size, pending, have = _copy(bits, begin, end, out, size, pending, have)

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import njit
 from numba.core import cgutils, types
 from numba.extending import intrinsic
+
+from selfie_data.kernels.compile import kernel
 
 ALL_NEEDED = 0  # instead of a size: the rectangle needs every interval
 NO_INTERVALS = -1  # no restart interval, or none that divides a row of MCUs
@@ -28,7 +29,6 @@ _NARROWEST = 8  # pixels; libjpeg enlarges rows of one or two chroma samples wit
 _BLOCK = 64  # bytes looked at together
 _SOF0, _SOF1, _DHT, _SOI, _EOI, _SOS, _DQT, _DRI, _COM = 0xC0, 0xC1, 0xC4, 0xD8, 0xD9, 0xDA, 0xDB, 0xDD, 0xFE
 _RST0, _APP0, _APP14, _APP15 = 0xD0, 0xE0, 0xEE, 0xEF
-_OPTIONS = {"nogil": True, "error_model": "numpy", "cache": True}
 
 
 class Window(NamedTuple):
@@ -93,13 +93,13 @@ def _copy(_: Any, target: Any, place: Any, source: Any, start: Any, count: Any) 
     return types.void(target, place, source, start, count), emit
 
 
-@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
+@kernel
 def _number(data: Any, place: int) -> Any:
     """Returns the 16 bits at data[place]."""
     return np.int64(data[place]) << 8 | np.int64(data[place + 1])
 
 
-@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
+@kernel
 def _segment(data: Any, place: int, stop: int) -> Any:
     """Returns where the segment at data[place] begins, fill bytes left out, and ends; -1 twice if there is none."""
     while place + 4 <= stop and data[place] == 0xFF:
@@ -113,7 +113,7 @@ def _segment(data: Any, place: int, stop: int) -> Any:
     return -1, -1
 
 
-@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
+@kernel
 def _mcu_size(data: Any, place: int, end: int) -> Any:
     """Returns the height and width of an MCU, pixels, and the components that the frame header tells; 0 if damaged."""
     count = np.int64(data[place + 9]) if end - place > 9 else 0
@@ -129,7 +129,7 @@ def _mcu_size(data: Any, place: int, end: int) -> Any:
     return 8 * down, 8 * across, count
 
 
-@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
+@kernel
 def _read_header(data: Any, start: int, stop: int) -> Any:
     """Returns where the scan's data begins, where the frame header stands, and the restart interval, or UNEXPECTED."""
     place, frame, count, interval = start + 2, 0, 0, 0
@@ -149,7 +149,7 @@ def _read_header(data: Any, start: int, stop: int) -> Any:
         place = end
 
 
-@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
+@kernel
 def _copy_header(data: Any, start: int, scan: int, height: int, width: int, out: Any) -> Any:
     """Writes what decoders need of the header, with another size of the image, to `out`; returns the bytes written."""
     out[0], out[1], size, place = 0xFF, _SOI, 2, start + 2
@@ -167,7 +167,7 @@ def _copy_header(data: Any, start: int, scan: int, height: int, width: int, out:
     return size
 
 
-@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
+@kernel
 def _copy_intervals(data: Any, scan: int, stop: int, rows: int, columns: int, wanted: Any, out: Any, size: int) -> Any:
     """Appends intervals to out[:size]; returns the bytes then there, or UNEXPECTED.
 
@@ -206,7 +206,7 @@ def _copy_intervals(data: Any, scan: int, stop: int, rows: int, columns: int, wa
     return UNEXPECTED
 
 
-@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
+@kernel
 def cut_window(
     data: Any, start: int, length: int, top: int, left: int, height: int, width: int, out: Any
 ) -> Any:  # fmt: skip
