@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import graphlib
 import inspect
 import subprocess
 import sys
@@ -16,7 +17,7 @@ ROOMS = {  # a layer imports those before it, never one after it; inside a layer
     "selfie_data": "randomness kernels images sources.readers sources dataset build commands cli",
     "pipelines": "sampling kernels backends preview",
     "selfie_model": "network training features study report commands",
-    "benchmarks": "work harness ours peers floors gpu",
+    "benchmarks": "work harness peers floors ours gpu gpu.sections",
 }
 LAYERS = tuple(ROOMS)
 PACKAGES = LAYERS[:3]  # what is installed
@@ -83,6 +84,13 @@ def test_imports_run_down_the_layers_and_rooms(path: Path) -> None:
             assert not name.startswith(f"{layer}.") or room_of(name) not in rooms_above, name
 
 
+def test_no_file_imports_itself_through_others() -> None:
+    try:
+        graphlib.TopologicalSorter({name: files_imported(path) for name, path in FILES.items()}).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" → ".join(error.args[1]))
+
+
 def test_the_rooms_are_the_folders_there_are() -> None:
     for layer, rooms in ROOMS.items():
         folders = {path.parent.relative_to(ROOT / layer) for path in (ROOT / layer).rglob("*.py")}
@@ -91,6 +99,12 @@ def test_the_rooms_are_the_folders_there_are() -> None:
     config.read(ROOT / "setup.cfg")
     installed = [*PACKAGES, *(f"{layer}.{room}" for layer in PACKAGES for room in ROOMS[layer].split())]
     assert config["options"]["packages"].split() == sorted(installed)
+
+
+def test_tests_lie_in_the_rooms_of_what_they_test() -> None:
+    tests = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
+    folders = {path.parent.relative_to(ROOT) for path in FILES.values()}
+    assert {str(folder) for folder in tests - folders} == {".", "end_to_end"}
 
 
 def test_no_folder_is_a_drawer() -> None:
