@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from llvmlite import ir
-from numba import float32, types, uintp
+from numba import float32, types, uint32, uintp
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
@@ -84,8 +84,12 @@ def gather(
             if hidden.shape[0] and hidden[i, n]:
                 out[at : at + values] = 0
                 continue
-            row, column = divmod(position[i, n], side)
-            place = start + (row * patch * side + column) * width
+            row = uint32(position[i, n]) // uint32(side)  # a third of the time of divmod, which minds signs
+            place = start + (row * (patch - 1) * side + position[i, n]) * width
+            if patch != _SMALL_PATCH and factors is not None:
+                for y in range(patch):  # rows of a large patch go straight to the output: long enough for that
+                    _normalise(image, place + y * side * width, factors, width, out, at + y * width)
+                continue
             to = at if factors is None and levels is None else 0
             if patch == _SMALL_PATCH:  # a constant number of words needs no loop
                 _copy_rows(image_words, place // _WORD, side * 3, _SMALL_PATCH, 3, cell_words, to // _WORD)
@@ -96,10 +100,7 @@ def gather(
             else:
                 _copy_rows(image, place, side * width, patch, width, cell, to)
             if factors is not None:
-                if patch == _SMALL_PATCH:
-                    _normalise(cell, factors, 3 * _SMALL_PATCH * _SMALL_PATCH, out, at)
-                else:
-                    _normalise(cell, factors, values, out, at)
+                _normalise(cell, 0, factors, 3 * _SMALL_PATCH * _SMALL_PATCH, out, at)
             elif levels is not None:
                 _look_up(cell, levels, values, out, at)
 
@@ -168,12 +169,12 @@ def _copy_rows(source: Any, start: int, stride: int, rows: int, length: int, res
 
 
 @inlined
-def _normalise(cell: Any, factors: Any, values: int, out: Any, at: int) -> None:
+def _normalise(source: Any, start: int, factors: Any, count: int, out: Any, at: int) -> None:
     """Writes x * scale + bias, in two roundings."""
-    for first in range(0, values, _PERIOD):
-        here, there = uintp(first), uintp(at + first)
-        for k in range(uintp(min(_PERIOD, values - first))):
-            out[there + k] = float32(cell[here + k]) * factors[0, k] + factors[1, k]
+    for first in range(0, count, _PERIOD):
+        here, there = uintp(start + first), uintp(at + first)
+        for k in range(uintp(min(_PERIOD, count - first))):
+            out[there + k] = float32(source[here + k]) * factors[0, k] + factors[1, k]
 
 
 @kernel
