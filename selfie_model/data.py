@@ -1,11 +1,10 @@
 """The loaders of a training or an evaluation, made from a configuration and a dataset of shards."""
 
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from pipelines.sampling.augment import Augmentation
     from pipelines.sampling.subset import Ids
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 HELD_OUT = "validation"  # the split that `selfie-data split` holds out
 
 
@@ -57,83 +55,6 @@ class LoaderOptions:
             **{name: getattr(self, name) for name in ("device", "backend", "store", "exclude", "on_error")},
             **{name: getattr(self, name) for name in ("verify", "dtype")},
         }
-
-
-def loader_options(function: Command) -> Command:
-    """Adds device, backend, threads and store, and collects a command's loader options into its argument `loading`."""
-
-    @functools.wraps(function)
-    def collecting(*args: Any, **kwargs: Any) -> Any:
-        names = [field.name for field in fields(LoaderOptions) if field.name in kwargs]
-        return function(*args, loading=LoaderOptions(**{name: kwargs.pop(name) for name in names}), **kwargs)
-
-    return _add_options(
-        cast(Command, collecting),
-        click.option(
-            "--device",
-            type=click.Choice(["auto", "cpu", "cuda"]),
-            default="auto",
-            show_default=True,
-            help="Where to compute; auto = a GPU if there is one.",
-        ),
-        click.option(
-            "--backend",
-            type=click.Choice(["auto", "cpu", "fused", "dali", "store", "reference"]),
-            default="auto",
-            show_default=True,
-            help="How batches are made; all give the same ones.",
-        ),
-        click.option("--threads", type=click.IntRange(min=0), default=0, help="Of the loader; 0 = all cores."),
-        click.option(
-            "--store",
-            type=click.Path(path_type=Path, exists=True),
-            help="Pixel store to hold in memory (selfie-data export-store).",
-        ),
-    )
-
-
-def training_loader_options(function: Command) -> Command:
-    """Adds what only trainings ask of a loader; stands above `loader_options`, which collects these too."""
-    return _add_options(
-        function,
-        click.option("--exclude", type=click.Path(path_type=Path), help="File of ids to leave out, .npy or .txt."),
-        click.option(
-            "--on-error",
-            type=click.Choice(["fail", "record"]),
-            default="fail",
-            show_default=True,
-            help="record: a corrupt image ends the run too, but its id is added to --exclude FILE.txt, and a new run "
-            "goes without it.",
-        ),
-        click.option(
-            "--shuffle",
-            default="global",
-            show_default=True,
-            metavar="global|SHARDS",
-            callback=lambda _context, _option, value: int(value) if value.isdigit() else value,
-            help="A number: shuffle inside windows of so many shards, for slow disks.",
-        ),
-        click.option(
-            "--verify",
-            type=click.Choice(["first", "always", "never"]),
-            default="first",
-            show_default=True,
-            help="When checksums of images are checked.",
-        ),
-        click.option(
-            "--dtype",
-            type=click.Choice(["uint8", "float16", "bfloat16", "float32"]),
-            default="uint8",
-            show_default=True,
-            help="Of the loader's pixels; floats are normalised by it, uint8 by the model.",
-        ),
-    )
-
-
-def _add_options(function: Command, *options: Callable[[Command], Command]) -> Command:
-    for option in reversed(options):
-        function = option(function)
-    return function
 
 
 def open_shards(path: Path, config: Config) -> Dataset:

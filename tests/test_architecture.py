@@ -91,6 +91,17 @@ def test_no_file_imports_itself_through_others() -> None:
         pytest.fail(" → ".join(error.args[1]))
 
 
+MODEL_STANDS_ON = {"selfie_data.errors", "selfie_data.files", "pipelines.batch", "pipelines.sampling.grid"}
+JOINING = ("selfie_model.cli", "selfie_model.commands.", "selfie_model.data", "selfie_model.study.shards")
+
+
+@pytest.mark.parametrize("module", [name for name in FILES if name.startswith("selfie_model.")])
+def test_the_model_knows_neither_datasets_nor_loaders(module: str) -> None:
+    """Files that join it with them apart: what is trained may come from anywhere that gives batches."""
+    below = {name for name in files_imported(FILES[module]) if not name.startswith("selfie_model")}
+    assert module.startswith(JOINING) or below <= MODEL_STANDS_ON
+
+
 def test_the_rooms_are_the_folders_there_are() -> None:
     for layer, rooms in ROOMS.items():
         folders = {path.parent.relative_to(ROOT / layer) for path in (ROOT / layer).rglob("*.py")}

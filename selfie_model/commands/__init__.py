@@ -1,4 +1,5 @@
 """The commands of `selfie-model`, one a file that defines `command`. Only they join the model with the loaders.
 
-Beside them: `configuration` (options → `Config`), `data` (dataset → loaders), `running` (what trainings share).
+Beside them: `configuration` (options → `Config`), `loading` (options → `LoaderOptions`), `running` (what trainings
+share).
 """

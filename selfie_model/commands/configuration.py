@@ -10,23 +10,24 @@ A file has the sections of a configuration, and may name the preset it starts fr
 """
 
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from selfie_model.commands.loading import Command, add_options
 from selfie_model.config import Config
 from selfie_model.presets import PRESETS
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 _PRESET = "  [default: the configuration's]"
 _SHORTCUTS = ("steps", "batch_size", "learning_rate", "accumulate", "seed")
 
 
 def configuration_options(function: Command) -> Command:
     """Adds the options whose values `resolve_config` takes, as the keyword arguments of the same names."""
-    options = [
+    return add_options(
+        function,
         click.option(
             "--preset",
             type=click.Choice(list(PRESETS)),
@@ -50,10 +51,7 @@ def configuration_options(function: Command) -> Command:
         click.option("--learning-rate", type=float, help=f"Peak learning rate.{_PRESET}"),
         click.option("--accumulate", type=int, help=f"Parts a process's batch is cut into, to save memory.{_PRESET}"),
         click.option("--seed", type=int, help=f"Of weights, order, draws and dropout.{_PRESET}"),
-    ]
-    for option in reversed(options):
-        function = option(function)
-    return function
+    )
 
 
 def resolve_config(

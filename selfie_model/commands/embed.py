@@ -6,7 +6,8 @@ from typing import cast
 
 import click
 
-from selfie_model.data import LoaderOptions, image_loader, loader_options, open_shards
+from selfie_model.commands.loading import loader_options
+from selfie_model.data import LoaderOptions, image_loader, open_shards
 
 
 @click.command("embed")

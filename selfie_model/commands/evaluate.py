@@ -7,7 +7,8 @@ from typing import Any, Literal, cast
 
 import click
 
-from selfie_model.data import LoaderOptions, image_loader, loader_options, open_shards, patch_loader
+from selfie_model.commands.loading import loader_options
+from selfie_model.data import LoaderOptions, image_loader, open_shards, patch_loader
 
 
 @click.command("evaluate")

@@ -8,6 +8,7 @@ import click
 
 from selfie_data.dataset.opened import Dataset
 from selfie_model.commands.configuration import configuration_options, resolve_config
+from selfie_model.commands.loading import loader_options, training_loader_options
 from selfie_model.commands.running import print_result, run_options
 from selfie_model.config import Config
 from selfie_model.data import (
@@ -17,10 +18,8 @@ from selfie_model.data import (
     describe,
     has_split,
     image_loader,
-    loader_options,
     open_shards,
     subset_ids,
-    training_loader_options,
 )
 
 SCRATCH = "scratch"

@@ -7,17 +7,9 @@ from typing import Any
 import click
 
 from selfie_model.commands.configuration import configuration_options, resolve_config
+from selfie_model.commands.loading import loader_options, training_loader_options
 from selfie_model.commands.running import print_result, run_options
-from selfie_model.data import (
-    HELD_OUT,
-    LoaderOptions,
-    check_held_out,
-    describe,
-    loader_options,
-    open_shards,
-    patch_loader,
-    training_loader_options,
-)
+from selfie_model.data import HELD_OUT, LoaderOptions, check_held_out, describe, open_shards, patch_loader
 
 
 @click.command("pretrain")

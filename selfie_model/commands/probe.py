@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from selfie_data.dataset.opened import Dataset
-from selfie_model.data import LoaderOptions, check_held_out, image_loader, loader_options, open_shards
+from selfie_model.commands.loading import loader_options
+from selfie_model.data import LoaderOptions, check_held_out, image_loader, open_shards
 
 if TYPE_CHECKING:
     from selfie_model.config import Config

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from selfie_data.files import write_output
-from selfie_model.data import LoaderOptions, loader_options, open_shards, patch_loader
+from selfie_model.commands.loading import loader_options
+from selfie_model.data import LoaderOptions, open_shards, patch_loader
 from selfie_model.study.shards import TEST_IDS
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from selfie_model.commands.configuration import configuration_options, resolve_config
-from selfie_model.data import LoaderOptions, loader_options
+from selfie_model.commands.loading import loader_options
+from selfie_model.data import LoaderOptions
 
 if TYPE_CHECKING:
     from selfie_model.config import Config

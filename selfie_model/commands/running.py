@@ -1,19 +1,17 @@
 """What the training commands share: how a run goes on, ends early, and says how it went."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
+from selfie_model.commands.loading import Command, add_options
 from selfie_model.training.run_folder import Result
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def run_options(function: Command) -> Command:
     """Adds --out, --resume, --time-limit, --sync-batch-norm, --tensorboard and --quiet."""
-    options = [
+    return add_options(
+        function,
         click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run."),
         click.option(
             "--resume",
@@ -32,10 +30,7 @@ def run_options(function: Command) -> Command:
         click.option("--sync-batch-norm", is_flag=True, help="Batch-norm statistics over all GPUs."),
         click.option("--tensorboard", is_flag=True, help="Also write OUT/tensorboard."),
         click.option("--quiet", is_flag=True, help="Show no progress."),
-    ]
-    for option in reversed(options):
-        function = option(function)
-    return function
+    )
 
 
 def print_result(result: Result, out: Path, *, chance: float) -> None:

@@ -1,6 +1,6 @@
-"""Features of every sample of a data set → one zarr array, row = sample id.
+"""Features of every sample of a dataset → one zarr array, row = sample id.
 
-    OUT.zarr/            zarr v3 group; attributes say which data set, run and source they come from
+    OUT.zarr/            zarr v3 group; attributes say which dataset, run and source they come from
     OUT.zarr/features    float32 [samples, D], chunks of 4,096 rows
 
 Written beside its place and renamed at the end: what stands at OUT.zarr is complete.
@@ -68,7 +68,7 @@ def _holds_embeddings(path: Path) -> bool:
 
 
 def _write(path: Path, parts: Iterable[Features], samples: int, attributes: Mapping[str, str]) -> int:
-    """Writes whole chunks, so that memory holds one chunk and a batch however large the data set is."""
+    """Writes whole chunks, so that memory holds one chunk and a batch however large the dataset is."""
     group = zarr.create_group(store=str(path), attributes=dict(attributes))
     array: zarr.Array[Any] | None = None
     waiting: list[NDArray[np.float32]] = []

@@ -130,7 +130,7 @@ def export_weights(
 def describe(
     state: Mapping[str, Tensor], config: Config, *, format: Format, classes: int | None, fingerprint: str
 ) -> dict[str, str]:
-    """Returns what a file says of itself: configuration, data set, pixels, and whether it is a part of a network."""
+    """Returns what a file says of itself: configuration, dataset, pixels, and whether it is a part of a network."""
     scale, bias = state["normalise.scale"].double(), state["normalise.bias"].double()
     std = 1 / (255 * scale)
     return {

@@ -26,7 +26,7 @@ class Normalise(nn.Module):
         self.register_buffer("bias", torch.full((3,), -1.0))
 
     def set(self, scale: Sequence[float] | Tensor, bias: Sequence[float] | Tensor) -> None:
-        """Takes a data set's values, [3] each."""
+        """Takes a dataset's values, [3] each."""
         self.scale.copy_(torch.as_tensor(scale, dtype=torch.float32))
         self.bias.copy_(torch.as_tensor(bias, dtype=torch.float32))
 

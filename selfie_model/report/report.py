@@ -35,7 +35,7 @@ class RunSummary:
         journal: its records, in order.
         parameters: numbers in the model's weights, buffers not counted.
         chance: accuracy of guessing, 0..1.
-        fingerprint: of the data set; empty if the run does not say.
+        fingerprint: of the dataset; empty if the run does not say.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What a study asks of its data sets; the command line answers it with shards, a test with lists."""
+"""What a study asks of its datasets; the command line answers it with shards, a test with lists."""
 
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -8,7 +8,7 @@ from selfie_model.config import Config
 
 
 class StudyData(Protocol):
-    """The data sets of a study. Loaders give uint8 pixels and are closed at the end of their block."""
+    """The datasets of a study. Loaders give uint8 pixels and are closed at the end of their block."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -16,7 +16,7 @@ class StudyData(Protocol):
 
     @property
     def identity(self) -> dict[str, str]:
-        """What the results depend on: fingerprints of the data sets, how they were split."""
+        """What the results depend on: fingerprints of the datasets, how they were split."""
 
     def patches(self, config: Config) -> AbstractContextManager[BatchLoader[PatchBatch]]:
         """Every training image, for `config.pretrain`."""

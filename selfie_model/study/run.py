@@ -8,7 +8,7 @@
 4. For each arm, share and seed the classifier is trained on that share of *all* training images with the tuned rate,
    to the last step (no early stopping), and measured once on the test images.
 
-Both arms of a seed see the same labelled images, in the same order. What each step needs of a data set is `StudyData`;
+Both arms of a seed see the same labelled images, in the same order. What each step needs of a dataset is `StudyData`;
 `study` says which cells there are and who works on which.
 
 Source: the paper, section "Experiments" (tuning on 10 % of the training set, five seeds, mean and deviation).
@@ -49,7 +49,7 @@ def run_study(
 
     Args:
         study: what to run; its folder may hold finished cells, which are not run again.
-        data: its data sets.
+        data: its datasets.
         ranks: this process; one process works on one cell.
         stop: asked inside every training; the cell goes on at that step when the study is started again.
         say: shows one line.
@@ -195,7 +195,7 @@ def _tuned_rate(study: Study, cell: Cell) -> float:
 
 
 def _check_same(study: Study, config: Config, identity: dict[str, str]) -> None:
-    """Refuses to mix cells of another configuration or data set; seeds, shares and rates may be added."""
+    """Refuses to mix cells of another configuration or dataset; seeds, shares and rates may be added."""
     path = study.out / STUDY
     asked = {"config": config.to_dict(), "identity": identity}
     remedy = "delete it if the study was begun with this very command, else give another --out"

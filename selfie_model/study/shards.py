@@ -1,4 +1,4 @@
-"""Shards as the data sets of a study: which images each part of the protocol sees.
+"""Shards as the datasets of a study: which images each part of the protocol sees.
 
 training images   all of SHARDS; without test shards, all but a fixed fifth of each class, which is the test set
 validation        10 % of each class of the training images, the same in the whole study
@@ -33,11 +33,11 @@ Ids = NDArray[np.int64]
 
 
 class StudyShards:
-    """Opens the data sets and hands out loaders; see `study_data.StudyData`.
+    """Opens the datasets and hands out loaders; see `study_data.StudyData`.
 
     Args:
-        shards: data set to learn from; labelled.
-        test: data set to measure on, of the same classes; None = a fifth of `shards`, never trained on.
+        shards: dataset to learn from; labelled.
+        test: dataset to measure on, of the same classes; None = a fifth of `shards`, never trained on.
         config: the model's image size is checked against the shards'.
         loading: how `shards` are read; test shards are read in the same way, but never from its pixel store.
 
