@@ -5,10 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from click.testing import CliRunner
 
 from pipelines import ImageLoader
-from selfie_data.commands.export_store import command
 from selfie_data.dataset.opened import Dataset, open_dataset
 from selfie_data.dataset.pixel_store import export_store, load_store
 from selfie_data.errors import BuildError, CorruptSampleError, DatasetError
@@ -137,9 +135,3 @@ def test_no_space_is_said_before(dataset: Dataset, tmp_path: Path, monkeypatch: 
     )
     with pytest.raises(BuildError, match=r"0\.0 GB are free, the store needs"):
         export_store(dataset, tmp_path / "s.zarr")
-
-
-def test_the_command(dataset: Dataset, tmp_path: Path) -> None:
-    arguments = [str(dataset.path), str(tmp_path / "s.zarr")]
-    assert "written, 23 images, 0.1 MB" in CliRunner().invoke(command, arguments).output
-    assert "is there already" in CliRunner().invoke(command, arguments).output

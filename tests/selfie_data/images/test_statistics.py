@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfie_data.images.statistics import sum_by_kernel, sum_by_numpy
+from selfie_data.images.statistics import sum_by_kernel, sum_by_numpy, sum_pixels
 
 
 @settings(deadline=None, max_examples=100)
@@ -22,3 +22,10 @@ def test_counters_do_not_overflow(pixels: int) -> None:
     sums = sum_by_kernel(white)
     assert sums.total == 3 * (255 * pixels,)
     assert sums.squares == 3 * (255 * 255 * pixels,)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 3), (3, 70_000, 1, 3), (2, 5, 7, 3)], ids=str)
+def test_pixel_sums_do_not_overflow(shape: tuple[int, ...]) -> None:
+    sums = sum_pixels(np.full(shape, 255, np.uint8))
+    count = int(np.prod(shape[:-1]))
+    assert sums == (count, (255 * count,) * 3, (65_025 * count,) * 3)

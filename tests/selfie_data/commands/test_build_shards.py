@@ -132,14 +132,3 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(tmp_path: Path) -> None
     assert "Traceback" not in errors
     assert subprocess.run(command, capture_output=True, check=True)
     assert len(open_dataset(out)) == 6000
-
-
-@pytest.mark.parametrize("name", ["build-shards", "verify", "info", "stats", "split", "preview", "export-store"])
-def test_help_is_there(name: str) -> None:
-    shown = run(name, "--help")
-    assert shown.exit_code == 0
-    assert "Usage:" in shown.output
-
-
-def test_the_version_is_told() -> None:
-    assert run("--version").output == "selfie-data, version 0.1.0\n"
