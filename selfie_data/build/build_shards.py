@@ -93,7 +93,7 @@ def _build(
     identity: Mapping[str, Any],
 ) -> Manifest:
     if workers > 1:
-        start_server()
+        start_server(kernels=options.encoder.encoding != "raw")
     plan, spooled = _prepare(source, directory, options, reporter)
     job = Job(
         source=spooled,

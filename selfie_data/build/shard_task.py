@@ -25,7 +25,7 @@ from selfie_data.dataset.shard import ShardWriter
 from selfie_data.errors import BuildError, ImageError
 from selfie_data.files import publish, write_file
 from selfie_data.images.encode import STORED_AS, Encoder, Stored
-from selfie_data.images.statistics import PixelSums, add_up, sum_pixels
+from selfie_data.images.statistics import PixelSums, add_up, sum_by_numpy, sum_pixels
 from selfie_data.source import ImageSource, SourceImage, read_images
 
 BUILD = ".build"
@@ -174,8 +174,8 @@ class _ShardTask:
                 if self.suffix != "raw":
                     self.sums.append(sum_pixels(pixels.pop()))
                     self._tick(shard)
-            if pixels:
-                self.sums.append(sum_pixels(np.stack(pixels)))
+            if pixels:  # by NumPy 1.5 µs more an image: Numba's import, 0.5 s, would pay after 350,000 a process
+                self.sums.append(sum_by_numpy(np.stack(pixels)))
             self.sums = [add_up(self.sums)]
             self._tick(shard)
         self.next_tick = 0.0

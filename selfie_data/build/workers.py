@@ -31,12 +31,8 @@ Engine = Callable[[Job, Sequence[int], Report], Generator[Done, None, None]]
 _CONTEXT = multiprocessing.get_context("forkserver")
 _NAME = "selfie-build"  # of worker processes, with a number after it
 _UNGUARDED = 78  # exit status of a worker whose import of the script began a build; EX_CONFIG of sysexits.h
-_PRELOADED = [  # 0.4 s, and 0.5 s for Numba: once, beside what the caller does first, instead of once a worker
-    "selfie_data.build.workers",
-    "selfie_data.images.encode",
-    "selfie_data.kernels.resample",
-    "selfie_data.kernels.sums",
-]
+_PRELOADED = ["selfie_data.build.workers", "selfie_data.images.encode"]  # 0.4 s
+_KERNELS = ["selfie_data.kernels.resample", "selfie_data.kernels.sums"]  # 0.5 s more: Numba
 
 
 def run_inline(job: Job, shards: Sequence[int], report: Report) -> Generator[Done, None, None]:
@@ -62,7 +58,7 @@ def run_processes(
         BuildError: a process ended by itself, such as for lack of memory.
         SelfieDataError: what a process raised.
     """
-    start_server()
+    start_server(kernels=job.encoder.encoding != "raw")
     with _interrupts_held():  # an interrupt inside an import may come out as any exception
         meanwhile()
     payload = pickle.dumps(job)
@@ -87,11 +83,15 @@ def run_processes(
             process.join()
 
 
-def start_server() -> None:
-    """Starts the process that workers are forked from, if it does not run: it imports while its caller goes on."""
+def start_server(*, kernels: bool) -> None:
+    """Starts the process that workers are forked from, if it does not run yet; it imports while its caller goes on.
+
+    Args:
+        kernels: import the compiled kernels too, once instead of once a worker. Raw images hardly need them.
+    """
     resource_tracker.ensure_running()  # its start lets interrupts through, also where they are held
     with _interrupts_held():  # the server hands it down: no worker ever gets Ctrl-C, not even while it imports
-        _CONTEXT.set_forkserver_preload(_PRELOADED)
+        _CONTEXT.set_forkserver_preload(_PRELOADED + _KERNELS * kernels)
         forkserver.ensure_running()
 
 
