@@ -71,6 +71,8 @@ class ImageSource(Protocol):
 
     def __len__(self) -> int: ...
 
+    # A source may also have the attribute `notices`, see `selfie_data.notices`.
+
     def read(self, index: int) -> SourceImage:
         """Returns image `index`, 0 <= index < len(self).
 

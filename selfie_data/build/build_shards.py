@@ -3,6 +3,7 @@
     OUT/.build/            while building only: identity, plan, spool, a record a finished shard
     OUT/shard-000000.tar   each renamed into place when it is whole, its index after it, then its record
     OUT/samples.zarr       from the records, when all shards are there
+    OUT/notices.json       what of the source is not used, if anything
     OUT/manifest.json      last; then .build goes
 
 The bytes depend on source, options, seed and library versions; not on workers, time, host or interruptions.
@@ -29,6 +30,7 @@ from selfie_data.dataset.manifest import Manifest
 from selfie_data.dataset.opened import open_dataset
 from selfie_data.errors import BuildError, DatasetError, SelfieDataError
 from selfie_data.images.codecs import codec_versions
+from selfie_data.notices import notices_of
 from selfie_data.randomness import permutation
 from selfie_data.source import ImageSource
 
@@ -103,7 +105,9 @@ def _build(
         fail_on_error=options.on_error == "fail",
     )
     _run(job, workers, reporter)
-    return finish_dataset(directory, plan, identity=identity, class_names=spooled.class_names)
+    return finish_dataset(
+        directory, plan, identity=identity, class_names=spooled.class_names, notices=notices_of(spooled)
+    )
 
 
 def describe_build(source: ImageSource, options: BuildOptions) -> dict[str, Any]:

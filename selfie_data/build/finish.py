@@ -1,5 +1,6 @@
 """The last step of a build: the records of all shards become the sample table and the manifest."""
 
+import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,9 +17,11 @@ from selfie_data.dataset.manifest import Manifest, ShardEntry
 from selfie_data.dataset.names import index_name, shard_name
 from selfie_data.dataset.table import SampleTable, write_table
 from selfie_data.errors import BuildError
-from selfie_data.files import publish_tree
+from selfie_data.files import publish_tree, write_atomic
 from selfie_data.images.encode import STORED_AS
 from selfie_data.images.statistics import add_up
+from selfie_data.notices import NAME as NOTICES
+from selfie_data.notices import Notices
 
 
 def prepare_finishing() -> None:
@@ -26,8 +29,10 @@ def prepare_finishing() -> None:
     import zarr  # noqa: F401
 
 
-def finish_dataset(out: Path, plan: Plan, *, identity: Mapping[str, Any], class_names: Sequence[str]) -> Manifest:
-    """Writes table and manifest of a dataset whose shards are all there.
+def finish_dataset(
+    out: Path, plan: Plan, *, identity: Mapping[str, Any], class_names: Sequence[str], notices: Notices
+) -> Manifest:
+    """Writes table, notices and manifest of a dataset whose shards are all there.
 
     Raises:
         BuildError: no image could be used, or the files cannot be written.
@@ -39,7 +44,7 @@ def finish_dataset(out: Path, plan: Plan, *, identity: Mapping[str, Any], class_
         first = quarantined[0]
         raise BuildError(f"none of {len(quarantined)} images can be used; the first, {first.text}")
     try:
-        files = _write_table(out, kept)
+        files = _write_table(out, kept) | _write_notices(out, notices)
         sums = add_up(record.sums for record in records)
         encoding = STORED_AS[identity["options"]["encoding"]]
         manifest = Manifest(
@@ -53,6 +58,7 @@ def finish_dataset(out: Path, plan: Plan, *, identity: Mapping[str, Any], class_
             shards=tuple(_entry(record) for record in kept),
             files=files | {index_name(shard_name(record.number)): record.index_sha256 for record in kept},
             quarantined=quarantined,
+            notices=notices.summary(),
         ).sealed()
         manifest.save(out)
     except OSError as error:
@@ -81,6 +87,15 @@ def count_classes(labels: NDArray[np.int32]) -> dict[str, int]:
     """Returns class index, as text, -> number of samples, in order of index; -1: no label."""
     values, counts = np.unique(labels, return_counts=True)
     return {str(value): int(count) for value, count in zip(values, counts, strict=True)}
+
+
+def _write_notices(out: Path, notices: Notices) -> dict[str, str]:
+    if not notices:
+        (out / NOTICES).unlink(missing_ok=True)  # of a build that was cut short, when the source was another
+        return {}
+    content = notices.to_json()
+    write_atomic(out / NOTICES, content, temporary=out / BUILD / f"{NOTICES}.tmp")
+    return {NOTICES: hashlib.sha256(content).hexdigest()}
 
 
 def _write_table(out: Path, kept: list[ShardRecord]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from selfie_data.build.build_shards import build_shards, default_workers
 from selfie_data.build.estimate import estimate_build, samples_per_shard
@@ -14,6 +15,8 @@ from selfie_data.build.options import ENCODINGS, SHARD_BYTES, BuildOptions
 from selfie_data.build.progress import Bar, JsonLines, Lines, Reporter
 from selfie_data.dataset.manifest import Manifest
 from selfie_data.errors import OptionError
+from selfie_data.notices import NAME as NOTICES
+from selfie_data.notices import Notice, notices_of, say
 from selfie_data.source import ImageSource
 from selfie_data.sources import KINDS, SPLITS, open_source
 
@@ -128,13 +131,16 @@ def command(**given: Any) -> None:
         _dry_run(source, options, workers=given["workers"], as_json=given["as_json"])
         return
     logging.getLogger("selfie_data").setLevel(logging.INFO)
+    known = () if source.spool_bytes else notices_of(source).summary()  # else when it is spooled
+    if known and not given["as_json"]:
+        click.echo(say(known), err=True)
     reporter = _reporter(as_json=given["as_json"])
     try:
         manifest = build_shards(source, given["out"], options, workers=given["workers"], progress=reporter)
     except KeyboardInterrupt:
         click.echo(f"stopped; the same command goes on from here ({given['out']})", err=True)
         raise SystemExit(130) from None
-    _summary(manifest, given["out"], as_json=given["as_json"])
+    _summary(manifest, given["out"], said=known, as_json=given["as_json"])
 
 
 _SOURCE_OPTIONS = (
@@ -172,6 +178,7 @@ def _dry_run(source: ImageSource, options: BuildOptions, *, workers: int, as_jso
     per_shard = samples_per_shard(options, estimate)
     shards = -(-estimate.samples // per_shard)
     seconds = None if estimate.seconds is None else estimate.seconds / max(1, min(workers, shards))
+    notices = notices_of(source).summary()
     facts = {
         "images": estimate.samples,
         "classes": len(source.class_names),
@@ -180,6 +187,7 @@ def _dry_run(source: ImageSource, options: BuildOptions, *, workers: int, as_jso
         "bytes": estimate.bytes,
         "spool_bytes": source.spool_bytes,
         "seconds": None if seconds is None else round(seconds, 1),
+        "notices": msgspec.to_builtins(notices),
     }
     if as_json:
         click.echo(json.dumps(facts))
@@ -191,15 +199,18 @@ def _dry_run(source: ImageSource, options: BuildOptions, *, workers: int, as_jso
         click.echo(f"time        about {seconds:,.0f} s with {workers} workers")
     else:
         click.echo("time        not known before the source is spooled")
+    if notices:
+        click.echo(say(notices))
 
 
-def _summary(manifest: Manifest, out: Path, *, as_json: bool) -> None:
+def _summary(manifest: Manifest, out: Path, *, said: tuple[Notice, ...], as_json: bool) -> None:
     facts = {
         "samples": manifest.samples,
         "shards": len(manifest.shards),
         "bytes": sum(shard.bytes for shard in manifest.shards),
         "classes": len(manifest.class_names),
         "quarantined": len(manifest.quarantined),
+        "notices": msgspec.to_builtins(manifest.notices),
         "fingerprint": manifest.fingerprint,
     }
     if as_json:
@@ -211,7 +222,10 @@ def _summary(manifest: Manifest, out: Path, *, as_json: bool) -> None:
         click.echo(
             f"quarantined: {len(manifest.quarantined) - 10} more, all listed in {out / 'manifest.json'}", err=True
         )
+    if manifest.notices and manifest.notices != said:
+        click.echo(say(manifest.notices), err=True)
+    left = f", {sum(notice.count for notice in manifest.notices):,} in {NOTICES}" if manifest.notices else ""
     click.echo(
         f"{out}: {facts['samples']:,} samples in {facts['shards']} shards, {facts['bytes']:,} bytes, "
-        f"{facts['classes']} classes, {facts['quarantined']} quarantined"
+        f"{facts['classes']} classes, {facts['quarantined']} quarantined{left}"
     )

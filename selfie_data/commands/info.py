@@ -1,12 +1,18 @@
 """`selfie-data info`: what a dataset holds, as a table or as JSON."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
+from selfie_data.dataset.manifest import NAME as MANIFEST
+from selfie_data.dataset.manifest import Manifest
 from selfie_data.dataset.opened import Dataset, open_dataset
+from selfie_data.notices import EXAMPLES
+from selfie_data.notices import NAME as NOTICES
 
 
 @click.command("info")
@@ -14,13 +20,28 @@ from selfie_data.dataset.opened import Dataset, open_dataset
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 def command(out: Path, as_json: bool) -> None:
     """Shows what the dataset OUT holds: samples, shards, bytes, classes, source, options, subsets."""
-    facts = describe(open_dataset(out))
+    dataset = open_dataset(out)
+    facts = describe(dataset)
     if as_json:
         click.echo(json.dumps(facts, indent=1))
         return
+    facts["notices"] = {notice.reason: notice.count for notice in dataset.manifest.notices}
     width = max(map(len, facts))
     for name, value in facts.items():
         click.echo(f"{name.replace('_', ' '):<{width}}  {_text(value)}")
+    for line in _left_out(dataset.manifest):
+        click.echo(line)
+
+
+def _left_out(manifest: Manifest) -> Iterator[str]:
+    """Yields what of the source is not in the dataset, or there by a guess, and why: the first names of each reason."""
+    for entry in manifest.quarantined[:EXAMPLES]:
+        yield f"quarantined: {entry.text}"
+    if len(manifest.quarantined) > EXAMPLES:
+        yield f"quarantined: {len(manifest.quarantined) - EXAMPLES:,} more, in {MANIFEST}"
+    for notice in manifest.notices:
+        more = f", … {notice.count - len(notice.examples):,} more, in {NOTICES}" * (notice.count > len(notice.examples))
+        yield f"{notice.reason}: {', '.join(notice.examples)}{more}"
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
@@ -39,6 +60,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "mean": list(manifest.mean),
         "std": list(manifest.std),
         "quarantined": len(manifest.quarantined),
+        "notices": msgspec.to_builtins(manifest.notices),
         "subsets": {name: len(dataset.subset(name)) for name in dataset.subset_names()},
         "source": dict(manifest.source),
         "options": dict(manifest.options),

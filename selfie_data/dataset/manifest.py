@@ -14,6 +14,7 @@ import msgspec
 
 from selfie_data.errors import DatasetError
 from selfie_data.files import write_atomic
+from selfie_data.notices import Notice
 
 SCHEMA = 1
 NAME = "manifest.json"
@@ -66,6 +67,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         shards: in order; the table's column `shard` is a position in it.
         files: relative path -> SHA-256 of every other file, the manifest and `splits/` excepted.
         quarantined: in order of key.
+        notices: what of the source is not used, or used by a guess, largest first; left out where there is nothing.
         digest: SHA-256 of the file up to its last entry (set by `save` and `load`).
     """
 
@@ -85,6 +87,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     shards: tuple[ShardEntry, ...]
     files: dict[str, str]
     quarantined: tuple[Quarantined, ...] = ()
+    notices: tuple[Notice, ...] = ()
     digest: str = ""
 
     @property
@@ -153,6 +156,8 @@ def _file(path: Path) -> Path:
 def _serialise(manifest: Manifest) -> tuple[bytes, str]:
     parts = msgspec.to_builtins(manifest)
     del parts["digest"]
+    if not manifest.notices:
+        del parts["notices"]  # as it was before there were any: such a manifest keeps its bytes
     body = json.dumps(parts, indent=1, ensure_ascii=True).removesuffix("\n}").encode()
     digest = hashlib.sha256(body).hexdigest()
     return body + _DIGEST_MARK + digest.encode() + b'"\n}\n', digest

@@ -15,12 +15,20 @@ from pathlib import Path
 import numpy as np
 
 from selfie_data.errors import ImageError, OptionError, SourceError
+from selfie_data.notices import Notices
 from selfie_data.source import ImageSource, Json
 from selfie_data.sources.label_table import Line, read_table
 from selfie_data.sources.options import SourceOptions
-from selfie_data.sources.readers.file_names import NameTable, is_image, printable, suffix
+from selfie_data.sources.readers.file_names import NameTable, is_image, printable
 from selfie_data.sources.readers.folders import FileSource, Found, existing, read_file, walk
-from selfie_data.sources.readers.image_tree import MAX_LABEL_BYTES, FileFilter, label_text, refuse_twice, resolve_tree
+from selfie_data.sources.readers.image_tree import (
+    MAX_LABEL_BYTES,
+    FileFilter,
+    is_label,
+    label_text,
+    refuse_twice,
+    resolve_tree,
+)
 from selfie_data.sources.readers.labels import Labelled, label_by_text
 from selfie_data.sources.readers.spool import Rows
 from selfie_data.sources.readers.spooled_source import fingerprint_of
@@ -56,18 +64,23 @@ def open_tree(
     if not base.is_dir():
         raise SourceError(f"there is no folder {printable(wanted.subtree or '')} below {root}")
     found = walk(root, wanted)
-    rows = Rows(
+    resolved = resolve_tree(
+        _rows(base, found), classes=options.classes, label=str(base), folders=folders, asked=wanted.asked
+    )
+    images = [found[index] for index in resolved.order]
+    return _source(kind, base, images, resolved.labelled, chosen, options, notices=resolved.notices)
+
+
+def _rows(base: Path, found: list[Found]) -> Rows:
+    return Rows(
         names=[file.name for file in found],
         labels=[_read_label(base, file) for file in found],
         lengths=np.fromiter((file.size for file in found), dtype=np.int64, count=len(found)),
     )
-    resolved = resolve_tree(rows, classes=options.classes, label=str(base), folders=folders)
-    images = [found[index] for index in resolved.order]
-    return _source(kind, base, images, resolved.labelled, chosen, options)
 
 
 def _read_label(base: Path, file: Found) -> str:
-    if suffix(file.name) != ".cls":
+    if not is_label(file.name):
         return ""
     try:
         return label_text(read_file(base / file.name, file.name, limit=MAX_LABEL_BYTES), file.size, file.name)
@@ -105,6 +118,7 @@ def _source(
     chosen: dict[str, Json],
     options: SourceOptions,
     *more: tuple[str, int, int],
+    notices: Notices | None = None,
 ) -> FileSource:
     total = sum(file.size for file in images)
     set_options = {key: value for key, value in chosen.items() if value is not None}
@@ -115,6 +129,7 @@ def _source(
         root=base.absolute(),
         names=NameTable.of(file.name for file in images),
         labelled=labelled,
+        notices=notices or Notices(),
     )
 
 
@@ -122,7 +137,7 @@ def open_flat(
     kind: str, root: Path, options: SourceOptions, chosen: dict[str, Json], label: Callable[[int], Labelled]
 ) -> FileSource:
     """Opens all images below `root`; `label` gets their number and labels them in the order of their paths."""
-    images = [file for file in walk(root, FileFilter()) if is_image(file.name)]
-    if not images:
-        raise SourceError(f"{root} holds no images")
-    return _source(kind, root, images, label(len(images)), chosen, options)
+    found = walk(root, FileFilter())
+    resolved = resolve_tree(_rows(root, found), label=str(root), folders=False)
+    images = [found[index] for index in resolved.order]
+    return _source(kind, root, images, label(len(images)), chosen, options, notices=resolved.notices)

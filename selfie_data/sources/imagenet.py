@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from selfie_data.errors import OptionError, SourceError
+from selfie_data.notices import Notices
 from selfie_data.source import ImageSource, Json
 from selfie_data.sources.folder import open_flat, open_tree
 from selfie_data.sources.imagenet_labels import WNID, validation_wnids
@@ -22,9 +23,9 @@ from selfie_data.sources.options import SourceOptions
 from selfie_data.sources.readers.archives import OpenedTar, is_gzip
 from selfie_data.sources.readers.byte_ranges import RangeSource
 from selfie_data.sources.readers.checksums import check_official
-from selfie_data.sources.readers.file_names import is_image, is_junk, printable
+from selfie_data.sources.readers.file_names import is_image, is_junk, printable, reason_to_pass_over
 from selfie_data.sources.readers.folders import existing, listed
-from selfie_data.sources.readers.image_tree import FileFilter, refuse_twice, resolve_tree
+from selfie_data.sources.readers.image_tree import FileFilter, refuse_twice, resolve_tree, sort_files
 from selfie_data.sources.readers.labels import Labelled, label_by_name, unlabelled
 from selfie_data.sources.readers.spooled_source import Resolved, describe, facts_of, fingerprint_of
 from selfie_data.sources.readers.tar_listing import Listing
@@ -80,12 +81,14 @@ def _open_tar(kind: str, path: Path, options: SourceOptions) -> ImageSource:
         )
     with OpenedTar(path) as opened:
         assert isinstance(opened.window, FileWindow)
-        members = sorted(member for member in list_members(opened.window) if not is_junk(member.name))
-        if not members:
-            raise SourceError(f"{path.name} holds no files")
-        inner = [member for member in members if member.name.endswith(".tar")]
-        listing = Listing()
+        members = sorted(list_members(opened.window))
+        inner = [member for member in members if member.name.endswith(".tar") and not is_junk(member.name)]
+        listing, beside = Listing(), Notices()
         if inner:
+            for member in members:
+                if member not in inner:
+                    reason = reason_to_pass_over(member.name) or "files beside the tars of the classes"
+                    beside.add(reason, printable(member.name))
             classes = _list_classes(opened.window, inner, listing)
         else:
             listing.add(opened.window, FileFilter(options.subtree), file=0)
@@ -97,6 +100,7 @@ def _open_tar(kind: str, path: Path, options: SourceOptions) -> ImageSource:
         fingerprint=fingerprint_of(kind, chosen, facts_of([path]), options.classes),
         ranges=listing.ranges([path]).take(resolved.order),
         labelled=resolved.labelled,
+        notices=Notices(resolved.notices or Notices(), beside),
     )
 
 
@@ -110,8 +114,7 @@ def _list_classes(outer: FileWindow, inner: list[Member], listing: Listing) -> l
         window = FileWindow(outer.descriptor, label=label, start=member.offset, size=member.size)
         before = len(listing.names)
         listing.add(window, FileFilter(), file=0, start=member.offset, prefix=f"{name}/")
-        if len(listing.names) == before:
-            raise SourceError(f"{label} holds no images")
+        sort_files(listing.rows(before), label=label)  # refuses a tar without images
         classes += [name] * (len(listing.names) - before)
     return classes
 
@@ -119,10 +122,9 @@ def _list_classes(outer: FileWindow, inner: list[Member], listing: Listing) -> l
 def _label_classes(listing: Listing, classes: list[str], options: SourceOptions) -> Resolved:
     if options.split != "train":
         raise OptionError(f"a tar of class tars is the training set, got --split {options.split}")
-    images = [index for index, name in enumerate(listing.names) if is_image(name)]
-    images.sort(key=listing.names.__getitem__)
+    images, _, notices = sort_files(listing.rows(), label="the training set")
     refuse_twice([listing.names[index] for index in images], "the training set")
-    return Resolved(np.array(images), label_by_name([classes[index] for index in images], options.classes))
+    return Resolved(np.array(images), label_by_name([classes[index] for index in images], options.classes), notices)
 
 
 def _label_flat(listing: Listing, path: Path, options: SourceOptions) -> Resolved:
@@ -130,10 +132,10 @@ def _label_flat(listing: Listing, path: Path, options: SourceOptions) -> Resolve
         flat = not any("/" in name for name in listing.names)
         if flat:
             raise OptionError(f"{path.name} is flat: it is no training set; --split val or test reads it")
-        return resolve_tree(listing.rows(), classes=options.classes, label=path.name)
+        return resolve_tree(listing.rows(), classes=options.classes, label=path.name, asked=options.subtree is not None)
     resolved = resolve_tree(listing.rows(), label=path.name, folders=False)
     wnids = validation_wnids([path.parent], options) if options.split == "val" else None
-    return Resolved(resolved.order, _flat_labels(wnids, len(resolved.order), options))
+    return Resolved(resolved.order, _flat_labels(wnids, len(resolved.order), options), resolved.notices)
 
 
 def _flat_labels(wnids: list[str] | None, count: int, options: SourceOptions) -> Labelled:

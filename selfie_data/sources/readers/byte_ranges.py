@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfie_data.errors import ImageError, SourceError
+from selfie_data.notices import Notices
 from selfie_data.source import Json, Progress, SourceImage
 from selfie_data.sources.readers.file_names import NameTable, printable
 from selfie_data.sources.readers.labels import Labelled
@@ -112,6 +113,7 @@ class RangeSource:
     labelled: Labelled
     pixels: tuple[int, int] | None = None
     spool_bytes: int = 0
+    notices: Notices = field(default_factory=Notices, compare=False)
     _descriptors: Descriptors = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 A million Python strings take 100 MB and are copied whenever a process forks; a table takes the names' own bytes.
 """
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
@@ -11,8 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm")
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".avifs", ".heic", ".heif", ".hif"),
+        *(".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc"),
+    )
 )
+_SYSTEM_FOLDERS = frozenset(  # of macOS, Synology and QNAP, ext4, Windows; in lower case, those with a dot apart
+    ("__macosx", "@eadir", "#recycle", "@recycle", "lost+found", "$recycle.bin", "system volume information")
+)
+_LEFT_BEHIND = frozenset((".DS_Store", "Thumbs.db", "desktop.ini"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +65,25 @@ def is_image(name: str) -> bool:
     return suffix(name) in IMAGE_SUFFIXES
 
 
+def reason_to_pass_over(name: str) -> str:
+    """Returns why a file is not looked at though it may be named like an image, "" if it is; `name` is a path."""
+    slash = name.rfind("/")
+    if slash >= 0 and _is_system_folder(name[:slash]):
+        return "files in hidden or system folders"
+    base = name[slash + 1 :]
+    return "files that systems leave behind, such as .DS_Store" * (base.startswith("._") or base in _LEFT_BEHIND)
+
+
 def is_junk(name: str) -> bool:
-    """Says whether a file is what operating systems leave in folders and archives, some of it named like images."""
-    base = name[name.rfind("/") + 1 :]
-    return base.startswith("._") or base in (".DS_Store", "Thumbs.db", "desktop.ini") or "__MACOSX/" in name
+    """Says whether a file is passed over."""
+    return bool(reason_to_pass_over(name))
+
+
+@functools.lru_cache(1 << 14)
+def _is_system_folder(path: str) -> bool:
+    """Says whether a folder is hidden, a system's own, or lies in such a folder."""
+    folders = path.lower().split("/")
+    return any(folder in _SYSTEM_FOLDERS or (folder[:1] == "." and folder not in (".", "..")) for folder in folders)
 
 
 def printable(name: str) -> str:

@@ -3,7 +3,7 @@
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,10 +11,12 @@ from numpy import int32
 from numpy.typing import NDArray
 
 from selfie_data.errors import ImageError, SourceError
+from selfie_data.images.formats import HEAD_BYTES
+from selfie_data.notices import Notices
 from selfie_data.source import Json, Progress, SourceImage
 from selfie_data.sources.readers.byte_ranges import check_length
-from selfie_data.sources.readers.file_names import NameTable, printable
-from selfie_data.sources.readers.image_tree import FileFilter
+from selfie_data.sources.readers.file_names import NameTable, is_junk, printable
+from selfie_data.sources.readers.image_tree import FileFilter, is_label, is_wanted
 from selfie_data.sources.readers.labels import Labelled
 
 
@@ -82,7 +84,10 @@ class Found(NamedTuple):
 
 
 def walk(root: Path, wanted: FileFilter) -> list[Found]:
-    """Returns what `wanted` takes of a folder and those below it, sorted. Links are followed; loops are refused."""
+    """Returns the files of a folder and those below it, sorted; what is neither image nor label has size 0.
+
+    Links are followed; loops are refused. A system's folder that cannot be read is named itself.
+    """
     found: list[Found] = []
     pending = [(root if wanted.subtree is None else root / wanted.subtree, "", frozenset[tuple[int, int]]())]
     while pending:
@@ -96,23 +101,29 @@ def walk(root: Path, wanted: FileFilter) -> list[Found]:
                 name = prefix + entry.name
                 if entry.is_dir():
                     pending.append((folder / entry.name, name + "/", below))
-                elif (file := _take(entry, name, wanted)) is not None:
-                    found.append(file)
+                else:
+                    found.append(_stat(entry, name))
         except OSError as error:
-            raise SourceError(f"cannot read {folder}: {error.strerror}") from error
-    wanted.report(root.name)
+            if not is_junk(prefix):
+                raise SourceError(f"cannot read {folder}: {error.strerror}") from error
+            found.append(Found(prefix, 0, 0))
     return sorted(found)
 
 
-def _take(entry: "os.DirEntry[str]", name: str, wanted: FileFilter) -> Found | None:
-    inner = wanted.match(name if wanted.subtree is None else f"{wanted.subtree}/{name}")
-    if inner is None:
-        return None
+def _stat(entry: "os.DirEntry[str]", name: str) -> Found:
     try:
         facts = entry.stat()
     except FileNotFoundError:  # a link to nothing: found out, and reported, when it is read
-        return Found(inner, 0, 0)
-    return Found(inner, facts.st_size, facts.st_mtime_ns)
+        return Found(name, 0, 0)
+    kept = is_label(name) or is_wanted(name, facts.st_size, lambda: _head(entry))
+    return Found(name, facts.st_size if kept else 0, facts.st_mtime_ns)
+
+
+def _head(entry: "os.DirEntry[str]") -> bytes:
+    try:
+        return read_file(Path(entry.path), entry.name, limit=HEAD_BYTES)
+    except ImageError:  # a pipe, a socket, or it may not be read: counted with what is no image
+        return b""
 
 
 def read_file(path: Path, name: str, *, limit: int | None = None) -> bytes:
@@ -164,6 +175,7 @@ class FileSource:
     names: NameTable
     labelled: Labelled
     spool_bytes: int = 0
+    notices: Notices = field(default_factory=Notices, compare=False)
 
     @property
     def class_names(self) -> tuple[str, ...]:

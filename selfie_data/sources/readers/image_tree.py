@@ -1,34 +1,41 @@
 """What the files of a folder, a tar or a set of shards mean: which are images, in which order, with which labels.
 
 Labels come from `KEY.cls` files beside the images where there are any (the WebDataset convention), from folders
-otherwise. A key is a path up to the first dot of its file name.
+otherwise. A key is a path up to the first dot of its file name. Every file becomes a row; what is not an image or its
+label ends among the notices, by reason.
 """
 
-import logging
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 
 from selfie_data.errors import OptionError, SourceError
-from selfie_data.sources.readers.file_names import is_image, is_junk, printable, suffix
-from selfie_data.sources.readers.labels import classes_of_paths, label_by_name, label_by_text, unlabelled
+from selfie_data.images.formats import format_of
+from selfie_data.notices import Notices
+from selfie_data.sources.readers.byte_ranges import MAX_IMAGE_BYTES
+from selfie_data.sources.readers.file_names import is_image, printable, reason_to_pass_over, suffix
+from selfie_data.sources.readers.labels import Labelled, classes_of_paths, label_by_name, label_by_text, unlabelled
 from selfie_data.sources.readers.spool import Rows
 from selfie_data.sources.readers.spooled_source import Resolved
 
-_log = logging.getLogger(__name__)
 MAX_LABEL_BYTES = 4096  # of a `.cls` file
+_SPLIT = re.compile(r"(train|val|test|dev)(ing|id|idation)?([-_. ]?(set|split|data|images?|imgs?|\d+))*", re.IGNORECASE)
+_USUAL_SUFFIX = re.compile(r"\.[a-z][a-z0-9_]{0,11}")
 
 
 @dataclass(slots=True)
 class FileFilter:
-    """Chooses what of a tree is read: images and labels below `subtree`; counts what is left out."""
+    """Chooses what of a tree is looked at: what lies below `subtree`. `asked`: whether the user named one, "." too."""
 
     subtree: str | None = None
-    skipped: Counter[str] = field(default_factory=Counter)
+    asked: bool = False
 
     def __post_init__(self) -> None:
+        self.asked = self.subtree is not None
         if self.subtree is not None:
             parts = [part for part in self.subtree.split("/") if part not in ("", ".")]
             if ".." in parts:
@@ -36,23 +43,30 @@ class FileFilter:
             self.subtree = "/".join(parts) or None
 
     def match(self, name: str) -> str | None:
-        """Returns the name relative to the subtree, None if the file is not read."""
-        if self.subtree is not None:
-            if not name.startswith(self.subtree + "/"):
-                return None
-            name = name[len(self.subtree) + 1 :]
-        if is_junk(name):
-            return None
-        if is_image(name) or suffix(name) == ".cls":
+        """Returns the name relative to the subtree, None if the file lies elsewhere."""
+        if self.subtree is None:
             return name
-        self.skipped[suffix(name) or "no suffix"] += 1
-        return None
+        return name[len(self.subtree) + 1 :] if name.startswith(self.subtree + "/") else None
 
-    def report(self, label: str) -> None:
-        """Logs how many files were no images."""
-        if self.skipped:
-            kinds = ", ".join(f"{count} {kind}" for kind, count in self.skipped.most_common(5))
-            _log.info("%s: %d files are no images and were skipped (%s)", label, self.skipped.total(), kinds)
+
+def is_wanted(name: str, size: int, head: Callable[[], bytes]) -> bool:
+    """Says whether a file's bytes are read as an image's: by its suffix, without one by how it begins.
+
+    What is not wanted becomes a row of length 0.
+
+    Args:
+        name: below the subtree, without a shard's name before it.
+        size: in bytes.
+        head: returns its first `HEAD_BYTES`; called if there is no suffix.
+    """
+    if reason_to_pass_over(name):
+        return False
+    return is_image(name) or (not suffix(name) and 0 < size <= MAX_IMAGE_BYTES and format_of(head()) is not None)
+
+
+def is_label(name: str) -> bool:
+    """Says whether a file holds the label of the image beside it."""
+    return suffix(name) == ".cls" and not reason_to_pass_over(name)
 
 
 def label_text(data: bytes, size: int, name: str) -> str:
@@ -64,34 +78,110 @@ def label_text(data: bytes, size: int, name: str) -> str:
     return data.decode("utf-8", "backslashreplace").strip()
 
 
+class SortedFiles(NamedTuple):
+    """Rows by what they are: those of images in the order of their names, label texts by key, what is not used."""
+
+    images: list[int]
+    sidecars: dict[str, str]
+    notices: Notices
+
+
+def sort_files(rows: Rows, *, label: str, parted: bool = False) -> SortedFiles:
+    """Tells images, labels and other files apart.
+
+    Args:
+        rows: the files; `labels` holds the text of `.cls` files, "" for others; what is not wanted has length 0.
+        label: what errors call the source.
+        parted: names begin with their shard's name.
+    """
+    found = SortedFiles([], {}, Notices())
+    sidecar_names: dict[str, str] = {}
+    for index, (name, text, length) in enumerate(zip(rows.names, rows.labels, rows.lengths.tolist(), strict=True)):
+        if reason := reason_to_pass_over(name.partition("/")[2] if parted else name):
+            found.notices.add(reason, printable(name))
+        elif suffix(name) == ".cls":
+            key = sample_key(name)
+            if key in found.sidecars:
+                raise _same_key(label, key, sidecar_names[key], name)
+            found.sidecars[key], sidecar_names[key] = str(text), name
+        elif length or is_image(name):
+            found.images.append(index)
+        else:
+            found.notices.add(_reason_to_leave_out(name), printable(name))
+    found.images.sort(key=rows.names.__getitem__)
+    stray = sidecar_names.keys() - {sample_key(rows.names[index]) for index in found.images} if sidecar_names else ()
+    for key in stray:
+        found.notices.add("labels in .cls files beside no image", printable(sidecar_names[key]))
+        del found.sidecars[key]
+    if not found.images:
+        told = "".join(f"; {notice.text}" for notice in found.notices.summary()[:3])
+        raise SourceError(f"{label} holds no images{told}")
+    return found
+
+
+def _reason_to_leave_out(name: str) -> str:
+    ending = suffix(name)
+    if not ending:
+        return "files without a suffix that are no images"
+    return f"files with the suffix {ending}" if _USUAL_SUFFIX.fullmatch(ending) else "files with unusual suffixes"
+
+
 def resolve_tree(
-    rows: Rows, *, classes: Sequence[str] | None = None, label: str, folders: bool = True, parted: bool = False
+    rows: Rows,
+    *,
+    classes: Sequence[str] | None = None,
+    label: str,
+    folders: bool = True,
+    parted: bool = False,
+    asked: bool = False,
 ) -> Resolved:
     """Sorts images by name and labels them.
 
     Args:
-        rows: the files; `labels` holds the text of `.cls` files, "" for images.
+        rows: the files, as `sort_files` takes them.
         classes: the class list to use.
         label: what errors call the source.
         folders: take folders for classes where there are no `.cls` files.
         parted: names begin with their shard's name.
+        asked: the user said which part of the tree is read.
     """
-    images = [index for index, name in enumerate(rows.names) if is_image(name)]
-    if not images:
-        raise SourceError(f"{label} holds no images")
-    images.sort(key=rows.names.__getitem__)
+    images, sidecars, notices = sort_files(rows, label=label, parted=parted)
     names = [rows.names[index] for index in images]
-    texts = [str(text) for text in rows.labels]
-    sidecars = {sample_key(name): text for name, text in zip(rows.names, texts, strict=True) if suffix(name) == ".cls"}
-    keys = [sample_key(name) for name in names] if sidecars or parted else names
-    refuse_twice(keys, label)
+    _refuse_same_keys(names, label, strict=bool(sidecars) or parted)
+    if folders and not asked:
+        _refuse_mixed_splits(names, label)
     if sidecars:
-        labelled = label_by_text([sidecars.get(key) for key in keys], classes)
+        labelled = _label_by_sidecar(names, sidecars, classes, notices)
     elif folders:
-        labelled = label_by_name(classes_of_paths(names, keep_single=classes is not None), classes)
+        labelled = label_by_name(classes_of_paths(names, notices, keep_single=classes is not None), classes)
     else:
         labelled = unlabelled(len(names))
-    return Resolved(np.array(images, dtype=np.int64), labelled)
+    return Resolved(np.array(images, dtype=np.int64), labelled, notices)
+
+
+def _label_by_sidecar(
+    names: list[str], sidecars: dict[str, str], classes: Sequence[str] | None, notices: Notices
+) -> Labelled:
+    texts = [sidecars.get(sample_key(name)) for name in names]
+    for name, text in zip(names, texts, strict=True):
+        if text is None:
+            notices.add("images without a label in a .cls file, where others have one", printable(name))
+    return label_by_text(texts, classes)
+
+
+def _refuse_mixed_splits(names: Iterable[str], label: str) -> None:
+    """Refuses training and test data side by side: which of it is wanted is not to be guessed."""
+    folders = {folder for path in {name.rpartition("/")[0] for name in names} for folder in path.split("/")}
+    splits = {
+        match[1].lower().replace("dev", "val"): folder
+        for folder in sorted(folders)
+        if (match := _SPLIT.fullmatch(folder))
+    }
+    if len(splits) > 1:
+        these = " and ".join(map(printable, sorted(splits.values())))
+        raise OptionError(
+            f"{label} holds folders of several splits ({these}): --subtree picks a part, --subtree . takes all as one"
+        )
 
 
 def sample_key(name: str) -> str:
@@ -99,6 +189,32 @@ def sample_key(name: str) -> str:
     start = name.rfind("/") + 1
     dot = name.find(".", start + 1)
     return name[:dot] if dot > 0 else name
+
+
+def _refuse_same_keys(names: list[str], label: str, *, strict: bool) -> None:
+    """Refuses several images under one key; `names` are sorted.
+
+    In a tree of pictures (not `strict`) dots are part of the names: IMG.1.jpg and IMG.2.jpg are two pictures. There
+    only what differs in suffixes alone, such as 1.jpg and 1.png, or 1.jpg and its mask 1.seg.png, is one key.
+    """
+    bare = {name for name in names if sample_key(name) == name}  # without a suffix: sorted elsewhere than the others
+    for key, group in groupby(names, key=sample_key):
+        members = list(group)
+        if key in bare and key not in members:
+            members.append(key)
+        if len(members) > 1:
+            stems = [name if name == key else name.rpartition(".")[0] for name in members]
+            if strict or key in stems or len(set(stems)) < len(stems):
+                raise _same_key(label, key, *members[:2])
+
+
+def _same_key(label: str, key: str, first: str, second: str) -> SourceError:
+    if first == second:
+        return SourceError(f"{label} holds {printable(first)} twice; keys must be unique")
+    return SourceError(
+        f"{label} holds {printable(key)} twice; keys must be unique ({printable(first)} and {printable(second)}; "
+        "a key is a path up to the first dot of its file name): rename one or take it out"
+    )
 
 
 def refuse_twice(names: Iterable[str], label: str) -> None:

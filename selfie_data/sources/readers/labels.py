@@ -4,7 +4,6 @@ The class index is the position in the sorted class names. Integer labels become
 sorting the names sorts the numbers: 1, 2, 10 → "01", "02", "10". -1 stands for no label.
 """
 
-import logging
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfie_data.errors import SourceError
+from selfie_data.notices import Notices
 from selfie_data.sources.readers.file_names import printable
 
-_log = logging.getLogger(__name__)
 _MAX_CLASSES = 1 << 20  # more are no classes but numbers of images
 _SEVERAL = re.compile(r"[|;\t\n]|^\[")  # "cat|dog", "[0, 1]"; a comma may stand in a class name
 _NUMBERS = re.compile(r"[-+.\d]+([\s,]+[-+.\d]+)+")  # "0 1 1", "3,5"
@@ -100,13 +99,17 @@ def label_by_integer(values: NDArray[np.integer], *, width: int = 1, classes: Se
 
 
 def label_by_text(values: Sequence[str | None], classes: Sequence[str] | None = None) -> Labelled:
-    """Labels images by text: numbers if all are integers, names otherwise; "" and None for no label."""
+    """Labels images by text: numbers if all are integers, names otherwise; "" and None for no label.
+
+    Integers that are spelled in two ways, 1 and 01, are names: whoever writes so may mean two classes.
+    """
     cleaned = [None if value is None or not value.strip() else value.strip() for value in values]
     present = [value for value in cleaned if value is not None]
-    if present and all(_is_integer(value) for value in present):
+    spellings = set(present)
+    if present and all(map(_is_integer, spellings)) and len(set(map(int, spellings))) == len(spellings):
         numbers = np.fromiter((-1 if value is None else int(value) for value in cleaned), np.int64, len(cleaned))
         return label_by_integer(numbers, classes=classes)
-    for value in set(present):
+    for value in spellings:
         check_single(value)
     return label_by_name(cleaned, classes)
 
@@ -127,7 +130,9 @@ def _is_integer(value: str) -> bool:
     return value.isascii() and value.removeprefix("-").isdigit() and len(value) <= 18
 
 
-def classes_of_paths(names: Sequence[str], *, keep_single: bool = False) -> list[str | None]:
+def classes_of_paths(
+    names: Sequence[str], notices: Notices | None = None, *, keep_single: bool = False
+) -> list[str | None]:
     """Returns the class of each image in a tree: the name of its folder, None outside of folders.
 
     Folder names at the end of the path that all images share say nothing and are passed over (n01443537/images/…).
@@ -135,6 +140,7 @@ def classes_of_paths(names: Sequence[str], *, keep_single: bool = False) -> list
 
     Args:
         names: paths relative to the tree's root, with `/`.
+        notices: takes the classes that several folders were merged into.
         keep_single: take the one folder that holds all images for a class after all.
     """
     folders = sorted({name.rpartition("/")[0] for name in names} - {""})
@@ -146,18 +152,19 @@ def classes_of_paths(names: Sequence[str], *, keep_single: bool = False) -> list
         for path in paths.values():
             path.pop()
     classes = {folder: path[-1] for folder, path in paths.items()}
-    _warn_of_merged(classes)
+    if notices is not None:
+        _tell_merged(classes, notices)
     return [classes.get(name.rpartition("/")[0]) for name in names]
 
 
-def _warn_of_merged(classes: dict[str, str]) -> None:
+def _tell_merged(classes: dict[str, str], notices: Notices) -> None:
     where: dict[str, list[str]] = defaultdict(list)
     for folder, name in classes.items():
         where[name].append(folder)
-    merged = next(((name, found) for name, found in where.items() if len(found) > 1), None)
-    if merged is not None:
-        name, found = merged
-        _log.warning(
-            "class %s is made of %d folders (%s, %s, …); a subtree picks one part",
-            printable(name), len(found), printable(found[0]), printable(found[1]),
-        )  # fmt: skip
+    for name, found in where.items():
+        if len(found) > 1:
+            some = ", ".join(map(printable, found[:3])) + ", …" * (len(found) > 3)
+            notices.add(
+                "classes made of several folders (--subtree picks a part)",
+                f"{printable(name)}: {len(found)} folders, {some}",
+            )

@@ -27,7 +27,7 @@ from selfie_data.source import Progress
 from selfie_data.sources.readers.byte_ranges import Ranges
 from selfie_data.sources.readers.file_names import NameTable
 
-_VERSION = 1  # of the files in the directory; another version is written anew
+_VERSION = 2  # of the files in the directory; another version is written anew
 _CHUNK = 16 << 20  # bytes under one checksum, written and reported at once
 _PART_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _FILES = re.compile(r"\.?([A-Za-z0-9_.-]+\.(data|rows)|spool\.json)(\.tmp)?")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfie_data.errors import SourceError
+from selfie_data.notices import Notices
 from selfie_data.source import Json, Progress
 from selfie_data.sources.readers.byte_ranges import RangeSource
 from selfie_data.sources.readers.labels import Labelled
@@ -19,10 +20,11 @@ from selfie_data.sources.readers.spool import Reader, Rows, scan, spool
 
 
 class Resolved(NamedTuple):
-    """Which rows are images, in the order of the source, and their labels in that order."""
+    """Which rows are images, in the order of the source, their labels in that order, and what is not used."""
 
     order: NDArray[np.int64]
     labelled: Labelled
+    notices: Notices | None = None
 
 
 class Layout(Reader, Protocol):
@@ -44,7 +46,8 @@ class SpooledSource:
     fingerprint: str
     layout: Layout
     spool_bytes: int
-    _cache: list[Labelled] = field(init=False, repr=False, compare=False, default_factory=list)
+    noticed: Notices = field(default_factory=Notices, compare=False)  # when it was opened
+    _cache: list[Resolved] = field(init=False, repr=False, compare=False, default_factory=list)
 
     @classmethod
     def of_files(
@@ -56,6 +59,7 @@ class SpooledSource:
         chosen: Mapping[str, Json],
         classes: Sequence[str] | None,
         spool_bytes: int,
+        notices: Notices | None = None,
     ) -> "SpooledSource":
         """Makes a source of local files, described by them and by the options `chosen`."""
         return cls(
@@ -64,13 +68,23 @@ class SpooledSource:
             fingerprint=fingerprint_of(kind, chosen, facts_of(files), classes),
             layout=layout,
             spool_bytes=spool_bytes,
+            noticed=notices or Notices(),
         )
 
     @property
-    def labelled(self) -> Labelled:
+    def resolved(self) -> Resolved:
         if not self._cache:
-            self._cache.append(self.layout.resolve(self._checked(scan(self.layout))).labelled)
+            self._cache.append(self.layout.resolve(self._checked(scan(self.layout))))
         return self._cache[0]
+
+    @property
+    def notices(self) -> Notices:
+        """As costly as `labels`."""
+        return self._all_notices(self.resolved)
+
+    @property
+    def labelled(self) -> Labelled:
+        return self.resolved.labelled
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -97,8 +111,12 @@ class SpooledSource:
             fingerprint=self.fingerprint,
             ranges=ranges.take(resolved.order),
             labelled=resolved.labelled,
+            notices=self._all_notices(resolved),
             pixels=_square(rows.lengths) if self.layout.pixels else None,
         )
+
+    def _all_notices(self, resolved: Resolved) -> Notices:
+        return Notices(self.noticed, resolved.notices or Notices())
 
     def _checked(self, rows: Rows) -> Rows:
         if not rows.names:

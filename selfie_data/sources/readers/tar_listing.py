@@ -7,17 +7,27 @@ front to back and cut into parts that a spool keeps.
 from array import array
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from selfie_data.errors import SourceError
+from selfie_data.images.formats import HEAD_BYTES
+from selfie_data.notices import Notices
 from selfie_data.source import Json
 from selfie_data.sources.readers.archives import OpenedTar, unpacked_bytes
 from selfie_data.sources.readers.byte_ranges import Ranges, RangeSource, check_length
-from selfie_data.sources.readers.file_names import NameTable, printable, suffix
-from selfie_data.sources.readers.image_tree import MAX_LABEL_BYTES, FileFilter, label_text, resolve_tree
+from selfie_data.sources.readers.file_names import NameTable, printable
+from selfie_data.sources.readers.image_tree import (
+    MAX_LABEL_BYTES,
+    FileFilter,
+    is_label,
+    is_wanted,
+    label_text,
+    resolve_tree,
+)
 from selfie_data.sources.readers.spool import Part, Rows
 from selfie_data.sources.readers.spooled_source import Resolved, SpooledSource, describe, facts_of, fingerprint_of
 from selfie_data.sources.readers.tarball import Member, Window, list_members
@@ -43,7 +53,9 @@ def open_in_place(
             prefix = f"{path.name}/" if parted else ""
             listing.add(opened.window, FileFilter(subtree), file=number, prefix=prefix)
     label = paths[0].name if len(paths) == 1 else f"the set of {len(paths)} tars"
-    resolved = resolve_tree(listing.rows(), classes=classes, label=label, folders=not parted, parted=parted)
+    resolved = resolve_tree(
+        listing.rows(), classes=classes, label=label, folders=not parted, parted=parted, asked=subtree is not None
+    )
     chosen: dict[str, Json] = {"subtree": FileFilter(subtree).subtree}
     return RangeSource(
         kind=kind,
@@ -51,6 +63,7 @@ def open_in_place(
         fingerprint=fingerprint_of(kind, chosen, facts_of(paths), classes),
         ranges=listing.ranges(paths).take(resolved.order),
         labelled=resolved.labelled,
+        notices=resolved.notices or Notices(),
     )
 
 
@@ -77,16 +90,19 @@ class Listing:
         self.lengths = array("q")
 
     def add(self, window: Window, wanted: FileFilter, *, file: int, start: int = 0, prefix: str = "") -> None:
-        """Adds the members of one tar that `wanted` takes; `start` is where the tar begins in its file."""
-        for member in _wanted_members(window, wanted):
-            self.texts.append(_read_label(window, member) if suffix(member.name) == ".cls" else "")
+        """Adds the members of one tar below the subtree; `start` is where the tar begins in its file."""
+        for member in _members(window, wanted):
+            label = is_label(member.name)
+            kept = label or is_wanted(member.name, member.size, partial(window.read_at, member.offset, HEAD_BYTES))
+            self.texts.append(_read_label(window, member) if label else "")
             self.names.append(prefix + member.name)
             self.files.append(file)
             self.offsets.append(start + member.offset)
-            self.lengths.append(member.size)
+            self.lengths.append(member.size if kept else 0)
 
-    def rows(self) -> Rows:
-        return Rows(names=self.names, labels=self.texts, lengths=_int64(self.lengths))
+    def rows(self, start: int = 0) -> Rows:
+        """Returns the members from the one numbered `start` on."""
+        return Rows(names=self.names[start:], labels=self.texts[start:], lengths=_int64(self.lengths)[start:])
 
     def ranges(self, paths: list[Path]) -> Ranges:
         return Ranges(
@@ -121,7 +137,7 @@ class _GzippedTar:
             yield from parts_of_stream(opened.window, FileFilter(self.subtree), done, key="part")
 
     def resolve(self, rows: Rows) -> Resolved:
-        return resolve_tree(rows, classes=self.classes, label=self.path.name)
+        return resolve_tree(rows, classes=self.classes, label=self.path.name, asked=self.subtree is not None)
 
 
 def parts_of_stream(
@@ -129,17 +145,30 @@ def parts_of_stream(
 ) -> Iterator[Part]:
     """Cuts what is read of a tar stream into parts of about 64 MiB, named KEY-000000 and so on."""
     number, growing = 0, _Growing()
-    for member in _wanted_members(window, wanted):
-        if suffix(member.name) == ".cls":
+    for member in _members(window, wanted):
+        if is_label(member.name):
             growing.add(prefix + member.name, b"", _read_label(window, member))
         else:
-            growing.add(prefix + member.name, _read_image(window, member))
+            growing.add(prefix + member.name, _read_if_image(window, member))
         if growing.bytes >= _PART_BYTES:
             if f"{key}-{number:06d}" not in done:
                 yield growing.part(f"{key}-{number:06d}")
             number, growing = number + 1, _Growing()
     if growing.names and f"{key}-{number:06d}" not in done:
         yield growing.part(f"{key}-{number:06d}")
+
+
+def _read_if_image(window: Window, member: Member) -> bytes:
+    """Returns an image's bytes, none of what is none; a stream's first bytes cannot be looked at and read again."""
+    data: list[bytes] = []
+
+    def whole() -> bytes:
+        data.append(_read_image(window, member))
+        return data[0]
+
+    if not is_wanted(member.name, member.size, whole):
+        return b""
+    return data[0] if data else _read_image(window, member)
 
 
 def _read_image(window: Window, member: Member) -> bytes:
@@ -171,10 +200,9 @@ class _Growing:
         return Part(key=key, names=self.names, labels=self.texts, lengths=lengths, payload=self.payload)
 
 
-def _wanted_members(window: Window, wanted: FileFilter) -> Iterator[Member]:
-    """Yields what of a tar is read, named relative to the subtree."""
+def _members(window: Window, wanted: FileFilter) -> Iterator[Member]:
+    """Yields the files of a tar, named relative to the subtree."""
     for member in list_members(window):
         name = wanted.match(member.name)
         if name is not None:
             yield Member(name, member.offset, member.size)
-    wanted.report(window.label)

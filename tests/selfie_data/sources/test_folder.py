@@ -82,7 +82,7 @@ def test_label_files_beside_the_images(tmp_path: Path) -> None:
 
 def test_the_fingerprint_sees_every_change(root: Path) -> None:
     def fingerprint() -> str:
-        return open_source("folder", root).fingerprint
+        return open_source("folder", root, subtree=".").fingerprint
 
     first = fingerprint()
     assert fingerprint() == first
@@ -123,7 +123,7 @@ def test_a_file_that_disappears_is_that_images_error(root: Path) -> None:
 def test_a_folder_that_links_to_itself_is_refused(root: Path) -> None:
     (root / "train/cat/again").symlink_to(root / "train")
     with pytest.raises(SourceError, match="links to a folder that holds it"):
-        open_source("folder", root)
+        open_source("folder", root, subtree=".")
 
 
 def test_linked_folders_are_followed(root: Path) -> None:

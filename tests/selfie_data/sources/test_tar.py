@@ -10,7 +10,8 @@ from typing import cast
 import numpy as np
 import pytest
 
-from selfie_data.errors import ImageError, SourceError
+from selfie_data.errors import ImageError, OptionError, SourceError
+from selfie_data.notices import notices_of
 from selfie_data.source import ImageSource
 from selfie_data.sources import open_source
 from tests.selfie_data.sources.handmade import tar_of
@@ -56,19 +57,26 @@ def test_a_subtree_is_read_sorted_with_its_classes(archive: Path, tmp_path: Path
     }
 
 
-def test_all_of_it_is_read_and_merged_classes_are_warned_of(
-    archive: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    source = open_source("tar", archive).spool(tmp_path / "spool")
+def test_all_of_it_is_read_on_request_and_all_that_is_not_used_is_told(archive: Path, tmp_path: Path) -> None:
+    opened = open_source("tar", archive, subtree=".")
+    source = opened.spool(tmp_path / "spool")
     assert len(source) == 4
     assert source.class_names == ("cat", "dog")
-    assert "class cat is made of 2 folders (set/train/cat, set/val/cat, …)" in caplog.text
+    told = {notice.reason: (notice.count, *notice.examples) for notice in notices_of(source).summary()}
+    assert told == {
+        "files that systems leave behind, such as .DS_Store": (2, "set/train/.DS_Store", "set/train/cat/._1.jpg"),
+        "files in hidden or system folders": (1, "__MACOSX/set/train/cat/1.jpg"),
+        "files with the suffix .txt": (1, "set/readme.txt"),
+        "classes made of several folders (--subtree picks a part)": (1, "cat: 2 folders, set/train/cat, set/val/cat"),
+    }
+    assert notices_of(opened).summary() == notices_of(source).summary()
 
 
-def test_skipped_files_are_counted(archive: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
-    open_source("tar", archive).spool(tmp_path / "spool")
-    assert "1 files are no images and were skipped (1 .txt)" in caplog.text
+def test_training_and_test_data_are_not_mixed_unasked(archive: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        OptionError, match=r"several splits \(train and val\): --subtree picks a part, --subtree \. takes"
+    ):
+        open_source("tar", archive).spool(tmp_path / "spool")
 
 
 def test_one_folder_is_no_class_unless_a_class_list_has_it(tmp_path: Path) -> None:
@@ -103,7 +111,7 @@ def test_an_empty_image_is_that_images_error(archive: Path, tmp_path: Path) -> N
 def test_a_file_that_changes_after_listing_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "set.tar"
     path.write_bytes(tar_of(FILES))
-    source = open_source("tar", path)
+    source = open_source("tar", path, subtree=".")
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(SourceError, match=r"set\.tar has changed while it was read"):
         source.read(0)
@@ -131,7 +139,7 @@ def test_a_file_cut_while_open_is_an_error(tmp_path: Path) -> None:
 def test_reads_out_of_range_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "set.tar"
     path.write_bytes(tar_of(FILES))
-    source = open_source("tar", path)
+    source = open_source("tar", path, subtree=".")
     for index in (-1, len(source)):
         with pytest.raises(IndexError):
             source.read(index)
@@ -140,12 +148,12 @@ def test_reads_out_of_range_are_refused(tmp_path: Path) -> None:
 def test_the_fingerprint_tells_files_options_and_classes_apart(tmp_path: Path) -> None:
     path = tmp_path / "set.tar"
     path.write_bytes(tar_of(FILES))
-    first = open_source("tar", path).fingerprint
-    assert open_source("tar", path).fingerprint == first
+    first = open_source("tar", path, subtree=".").fingerprint
+    assert open_source("tar", path, subtree=".").fingerprint == first
     assert open_source("tar", path, subtree="set/train").fingerprint != first
-    assert open_source("tar", path, classes=["cat", "dog", "emu"]).fingerprint != first
+    assert open_source("tar", path, subtree=".", classes=["cat", "dog", "emu"]).fingerprint != first
     path.write_bytes(tar_of({**FILES, "new.jpg": b"x"}))
-    assert open_source("tar", path).fingerprint != first
+    assert open_source("tar", path, subtree=".").fingerprint != first
 
 
 @pytest.mark.parametrize(
