@@ -73,7 +73,7 @@ def unstuff(data: Any, start: int, bits: Any) -> Any:
     """Copies entropy-coded data from data[start] on without its stuffed zeros, and SLACK zeros after it.
 
     Returns:
-        The bytes copied, and the low byte of the marker that ends the data; 0 if none does.
+        The bytes copied, and what follows the byte 0xFF that ends the data; 0 if none does.
     """
     place, size, marker = start, 0, 0
     while place + 1 < data.size:
@@ -86,10 +86,7 @@ def unstuff(data: Any, start: int, bits: Any) -> Any:
             if step == 8:
                 continue
         byte, following = data[place], data[place + 1]
-        if byte == 0xFF and following == 0xFF:  # a fill byte, before a marker
-            place += 1
-            continue
-        if byte == 0xFF and following != 0:
+        if byte == 0xFF and following != 0:  # fill bytes too: decoders disagree on 0xFF 0xFF 0x00
             marker = int(following)
             break
         bits[size] = byte
