@@ -51,13 +51,15 @@ class BuildOptions:
             _check_range("samples_per_shard", self.samples_per_shard, 1, 1 << 40)
         if self.limit is not None:
             _check_range("limit", self.limit, 1, 1 << 62)
-        if self.shorter:
-            _check_range("resize_shorter", self.shorter, self.size if self.encoder.encoding == "raw" else 1, 1 << 14)
-        elif self.shorter < 0:
-            raise ValueError(f"resize_shorter must be 0 or more, got {self.shorter}")
+        if self.shorter_side:
+            _check_range(
+                "resize_shorter", self.shorter_side, self.size if self.encoder.encoding == "raw" else 1, 1 << 14
+            )
+        elif self.shorter_side < 0:
+            raise ValueError(f"resize_shorter must be 0 or more, got {self.shorter_side}")
 
     @property
-    def shorter(self) -> int:
+    def shorter_side(self) -> int:
         """`resize_shorter` with its default."""
         if self.resize_shorter is not None:
             return self.resize_shorter
@@ -65,7 +67,7 @@ class BuildOptions:
 
     @property
     def encoder(self) -> Encoder:
-        return Encoder(encoding=self._stores, size=self.size, shorter=self.shorter, quality=self.quality)
+        return Encoder(encoding=self._stores, size=self.size, shorter_side=self.shorter_side, quality=self.quality)
 
     @property
     def _stores(self) -> str:
@@ -79,7 +81,7 @@ class BuildOptions:
             "size": self.size,
             "encoding": self._stores,
             "quality": self.quality,
-            "resize_shorter": self.shorter,
+            "resize_shorter": self.shorter_side,
             "shard_bytes": None if self.samples_per_shard else self.shard_bytes,
             "samples_per_shard": self.samples_per_shard,
             "limit": self.limit,

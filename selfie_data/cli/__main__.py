@@ -12,7 +12,7 @@ with interrupted_in_one_line():
 _COMMANDS: dict[str, LazyCommand] = {
     "build-shards": (
         "selfie_data.commands.build_shards:command",
-        "Pack a data set, a folder or an archive of images into shards.",
+        "Pack a dataset, a folder or an archive of images into shards.",
     ),
     "verify": ("selfie_data.commands.verify:command", "Check every byte of a dataset."),
     "info": ("selfie_data.commands.info:command", "Show what a dataset holds."),

@@ -59,7 +59,7 @@ class JpegHeader(NamedTuple):
         return self.frame == _BASELINE and self.precision == 8 and self.orientation == 1 and (gray or colour)
 
 
-def decode_image(data: bytes, *, shorter: int | None = None, buffer: Buffer | None = None) -> Pixels:
+def decode_image(data: bytes, *, shorter_side: int | None = None, buffer: Buffer | None = None) -> Pixels:
     """Decodes an image file to uint8 [H, W, 3], upright.
 
     Args:
@@ -74,7 +74,7 @@ def decode_image(data: bytes, *, shorter: int | None = None, buffer: Buffer | No
     """
     header = parse_jpeg_header(data)
     if header is not None and header.components in (1, 3) and header.precision == 8:
-        return decode_jpeg(data, header, shorter=shorter, buffer=buffer)
+        return decode_jpeg(data, header, shorter_side=shorter_side, buffer=buffer)
     return _decode_other(data)
 
 
@@ -104,7 +104,9 @@ def decode_stored(payload: bytes | Pixels, *, encoding: str, height: int, width:
         raise ImageError(f"cannot be decoded ({error})") from error
 
 
-def decode_jpeg(data: bytes, header: JpegHeader, *, shorter: int | None = None, buffer: Buffer | None = None) -> Pixels:
+def decode_jpeg(
+    data: bytes, header: JpegHeader, *, shorter_side: int | None = None, buffer: Buffer | None = None
+) -> Pixels:
     """As `decode_image`, for a JPEG of one or three components and 8 bits whose header was read.
 
     With `buffer` the pixels may lie in it, and be good until it is used again.
@@ -114,7 +116,7 @@ def decode_jpeg(data: bytes, header: JpegHeader, *, shorter: int | None = None, 
         raise ImageError(f"too large: {header.width} x {header.height} pixels, the limit is {MAX_JPEG_PIXELS}")
     _check_scans(data)
     scale = 1
-    while shorter and scale < 8 and min(header.height, header.width) >= 4 * scale * shorter:
+    while shorter_side and scale < 8 and min(header.height, header.width) >= 4 * scale * shorter_side:
         scale *= 2
     if pixels_of > MAX_PIXELS * scale * scale:
         raise ImageError(f"too large: {header.width} x {header.height} pixels to decode at 1/{scale}")

@@ -50,7 +50,7 @@ class Encoder:
 
     encoding: str
     size: int
-    shorter: int
+    shorter_side: int
     quality: int
 
     def __call__(self, image: SourceImage) -> Stored:
@@ -66,15 +66,15 @@ class Encoder:
             header = parse_jpeg_header(image.data)
             if self.encoding == "keep" and header is not None and self._may_stay(header):
                 return self._keep(image.data, header)
-            pixels = decode_image(image.data, shorter=self.shorter or None, buffer=DECODED)
+            pixels = decode_image(image.data, shorter_side=self.shorter_side or None, buffer=DECODED)
         else:
             pixels = image.data
-        if self.shorter and min(pixels.shape[:2]) > self.shorter:
-            pixels = resize_shorter(pixels, self.shorter)
+        if self.shorter_side and min(pixels.shape[:2]) > self.shorter_side:
+            pixels = resize_shorter(pixels, self.shorter_side)
         return self._encode(np.ascontiguousarray(pixels))
 
     def _may_stay(self, header: JpegHeader) -> bool:
-        return header.is_plain and (self.shorter == 0 or min(header.height, header.width) <= self.shorter)
+        return header.is_plain and (self.shorter_side == 0 or min(header.height, header.width) <= self.shorter_side)
 
     def _keep(self, data: bytes, header: JpegHeader) -> Stored:
         pixels = decode_jpeg(data, header, buffer=DECODED)
@@ -83,15 +83,19 @@ class Encoder:
         return Stored(data, pixels)
 
     def _raw(self, image: SourceImage) -> Stored:
-        pixels = image.data if isinstance(image.data, np.ndarray) else decode_image(image.data, shorter=self.shorter)
+        pixels = (
+            image.data
+            if isinstance(image.data, np.ndarray)
+            else decode_image(image.data, shorter_side=self.shorter_side)
+        )
         if pixels.shape[:2] != (self.size, self.size):
-            if self.shorter == 0:
+            if self.shorter_side == 0:
                 found = f"{pixels.shape[1]} x {pixels.shape[0]}"
                 raise BuildError(
                     f"{image.name} has {found} pixels: raw without resizing takes {self.size} x {self.size} only; "
                     "leave out --resize-shorter 0"
                 )
-            pixels = np.ascontiguousarray(centre_crop(resize_shorter(pixels, self.shorter), self.size))
+            pixels = np.ascontiguousarray(centre_crop(resize_shorter(pixels, self.shorter_side), self.size))
         return Stored(pixels.tobytes(), pixels)
 
     def _encode(self, pixels: Pixels) -> Stored:

@@ -47,10 +47,10 @@ def evaluation_view(pixels: Pixels, size: int) -> Pixels:
     return resize(pixels, *resized.tolist())[top : top + size, left : left + size]
 
 
-def resize_shorter(pixels: Pixels, shorter: int) -> Pixels:
-    """Resizes uint8 [H, W, 3] to a shorter side of `shorter`; the longer is rounded down, as torchvision does."""
+def resize_shorter(pixels: Pixels, shorter_side: int) -> Pixels:
+    """Resizes uint8 [H, W, 3] to a shorter side of `shorter_side`; the longer is rounded down, as torchvision does."""
     height, width = pixels.shape[:2]
-    return resize(pixels, shorter * height // min(height, width), shorter * width // min(height, width))
+    return resize(pixels, shorter_side * height // min(height, width), shorter_side * width // min(height, width))
 
 
 def resize(pixels: Pixels, height: int, width: int) -> Pixels:

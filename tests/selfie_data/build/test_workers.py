@@ -58,7 +58,7 @@ def test_a_worker_that_dies_is_one_clear_line(tmp_path: Path) -> None:
         list(run_processes(deadly, range(10), lambda _: None, workers=2, meanwhile=lambda: None))
 
 
-def test_engines_report_the_same_work(tmp_path: Path) -> None:
+def test_every_engine_reports_the_same_work(tmp_path: Path) -> None:
     source = memory_source([*(picture(32, 32, seed=n) for n in range(34)), b"no image"])
     told = []
     for name, engine in (("here", run_inline), ("there", run_processes)):

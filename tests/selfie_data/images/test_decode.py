@@ -91,11 +91,11 @@ def test_orientation_is_applied(orientation: int, kind: str) -> None:
 
 def test_a_jpeg_may_be_decoded_small_when_it_will_be_shrunk() -> None:
     data = jpeg(picture(800, 1200, seed=3))
-    assert decode_image(data, shorter=32).shape == (100, 150, 3)
-    assert decode_image(data, shorter=256).shape == (800, 1200, 3)
-    assert decode_image(data, shorter=200).shape == (400, 600, 3)
+    assert decode_image(data, shorter_side=32).shape == (100, 150, 3)
+    assert decode_image(data, shorter_side=256).shape == (800, 1200, 3)
+    assert decode_image(data, shorter_side=200).shape == (400, 600, 3)
     small = np.asarray(Image.fromarray(decode_image(data)).resize((600, 400), Image.Resampling.BOX)).astype(float)
-    assert np.abs(decode_image(data, shorter=200) - small).mean() < 2
+    assert np.abs(decode_image(data, shorter_side=200) - small).mean() < 2
 
 
 def test_a_png_named_jpeg_is_decoded() -> None:
@@ -198,7 +198,7 @@ def test_decompression_bombs_are_refused_unread(data: bytes) -> None:
     with pytest.raises(ImageError, match="too large"):
         decode_image(data)
     with pytest.raises(ImageError, match="too large"):
-        decode_image(data, shorter=32)
+        decode_image(data, shorter_side=32)
 
 
 def test_a_large_photograph_is_decoded_only_to_be_shrunk() -> None:
@@ -206,7 +206,7 @@ def test_a_large_photograph_is_decoded_only_to_be_shrunk() -> None:
     data = jpeg(np.zeros((6000, 8000, 3), np.uint8))
     with pytest.raises(ImageError, match="too large: 8000 x 6000 pixels to decode at 1/1"):
         decode_image(data)
-    assert decode_image(data, shorter=256).shape == (750, 1000, 3)
+    assert decode_image(data, shorter_side=256).shape == (750, 1000, 3)
 
 
 @pytest.mark.parametrize("kind", ["alpha", "progressive"])

@@ -162,8 +162,8 @@ def test_a_bad_image_is_an_image_error() -> None:
 
 
 def test_defaults_are_resolved() -> None:
-    assert BuildOptions(size=32).encoder == Encoder(encoding="raw", size=32, shorter=32, quality=90)
+    assert BuildOptions(size=32).encoder == Encoder(encoding="raw", size=32, shorter_side=32, quality=90)
     assert BuildOptions(size=64).encoder.encoding == "raw"
     assert BuildOptions(size=65).encoder.encoding == "keep"
-    assert BuildOptions(size=224).encoder == Encoder(encoding="keep", size=224, shorter=256, quality=90)
-    assert BuildOptions(size=32, encoding="jpeg").encoder.shorter == 36
+    assert BuildOptions(size=224).encoder == Encoder(encoding="keep", size=224, shorter_side=256, quality=90)
+    assert BuildOptions(size=32, encoding="jpeg").encoder.shorter_side == 36

@@ -87,7 +87,7 @@ def test_the_shorter_side_is_rounded_down(size: int, expected: int) -> None:
 def test_what_a_build_stores_is_what_an_evaluation_looks_at() -> None:
     """At every size: a photograph that was shrunk to the default shorter side is not resized again."""
     for size in range(8, 4097):
-        shorter = BuildOptions(size=size, encoding="jpeg").shorter
+        shorter = BuildOptions(size=size, encoding="jpeg").shorter_side
         stored = np.array([[shorter, shorter * 4 // 3], [shorter * 3 // 2, shorter], [shorter, shorter]])
         resized, corner = evaluation_geometry(stored, size)
         assert np.array_equal(resized, stored), size
