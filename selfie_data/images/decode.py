@@ -64,9 +64,9 @@ def decode_image(data: bytes, *, shorter_side: int | None = None, buffer: Buffer
 
     Args:
         data: the file's bytes; of an animation, the first frame is taken; transparency is laid on white.
-        shorter: the caller will shrink to this shorter side: a JPEG may be decoded at a half, a quarter or an eighth
-            of its size (a DCT of fewer coefficients, which is antialiased) as long as that leaves twice as many pixels
-            as asked for, a side. None: full size.
+        shorter_side: the caller will shrink to this shorter side: a JPEG may be decoded at a half, a quarter or an
+            eighth of its size (a DCT of fewer coefficients, which is antialiased) as long as that leaves twice as many
+            pixels as asked for, a side. None: full size.
         buffer: if given, the pixels may lie in it, and are good until it is used again.
 
     Raises:
