@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = {  # a layer imports those before it, never one after it; inside a layer a room does the same
-    "selfie_data": "randomness kernels images sources.readers sources dataset build commands cli",
+    "selfie_data": "randomness kernels images sources.readers sources.naming sources dataset build commands cli",
     "pipelines": "sampling kernels backends preview",
     "selfie_model": "network training features study report commands",
     "benchmarks": "work harness peers floors ours gpu gpu.sections",
@@ -198,8 +198,9 @@ def test_modules_say_what_they_are(path: Path) -> None:
 
 OPTIONS = {
     "build-shards": (
-        "root split labels subtree table synsets ground_truth devkit checksum classes_from size encoding quality "
-        "resize_shorter shard_bytes samples_per_shard workers seed limit on_error dry_run as_json"
+        "root split labels label_column image_column config subtree table synsets ground_truth devkit checksum "
+        "classes_from size encoding quality resize_shorter shard_bytes samples_per_shard workers seed limit on_error "
+        "dry_run as_json"
     ),
     "verify": "decode threads",
     "info": "as_json",

@@ -18,7 +18,7 @@ from selfie_data.errors import OptionError
 from selfie_data.notices import NAME as NOTICES
 from selfie_data.notices import Notice, notices_of, say
 from selfie_data.source import ImageSource
-from selfie_data.sources import KINDS, SPLITS, open_source
+from selfie_data.sources import KINDS, open_source
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
 
@@ -46,8 +46,17 @@ _PATH = click.Path(path_type=Path)
 @click.argument("source", metavar="SOURCE", type=click.Choice(KINDS))
 @click.argument("out", type=_PATH)
 @click.option("--root", help="Archive or folder to read; for `tar` also a brace list of shards or a URL.")
-@click.option("--split", default="train", show_default=True, type=click.Choice(SPLITS), help="Part of the dataset.")
+@click.option(
+    "--split",
+    default="train",
+    show_default=True,
+    metavar="NAME",
+    help="Part of the dataset: train, val or test; Parquet, tables: any split by its name, or all.",
+)
 @click.option("--labels", default="fine", show_default=True, type=click.Choice(["fine", "coarse"]), help="CIFAR-100's.")
+@click.option("--label-column", metavar="NAME", help="Parquet, tables: the column of the labels.")
+@click.option("--image-column", metavar="NAME", help="Parquet, tables: the column of the images or of their paths.")
+@click.option("--config", metavar="NAME", help="Parquet: one of several configurations, or a folder of --root.")
 @click.option("--subtree", help="Folder, tar: only what lies below this path, such as cifar10/train.")
 @click.option("--table", type=_PATH, help="Folder: CSV or TSV of path,label that says which images there are.")
 @click.option("--synsets", type=_PATH, help="ImageNet validation: one WNID a line, in the order of the images' names.")
@@ -146,6 +155,9 @@ def command(**given: Any) -> None:
 _SOURCE_OPTIONS = (
     "split",
     "labels",
+    "label_column",
+    "image_column",
+    "config",
     "subtree",
     "table",
     "synsets",

@@ -12,7 +12,11 @@ from selfie_data.sources.options import SourceOptions
 KINDS = ("cifar10", "cifar100", "imagenet32", "imagenet", "folder", "parquet", "tar", "synthetic")
 SPLITS = ("train", "val", "test")
 _MODULES = {"cifar10": "cifar", "cifar100": "cifar"}
+_ANY_SPLIT = ("parquet", "folder")  # whose splits may have any name; a folder has them by a table only
 _TAKEN_BY = {
+    "label_column": ("parquet", "folder"),
+    "image_column": ("parquet", "folder"),
+    "config": ("parquet",),
     "subtree": ("folder", "tar", "imagenet"),
     "table": ("folder",),
     "synsets": ("imagenet",),
@@ -27,6 +31,9 @@ def open_source(
     *,
     split: str = "train",
     labels: str = "fine",
+    label_column: str | None = None,
+    image_column: str | None = None,
+    config: str | None = None,
     subtree: str | None = None,
     table: Path | str | None = None,
     synsets: Path | str | None = None,
@@ -43,8 +50,12 @@ def open_source(
     Args:
         kind: one of `KINDS`.
         root: the archive or folder; for `tar` also a brace list or a URL; None for `synthetic` only.
-        split: train, val or test. Folders and tars have no splits: `subtree` picks a part.
-        labels: cifar100: fine (100 classes) or coarse (20). Parquet: which label column if there are two.
+        split: train, val or test. Parquet, and tables of a folder: any other name too, or all. Folders without a table
+            and tars have no splits: `subtree` picks a part.
+        labels: cifar100: fine (100 classes) or coarse (20). Parquet: which label column if there are these two.
+        label_column: parquet, tables: the column of the labels, where its name or type does not tell.
+        image_column: parquet, tables: the column of the images, or of their paths.
+        config: parquet: a configuration of the repository, or a folder, or a pattern of folders.
         subtree: folder, tar: only what lies below this path, such as cifar10/train.
         table: folder: a CSV or TSV of path,label that says which images there are and their labels.
         synsets: imagenet validation: a file of one WNID a line, in the order of the images' names.
@@ -62,13 +73,16 @@ def open_source(
     """
     if kind not in KINDS:
         raise ValueError(f"a source is one of {', '.join(KINDS)}, got {kind!r}")
-    if split not in SPLITS:
+    if split not in SPLITS and (kind not in _ANY_SPLIT or not split):
         raise ValueError(f"a split is one of {', '.join(SPLITS)}, got {split!r}")
     if labels not in ("fine", "coarse"):
         raise ValueError(f"labels are fine or coarse, got {labels!r}")
     options = SourceOptions(
         split=split,
         labels=labels,
+        label_column=label_column,
+        image_column=image_column,
+        config=config,
         subtree=subtree,
         table=_path(table),
         synsets=_path(synsets),

@@ -36,11 +36,14 @@ from selfie_data.sources.readers.spooled_source import fingerprint_of
 
 def open_images(kind: str, root: Path | str, options: SourceOptions) -> ImageSource:
     """Opens a folder; see `selfie_data.sources.open_source`."""
-    if options.split != "train":
+    if options.table is None and options.split != "train":
         raise OptionError(f"a folder has no splits: --subtree picks a part of it, got --split {options.split}")
     path = existing(root, kind)
     if not path.is_dir():
         raise SourceError(f"{path} is a file: --root must name a folder, or use the source tar")
+    for option, name in (("--label-column", options.label_column), ("--image-column", options.image_column)):
+        if name is not None and options.table is None:
+            raise OptionError(f"{option} names a column of --table, got {name} without a table")
     chosen: dict[str, Json] = {
         "subtree": FileFilter(options.subtree).subtree,
         "table": None if options.table is None else options.table.name,
@@ -91,7 +94,18 @@ def _read_label(base: Path, file: Found) -> str:
 def _open_table(kind: str, root: Path, table: Path, options: SourceOptions, chosen: dict[str, Json]) -> FileSource:
     wanted = FileFilter(options.subtree)
     base = root if wanted.subtree is None else root / wanted.subtree
-    lines = sorted(read_table(table), key=lambda line: line.path)
+    notices = Notices()
+    lines = read_table(
+        table,
+        split=options.split,
+        path_column=options.image_column,
+        label_column=options.label_column,
+        notices=notices,
+    )
+    lines.sort(key=lambda line: line.path)
+    more = {"label": options.label_column, "image": options.image_column}
+    more["split"] = None if options.split == "train" else options.split
+    chosen |= {name: value for name, value in more.items() if value is not None}
     refuse_twice([line.path for line in lines], table.name)
     images = [_stat(base, line, table) for line in lines]
     labelled = label_by_text([line.label for line in lines], options.classes)

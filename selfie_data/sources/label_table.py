@@ -1,14 +1,17 @@
 """A table of path,label (CSV or TSV, with or without a line of column names) says which images there are."""
 
 import csv
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from selfie_data.errors import SourceError
+from selfie_data.errors import OptionError, SourceError
+from selfie_data.notices import Notices
+from selfie_data.sources.naming.columns import LABELS, asked_for, only, spelled, split_column
+from selfie_data.sources.naming.split_names import ALL, no_such_split, rows_left_out, same_split
 from selfie_data.sources.readers.file_names import printable
 
 _PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "name")
-_LABEL_COLUMNS = ("label", "labels", "class", "class_name", "category", "target", "y")
 _MAX_BYTES = 1 << 30  # ImageNet's 1.3 million lines have 53 MB
 
 
@@ -20,27 +23,75 @@ class Line(NamedTuple):
     label: str
 
 
-def read_table(table: Path) -> list[Line]:
-    """Returns the lines of a table.
+class _Columns(NamedTuple):
+    """Positions of what is read of a line."""
+
+    path: int
+    label: int | None
+    split: int | None
+
+
+def read_table(
+    table: Path,
+    *,
+    split: str = "train",
+    path_column: str | None = None,
+    label_column: str | None = None,
+    notices: Notices | None = None,
+) -> list[Line]:
+    """Returns the lines of a table that are of the split.
 
     The first line is one of column names if its first field, or any of three fields or more, is a usual name of a path
-    column. Without it there are one or two columns: the path, and the label if there is one.
+    column, or if columns are asked for. Without it there are one or two columns: the path, and the label if there
+    is one. A column `split` says which lines are of which split; without it all are train.
+
+    Args:
+        table: the file.
+        split: of the lines; any name, or `all`.
+        path_column, label_column: names of columns, where the usual ones are not meant.
+        notices: gets the lines that are of other splits.
 
     Raises:
-        SourceError: unreadable, empty, several label columns, or a path that leaves the root.
+        OptionError: no such split or column, or one of several must be chosen.
+        SourceError: unreadable, empty, or a path that leaves the root.
     """
     rows = _read_rows(table)
-    first = [field.strip().lower() for field in rows[0][1]]
-    if any(field in _PATH_COLUMNS for field in first):
-        path, label = _columns(first, table)
+    first = [field.strip() for field in rows[0][1]]
+    named = path_column is not None or label_column is not None
+    if named or any(field.lower() in _PATH_COLUMNS for field in first):
+        columns = _columns(first, table.name, path_column, label_column)
         rows = rows[1:]
         if not rows:
             raise SourceError(f"{table.name} holds column names and no images")
     elif len(first) > 2:
-        raise SourceError(f"{table.name} has {len(first)} columns and no names for them: path and one label are read")
+        raise SourceError(
+            f"{table.name} has {len(first)} columns and no names for them, such as {', '.join(_PATH_COLUMNS)}: path and "
+            f"one label are read; --image-column may name one"
+        )
     else:
-        path, label = 0, 1 if len(first) == 2 else None
-    return [_line(number, row, path, label, width=len(first), table=table) for number, row in rows]
+        columns = _Columns(0, 1 if len(first) == 2 else None, None)
+    for number, row in rows:
+        if len(row) != len(first):
+            raise SourceError(f"{table.name}, line {number}: {len(row)} fields where the first line has {len(first)}")
+    if columns.split is not None or split != "train":
+        rows = _of_split(rows, columns.split, table.name, split, notices or Notices())
+    return [_line(number, row, columns, table) for number, row in rows]
+
+
+def _of_split(
+    rows: list[tuple[int, list[str]]], column: int | None, table: str, split: str, notices: Notices
+) -> list[tuple[int, list[str]]]:
+    if column is None:
+        raise OptionError(f"{table} has no column split, so it has no split {split}: leave --split out")
+    if split == ALL:
+        return rows
+    values = [row[column].strip() for _, row in rows]
+    if not any(same_split(value, split) for value in values):
+        raise OptionError(no_such_split(table, split, Counter(values)))
+    for (number, _), value in zip(rows, values, strict=True):
+        if not same_split(value, split):
+            notices.add(rows_left_out(value), f"{table}, line {number}")
+    return [row for row, value in zip(rows, values, strict=True) if same_split(value, split)]
 
 
 def _read_rows(table: Path) -> list[tuple[int, list[str]]]:
@@ -62,26 +113,35 @@ def _read_rows(table: Path) -> list[tuple[int, list[str]]]:
     return rows
 
 
-def _columns(first: list[str], table: Path) -> tuple[int, int | None]:
-    path = next(position for position, field in enumerate(first) if field in _PATH_COLUMNS)
-    labels = [position for position, field in enumerate(first) if field in _LABEL_COLUMNS]
-    if len(labels) > 1:
-        raise SourceError(f"{table.name} has several label columns; one class an image is supported")
-    if labels:
-        return path, labels[0]
-    if len(first) == 2:
-        return path, 1 - path
-    if len(first) == 1:
-        return path, None
-    raise SourceError(f"{table.name} has no column called {', '.join(_LABEL_COLUMNS[:3])}: which one is the label?")
+def _columns(first: list[str], table: str, path_column: str | None, label_column: str | None) -> _Columns:
+    paths = spelled(first, _PATH_COLUMNS)[:1]
+    if path_column is not None:
+        paths = [asked_for(first, path_column, option="--image-column", where=table)]
+    if not paths:
+        raise SourceError(f"{table} has no path column ({', '.join(_PATH_COLUMNS)}): --image-column may name one")
+    split = split_column(first, where=table)
+    rest = [name for name in first if name not in (paths[0], split)]
+    if label_column is not None:
+        label: str | None = asked_for(first, label_column, option="--label-column", where=table)
+    else:
+        label = only(spelled(rest, LABELS), what="label", option="--label-column", where=table)
+        label = rest[0] if label is None and len(rest) == 1 else label
+    if label is None and rest:
+        raise SourceError(
+            f"{table} has no column called {', '.join(LABELS)}: which one is the label? --label-column says it"
+        )
+    positions = {name: first.index(name) for name in first}
+    return _Columns(
+        positions[paths[0]],
+        None if label is None else positions[label],
+        None if split is None else positions[split],
+    )
 
 
-def _line(number: int, row: list[str], path: int, label: int | None, *, width: int, table: Path) -> Line:
-    if len(row) != width:
-        raise SourceError(f"{table.name}, line {number}: {len(row)} fields where the first line has {width}")
-    name = row[path].strip().removeprefix("./")
+def _line(number: int, row: list[str], columns: _Columns, table: Path) -> Line:
+    name = row[columns.path].strip().removeprefix("./")
     parts = name.split("/")
     if not name or name.startswith("/") or ".." in parts:
         raise SourceError(f"{table.name}, line {number}: {printable(name)!r} is no path below the root")
-    text = "" if label is None else row[label].strip()
+    text = "" if columns.label is None else row[columns.label].strip()
     return Line(number, name, text)

@@ -10,6 +10,9 @@ class SourceOptions:
 
     split: str = "train"
     labels: str = "fine"
+    label_column: str | None = None
+    image_column: str | None = None
+    config: str | None = None
     subtree: str | None = None
     table: Path | None = None
     synsets: Path | None = None

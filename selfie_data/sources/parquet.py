@@ -2,73 +2,55 @@
 
     ROOT/data/train-00000-of-00002.parquet     ROOT/train/0000.parquet     FILE.parquet
 
-Column types and class names come from the schema's `huggingface` metadata where it is there, from names and types
-otherwise. Row groups are read one at a time, in order. Reading single images of a row group in the build's shuffled
-order would decode it once for each, so the images' bytes are spooled. Needs pyarrow, the extra `parquet`.
+Which files are the split is said in `naming/data_files.py`, which columns are read in `parquet_columns.py`; a column
+`split` says which rows. Row groups are read one at a time, in order. Reading single images of a row group in the
+build's shuffled order would decode it once for each, so the images' bytes are spooled. Needs pyarrow, the extra
+`parquet`.
 """
 
-import json
-import re
+from collections import Counter
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from selfie_data.errors import OptionError, SourceError
+from selfie_data.notices import Notices
 from selfie_data.source import ImageSource, Json
+from selfie_data.sources.naming.data_files import choose_files
+from selfie_data.sources.naming.split_names import ALL, no_such_split, rows_left_out, same_split, splits_in
 from selfie_data.sources.options import SourceOptions
-from selfie_data.sources.readers.file_names import is_junk, printable
+from selfie_data.sources.parquet_columns import Columns, columns_of, others, split_values
+from selfie_data.sources.readers.file_names import printable, reason_to_pass_over, suffix
 from selfie_data.sources.readers.folders import below, existing
 from selfie_data.sources.readers.labels import label_by_code, label_by_integer, label_by_text, unlabelled
 from selfie_data.sources.readers.spool import Part, Rows
 from selfie_data.sources.readers.spooled_source import Resolved, SpooledSource
 
 _ROWS_AT_ONCE = 512  # of a part: 60 MB of photographs of 110 kB, and what a spool that was cut short loses
-_SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
-
-
-class Columns(NamedTuple):
-    """Which columns are read.
-
-    Attributes:
-        image: of bytes, or of structs with a field `bytes`.
-        label: of integers or strings; None if there is none.
-        names: the classes in the order of the integers; () if the schema does not say.
-    """
-
-    image: str
-    label: str | None
-    names: tuple[str, ...]
 
 
 def open_images(kind: str, root: Path | str, options: SourceOptions) -> ImageSource:
     """Opens Parquet files; see `selfie_data.sources.open_source`."""
-    paths = _find(existing(root, kind), options.split)
-    columns: list[Columns] = []
-    image_bytes = 0
-    for path in paths:
-        with _opened(path) as file:
-            columns.append(_columns(file, path, options.labels))
-            image_bytes += _image_bytes(file, columns[0].image)
-        if columns[-1] != columns[0]:
-            raise SourceError(f"{path.name} has other columns or class names than {paths[0].name}")
-    chosen: dict[str, Json] = {"split": options.split, "label": columns[0].label}
+    notices = Notices()
+    paths = _find(existing(root, kind), options, notices)
+    columns, image_bytes = _look(paths, options, notices)
+    chosen: dict[str, Json] = {"split": options.split, "label": columns.label}
+    more = {"config": options.config, "image": options.image_column, "split_column": columns.split}
+    chosen |= {name: value for name, value in more.items() if value is not None}
     return SpooledSource.of_files(
         kind,
         paths,
-        _Parquet(paths=tuple(paths), columns=columns[0], classes=options.classes),
+        _Parquet(paths=tuple(paths), columns=columns, split=options.split, classes=options.classes),
         chosen=chosen,
         classes=options.classes,
         spool_bytes=image_bytes,
+        notices=notices,
     )
 
 
@@ -90,83 +72,87 @@ def _first_line(error: Exception) -> str:
     return printable(str(error).splitlines()[0][:120]) if str(error) else type(error).__name__
 
 
-def _find(root: Path, split: str) -> list[Path]:
-    """Returns the files of a split, sorted. It stands in their names or folders; without it, all files are `train`."""
+def _find(root: Path, options: SourceOptions, notices: Notices) -> list[Path]:
+    """Returns the files of the split, sorted."""
     if not root.is_dir():
+        named = splits_in(root.name)
+        if options.split != "train" and named and not any(same_split(name, options.split) for name in named):
+            raise OptionError(f"is {root.name} of {options.split}, as --split says, or of {' and '.join(named)}?")
         return [root]
-    files = [path for path in below(root, ".parquet") if not is_junk(path.name)]
+    files = []
+    for path in below(root):
+        name = path.relative_to(root).as_posix()
+        reason = reason_to_pass_over(name)
+        if not reason and not name.lower().endswith(".parquet"):
+            reason = f"files with the suffix {suffix(name)}" if suffix(name) else "files without a suffix"
+        if reason:
+            notices.add(reason, printable(name))
+        else:
+            files.append(name)
     if not files:
         raise SourceError(f"{root} holds no .parquet files")
-    by_split: dict[str | None, list[Path]] = {}
-    for path in files:
-        by_split.setdefault(_split_of(path.relative_to(root)), []).append(path)
-    if by_split.get(split):
-        return by_split[split]
-    if split == "train" and set(by_split) == {None}:
-        return files
-    there = ", ".join(sorted(name for name in by_split if name is not None)) or "none"
-    raise OptionError(f"{root} holds no Parquet files of {split}; the splits there: {there}")
+    chosen = choose_files(
+        root,
+        files,
+        split=options.split,
+        config=options.config,
+        rows_tell=lambda name: _has_split_column(root / name, options),
+    )
+    for name, why in chosen.left_out.items():
+        notices.add(why, printable(name))
+    return [root / name for name in chosen.used]
 
 
-def _split_of(path: Path) -> str | None:
-    words = [re.split(r"[^a-z]", part.lower())[0] for part in (path.name, *reversed(path.parts[:-1]))]
-    return next((split for word in words for split, names in _SPLIT_NAMES.items() if word in names), None)
+def _has_split_column(path: Path, options: SourceOptions) -> bool:
+    with _opened(path) as file:
+        return columns_of(file.schema_arrow, path.name, options).split is not None
 
 
-def _columns(file: Any, path: Path, labels: str) -> Columns:
-    schema = file.schema_arrow
-    features = _features(schema.metadata or {})
-    images = [name for name, feature in features.items() if feature.get("_type") == "Image" and name in schema.names]
-    images = images or [field.name for field in schema if _holds_bytes(field.type)]
-    image = next((name for name in ("image", "img") if name in images), images[0] if len(images) == 1 else None)
-    if image is None:
-        raise SourceError(f"{path.name} has no image column, or several, none called image: {_list(images)}")
-    if not _holds_bytes(schema.field(image).type):
-        raise SourceError(f"{path.name}: the column {image} holds no bytes but {schema.field(image).type}")
-    label = _label_column(schema, features, path, labels)
-    names = features.get(label, {}).get("names") if label is not None else None
-    return Columns(image, label, tuple(map(str, names)) if isinstance(names, list) else ())
+def _look(paths: list[Path], options: SourceOptions, notices: Notices) -> tuple[Columns, int]:
+    """Returns the columns of all files, and about how many bytes their images take."""
+    first: Columns | None = None
+    image_bytes = 0
+    found: Counter[str] = Counter()
+    for path in paths:
+        with _opened(path) as file:
+            columns = columns_of(file.schema_arrow, path.name, options)
+            first = first or columns
+            _check_alike(columns, first, path.name, paths[0].name)
+            image_bytes += _image_bytes(file, columns.image)
+            if columns.label is None:
+                notices.add("files without a label column (--label-column may name one)", printable(path.name))
+            for name in others(file.schema_arrow, columns):
+                notices.add("columns of images or labels that are not read", printable(f"{path.name}: {name}"))
+            if columns.split is not None and options.split != ALL:
+                found += _count_rows(file, path.name, columns, options.split, notices)
+    assert first is not None
+    if found and not any(same_split(name, options.split) for name in found):
+        raise OptionError(no_such_split(paths[0].name, options.split, found))
+    return (first._replace(split=None) if options.split == ALL else first), image_bytes
 
 
-def _features(metadata: dict[bytes, bytes]) -> dict[str, dict[str, Any]]:
-    """Returns the hub's description of the columns, {} if there is none that can be read."""
-    try:
-        features = json.loads(metadata[b"huggingface"])["info"]["features"]
-        return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
-    except (KeyError, ValueError, TypeError, AttributeError):
-        return {}
-
-
-def _label_column(schema: Any, features: dict[str, dict[str, Any]], path: Path, labels: str) -> str | None:
-    found = [name for name, feature in features.items() if feature.get("_type") == "ClassLabel"]
-    found = [name for name in found if name in schema.names]
-    found = found or [name for name in ("label", "labels", "fine_label", "coarse_label") if name in schema.names]
-    if len(found) > 1:
-        wanted = [name for name in found if name == f"{labels}_label"] or [name for name in found if name == "label"]
-        if not wanted:
-            raise SourceError(
-                f"{path.name} has several label columns ({_list(found)}); one class an image is supported"
-            )
-        found = wanted
-    if not found:
-        return None
-    kind = str(schema.field(found[0]).type)
-    if re.match(r"(large_|fixed_size_)?list", kind):
+def _check_alike(columns: Columns, first: Columns, name: str, first_name: str) -> None:
+    if columns.label == first.label and columns.texts != first.texts:
+        kinds = ["texts" if found.texts else "numbers" for found in (columns, first)]
         raise SourceError(
-            f"{path.name}: the column {found[0]} holds several labels an image ({kind}); one is supported"
+            f"the labels of {name} are {kinds[0]}, those of {first_name} {kinds[1]}: the column {columns.label} must "
+            f"be of one type; --label-column may name another"
         )
-    if not re.match(r"u?int\d+$|(large_)?string|dictionary<values=string", kind):
-        raise SourceError(f"{path.name}: the column {found[0]} holds {kind}; labels are integers or class names")
-    return found[0]
+    if columns != first:
+        raise SourceError(f"{name} has other columns or class names than {first_name}")
 
 
-def _holds_bytes(kind: Any) -> bool:
-    text = str(kind)
-    return text in ("binary", "large_binary") or re.match(r"struct<.*\bbytes: (large_)?binary", text) is not None
-
-
-def _list(names: list[str]) -> str:
-    return ", ".join(map(printable, names[:5])) or "none"
+def _count_rows(file: Any, name: str, columns: Columns, split: str, notices: Notices) -> Counter[str]:
+    """Returns how many rows there are of each split; what is of another one is noticed."""
+    found: Counter[str] = Counter()
+    for batch in file.iter_batches(columns=[columns.split], use_threads=False):
+        row = found.total()
+        values = split_values(batch.column(0), columns.split_names)
+        for position, value in enumerate(values):
+            if not same_split(value, split):
+                notices.add(rows_left_out(value), f"{name}/{row + position:08d}")
+        found.update(values)
+    return found
 
 
 def _image_bytes(file: Any, image: str) -> int:
@@ -186,6 +172,7 @@ class _Parquet:
 
     paths: tuple[Path, ...]
     columns: Columns
+    split: str
     classes: tuple[str, ...] | None
     pixels: bool = False
 
@@ -201,30 +188,41 @@ class _Parquet:
                     row += rows
 
     def _group(self, file: Any, path: Path, group: int, keys: list[str], row: int) -> Iterator[Part]:
-        wanted = [self.columns.image, *([self.columns.label] if self.columns.label is not None else [])]
+        wanted = [name for name in (self.columns.image, self.columns.label, self.columns.split) if name is not None]
         batches = file.iter_batches(batch_size=_ROWS_AT_ONCE, row_groups=[group], columns=wanted, use_threads=False)
         for key, batch in zip(keys, batches, strict=True):
-            images = _images(batch.column(self.columns.image))
+            kept = self._rows_of_split(batch)
+            every = _images(batch.column(self.columns.image))
+            images = [every[position] for position in kept]
             yield Part(
                 key=key,
-                names=[f"{path.name}/{row + position:08d}" for position in range(len(images))],
-                labels=self._labels(batch),
+                names=[f"{path.name}/{row + position:08d}" for position in kept],
+                labels=self._labels(batch, kept),
                 lengths=np.fromiter(map(len, images), dtype=np.int64, count=len(images)),
                 payload=images,
             )
-            row += len(images)
+            row += len(every)
 
-    def _labels(self, batch: Any) -> NDArray[np.int64] | list[str]:
+    def _rows_of_split(self, batch: Any) -> list[int]:
+        if self.columns.split is None:
+            return list(range(batch.num_rows))
+        values = split_values(batch.column(self.columns.split), self.columns.split_names)
+        return [position for position, value in enumerate(values) if same_split(value, self.split)]
+
+    def _labels(self, batch: Any, kept: list[int]) -> NDArray[np.int64] | list[str]:
         if self.columns.label is None:
-            return np.full(batch.num_rows, -1, dtype=np.int64)
+            return np.full(len(kept), -1, dtype=np.int64)
         values = batch.column(self.columns.label).to_pylist()
-        if any(isinstance(value, str) for value in values) or "string" in str(
-            batch.schema.field(self.columns.label).type
-        ):
-            return ["" if value is None else value for value in values]
-        return np.array([-1 if value is None else value for value in values], dtype=np.int64)
+        if self.columns.texts:
+            return ["" if values[position] is None else values[position] for position in kept]
+        return np.array([-1 if values[position] is None else values[position] for position in kept], dtype=np.int64)
 
     def resolve(self, rows: Rows) -> Resolved:
+        if not rows.lengths.any():
+            raise SourceError(
+                f"no row of the column {self.columns.image} holds an image's bytes: where paths are stored only, build "
+                f"from the files they name, by the source folder with --table"
+            )
         order = np.arange(len(rows.names))
         if isinstance(rows.labels, list):
             return Resolved(order, label_by_text(rows.labels, self.classes))

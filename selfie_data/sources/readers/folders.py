@@ -40,14 +40,21 @@ def listed(folder: Path) -> list[Path]:
         raise SourceError(f"cannot read {folder}: {error.strerror}") from error
 
 
-def below(folder: Path, suffix: str) -> list[Path]:
-    """Returns the files below a folder whose names end in `suffix`, sorted."""
+def below(folder: Path) -> list[Path]:
+    """Returns the files below a folder, sorted. Links are followed; a folder that is met twice is refused."""
+    seen: set[tuple[int, int]] = set()
+    found: list[Path] = []
 
     def refuse(error: OSError) -> None:
         raise SourceError(f"cannot read {error.filename}: {error.strerror}") from error
 
-    found = [Path(where) / name for where, _, names in os.walk(folder, onerror=refuse) for name in names]
-    return sorted(path for path in found if path.name.endswith(suffix) and path.is_file())
+    for where, _, names in os.walk(folder, onerror=refuse, followlinks=True):
+        facts = os.stat(where)
+        if (facts.st_dev, facts.st_ino) in seen:
+            raise SourceError(f"{where} links to a folder that is read already")
+        seen.add((facts.st_dev, facts.st_ino))
+        found += [Path(where) / name for name in names]
+    return sorted(found)
 
 
 def layout_root(root: Path | str, kind: str, *, wanted: Callable[[str], bool], archives: Callable[[str], bool]) -> Path:

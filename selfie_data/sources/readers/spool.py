@@ -21,7 +21,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from selfie_data.errors import BuildError
+from selfie_data.errors import BuildError, SourceError
 from selfie_data.files import publish, write_all, write_atomic
 from selfie_data.source import Progress
 from selfie_data.sources.readers.byte_ranges import Ranges
@@ -223,6 +223,8 @@ def _join(parts: list[Rows]) -> Rows:
     lengths = np.concatenate([np.empty(0, np.int64), *(part.lengths for part in parts)])
     texts = [text for part in parts if isinstance(part.labels, list) for text in part.labels]
     codes = [part.labels for part in parts if isinstance(part.labels, np.ndarray)]
+    if codes and texts:  # joined, one kind would take the places of the other
+        raise SourceError("the labels of some parts of the source are texts and those of others numbers")
     return Rows(names=names, labels=np.concatenate(codes) if codes else texts, lengths=lengths)
 
 
