@@ -110,7 +110,8 @@ def _open_table(kind: str, root: Path, table: Path, options: SourceOptions, chos
     images = [_stat(base, line, table) for line in lines]
     labelled = label_by_text([line.label for line in lines], options.classes)
     facts = table.stat()
-    return _source(kind, base, images, labelled, chosen, options, (table.name, facts.st_size, facts.st_mtime_ns))
+    changed = (table.name, facts.st_size, facts.st_mtime_ns)
+    return _source(kind, base, images, labelled, chosen, options, changed, notices=notices)
 
 
 def _stat(base: Path, line: Line, table: Path) -> Found:

@@ -65,8 +65,8 @@ def read_table(
             raise SourceError(f"{table.name} holds column names and no images")
     elif len(first) > 2:
         raise SourceError(
-            f"{table.name} has {len(first)} columns and no names for them, such as {', '.join(_PATH_COLUMNS)}: path and "
-            f"one label are read; --image-column may name one"
+            f"{table.name} has {len(first)} columns and no names for them: path and one label are read, called "
+            f"{', '.join(_PATH_COLUMNS)} and {', '.join(LABELS)}, or as --image-column and --label-column say"
         )
     else:
         columns = _Columns(0, 1 if len(first) == 2 else None, None)
@@ -74,7 +74,7 @@ def read_table(
         if len(row) != len(first):
             raise SourceError(f"{table.name}, line {number}: {len(row)} fields where the first line has {len(first)}")
     if columns.split is not None or split != "train":
-        rows = _of_split(rows, columns.split, table.name, split, notices or Notices())
+        rows = _of_split(rows, columns.split, table.name, split, Notices() if notices is None else notices)
     return [_line(number, row, columns, table) for number, row in rows]
 
 

@@ -28,6 +28,7 @@ from selfie_data.sources.options import SourceOptions
 from selfie_data.sources.parquet_columns import Columns, columns_of, others, split_values
 from selfie_data.sources.readers.file_names import printable, reason_to_pass_over, suffix
 from selfie_data.sources.readers.folders import below, existing
+from selfie_data.sources.readers.image_tree import reason_to_leave_out
 from selfie_data.sources.readers.labels import label_by_code, label_by_integer, label_by_text, unlabelled
 from selfie_data.sources.readers.spool import Part, Rows
 from selfie_data.sources.readers.spooled_source import Resolved, SpooledSource
@@ -75,20 +76,21 @@ def _first_line(error: Exception) -> str:
 def _find(root: Path, options: SourceOptions, notices: Notices) -> list[Path]:
     """Returns the files of the split, sorted."""
     if not root.is_dir():
+        if options.config is not None:
+            raise OptionError(f"--config is for a folder of files, got it for the file {root.name}")
         named = splits_in(root.name)
-        if options.split != "train" and named and not any(same_split(name, options.split) for name in named):
+        if options.split not in ("train", ALL) and named and not any(same_split(name, options.split) for name in named):
             raise OptionError(f"is {root.name} of {options.split}, as --split says, or of {' and '.join(named)}?")
         return [root]
     files = []
     for path in below(root):
         name = path.relative_to(root).as_posix()
-        reason = reason_to_pass_over(name)
-        if not reason and not name.lower().endswith(".parquet"):
-            reason = f"files with the suffix {suffix(name)}" if suffix(name) else "files without a suffix"
-        if reason:
+        if reason := reason_to_pass_over(name):
             notices.add(reason, printable(name))
-        else:
+        elif suffix(name) == ".parquet":
             files.append(name)
+        elif name != "README.md":  # which is read, for its configurations
+            notices.add(reason_to_leave_out(name), printable(name))
     if not files:
         raise SourceError(f"{root} holds no .parquet files")
     chosen = choose_files(

@@ -105,7 +105,7 @@ def _image(schema: Any, features: Features, where: str, options: SourceOptions) 
         found = spelled(found, _IMAGES) or found
     if len(found) > 1:
         raise OptionError(
-            f"{where} has no image column, or several, none called image: {listed(found)}; --image-column NAME picks one"
+            f"{where} has no image column, or several, none called image: {listed(found)}; --image-column picks one"
         )
     if not found:
         paths = [name for name in spelled(schema.names, _PATHS) if _TEXTS.fullmatch(str(schema.field(name).type))]

@@ -107,7 +107,7 @@ def sort_files(rows: Rows, *, label: str, parted: bool = False) -> SortedFiles:
         elif length or is_image(name):
             found.images.append(index)
         else:
-            found.notices.add(_reason_to_leave_out(name), printable(name))
+            found.notices.add(reason_to_leave_out(name), printable(name))
     found.images.sort(key=rows.names.__getitem__)
     stray = sidecar_names.keys() - {sample_key(rows.names[index]) for index in found.images} if sidecar_names else ()
     for key in stray:
@@ -119,7 +119,8 @@ def sort_files(rows: Rows, *, label: str, parted: bool = False) -> SortedFiles:
     return found
 
 
-def _reason_to_leave_out(name: str) -> str:
+def reason_to_leave_out(name: str) -> str:
+    """Returns what files are called that are neither image nor label, by their suffix."""
     ending = suffix(name)
     if not ending:
         return "files without a suffix that are no images"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from selfie_data.errors import ImageError, SourceError
+from selfie_data.errors import ImageError, OptionError, SourceError
 from selfie_data.source import ImageSource
 from selfie_data.sources import open_source
 
@@ -219,3 +219,45 @@ def test_tables_that_are_refused(root: Path, tmp_path: Path, text: str, message:
     with pytest.raises(SourceError, match=message) as caught:
         open_source("folder", root, table=table(tmp_path, text))
     assert "\n" not in str(caught.value)
+
+
+def test_a_column_of_a_table_says_which_lines_are_of_the_split(root: Path, tmp_path: Path) -> None:
+    text = "path,label,Split\ntrain/dog/a.jpg,wolf,training\nval/cat/d.jpg,lynx,dev\nnowhere.jpg,x,\n"
+    path = table(tmp_path, text)
+    source = open_source("folder", root, table=path)
+    assert list(read_all(source)) == ["train/dog/a.jpg"]
+    assert source.class_names == ("wolf",)
+    assert {notice.reason: notice.examples for notice in source.notices.summary()} == {  # type: ignore[attr-defined]
+        "rows of no split": ("labels.csv, line 4",),
+        "rows of the split dev": ("labels.csv, line 3",),
+    }
+    other = open_source("folder", root, table=path, split="val")
+    assert list(read_all(other)) == ["val/cat/d.jpg"]
+    assert other.description["split"] == "val"
+    assert other.fingerprint != source.fingerprint
+    with pytest.raises(OptionError, match=r"of the split test; .* says .*dev \(1\).*: --split NAME picks one"):
+        open_source("folder", root, table=path, split="test")
+    with pytest.raises(SourceError, match=r"line 4: cannot read 'nowhere\.jpg'"):
+        open_source("folder", root, table=path, split="all")
+    with pytest.raises(OptionError, match="has no column split, so it has no split val"):
+        open_source("folder", root, table=table(tmp_path, "train/dog/a.jpg,wolf\n"), split="val")
+
+
+def test_columns_of_a_table_are_chosen_from(root: Path, tmp_path: Path) -> None:
+    path = table(tmp_path, "where,label,class,age\ntrain/dog/a.jpg,wolf,canine,3\n")
+    with pytest.raises(OptionError, match=r"has several label columns \(label, class\): --label-column NAME picks one"):
+        open_source("folder", root, table=path, image_column="where")
+    source = open_source("folder", root, table=path, image_column="WHERE", label_column="class")
+    assert source.class_names == ("canine",)
+    assert source.description["label"] == "class"
+    with pytest.raises(SourceError, match=r"has no path column \(path, file, .*: --image-column may name one"):
+        open_source("folder", root, table=path, label_column="class")
+    with pytest.raises(OptionError, match="no column breed for --label-column; its columns: where, label, class, age"):
+        open_source("folder", root, table=path, image_column="where", label_column="breed")
+    with pytest.raises(OptionError, match="--label-column names a column of --table, got class without a table"):
+        open_source("folder", root, label_column="class")
+
+
+def test_a_table_of_path_and_split_has_no_labels(root: Path, tmp_path: Path) -> None:
+    source = open_source("folder", root, table=table(tmp_path, "path,split\ntrain/dog/a.jpg,train\n"))
+    assert source.class_names == ()

@@ -3,12 +3,15 @@
 import json
 import pickle
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from selfie_data.errors import ImageError, SourceError
+from selfie_data.errors import ImageError, OptionError, SourceError
 from selfie_data.source import ImageSource
 from selfie_data.sources import open_source
 from selfie_data.sources import parquet as parquet_source
@@ -213,3 +216,185 @@ def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(SourceError, match=r"needs pyarrow: pip install 'selfie\[parquet\]'"):
         open_source("parquet", path)
+
+
+def counts(source: ImageSource) -> dict[str, int]:
+    return {notice.reason: notice.count for notice in source.notices.summary()}  # type: ignore[attr-defined]
+
+
+def test_what_is_not_of_the_split_is_told(tmp_path: Path) -> None:
+    for name in ("digits/train-00000-of-00001", "digits/extra-00000-of-00001", "digits/test-00000-of-00001"):
+        write(tmp_path / f"{name}.parquet", columns([0, 1]), FEATURES)
+    write(tmp_path / ".cache/x/train.parquet", columns([0]), FEATURES)
+    (tmp_path / "infos.json").write_text("{}")
+    (tmp_path / "LICENSE").write_text("free")
+    (tmp_path / "README.md").write_text("# Digits")
+    source = open_source("parquet", tmp_path)
+    assert len(source) == 2
+    assert counts(source) == {
+        "files that are not of the split train": 2,
+        "files in hidden or system folders": 1,
+        "files with the suffix .json": 1,
+        "files without a suffix that are no images": 1,
+    }
+    assert len(open_source("parquet", tmp_path, split="extra")) == 2
+    assert len(open_source("parquet", tmp_path, split="all")) == 6
+
+
+def test_nothing_odd_is_told_nothing(tmp_path: Path) -> None:
+    write(tmp_path / "train.parquet", columns([0, 1]), FEATURES)
+    assert counts(open_source("parquet", tmp_path)) == {}
+
+
+def test_a_file_that_is_named_must_not_be_of_another_split(tmp_path: Path) -> None:
+    path = write(tmp_path / "a_train.parquet", columns([0]), FEATURES)
+    with pytest.raises(OptionError, match=r"is a_train\.parquet of test, as --split says, or of train\?"):
+        open_source("parquet", path, split="test")
+    assert len(open_source("parquet", path)) == len(open_source("parquet", path, split="all")) == 1
+    assert len(open_source("parquet", write(tmp_path / "test.parquet", columns([0]), FEATURES))) == 1
+    with pytest.raises(OptionError, match="--config is for a folder"):
+        open_source("parquet", path, config="a")
+
+
+def test_linked_folders_are_read_once(tmp_path: Path) -> None:
+    write(tmp_path / "elsewhere/0.parquet", columns([0, 1]), FEATURES)
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "train").symlink_to(tmp_path / "elsewhere")
+    assert len(open_source("parquet", root)) == 2
+    (root / "train2").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SourceError, match="links to a folder that is read already"):
+        open_source("parquet", root)
+    (root / "train2").unlink()
+    (root / "train_gone.parquet").symlink_to(tmp_path / "nowhere.parquet")
+    with pytest.raises(SourceError, match=r"train_gone\.parquet is no Parquet file"):
+        open_source("parquet", root, config=".")
+
+
+SPLITS = ["train", "dev", None, "training", "test", "Train", "extra"]
+
+
+@pytest.mark.parametrize("kind", ["texts", "codes", "dictionary"])
+def test_a_column_says_which_rows_are_of_the_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(parquet_source, "_ROWS_AT_ONCE", 2)
+    names = sorted({name for name in SPLITS if name})
+    texts = pa.array(SPLITS)
+    rows = {"texts": texts, "dictionary": texts.dictionary_encode()}
+    rows["codes"] = pa.array([None if name is None else names.index(name) for name in SPLITS])
+    features = FEATURES | ({"Split": {"_type": "ClassLabel", "names": names}} if kind == "codes" else {})
+    write(tmp_path / "a/x.parquet", columns([0, 1, 2, 0, 1, 2, 1]) | {"Split": rows[kind]}, features)
+    source = open_source("parquet", tmp_path)
+    spooled = source.spool(tmp_path / "spool")
+    assert spooled.labels.tolist() == source.labels.tolist() == [2, 2, 1]
+    assert [spooled.read(index).name[-2:] for index in range(3)] == ["00", "03", "05"]
+    assert (
+        counts(source)
+        == counts(spooled)
+        == {
+            "rows of no split": 1,
+            "rows of the split dev": 1,
+            "rows of the split extra": 1,
+            "rows of the split test": 1,
+        }
+    )
+    assert open_source("parquet", tmp_path, split="validation").labels.tolist() == [0]
+    assert open_source("parquet", tmp_path, split="extra").labels.tolist() == [0]
+    everything = open_source("parquet", tmp_path, split="all")
+    assert everything.labels.tolist() == [2, 0, 1, 2, 0, 1, 0]
+    assert len({source.fingerprint, everything.fingerprint}) == 2
+    with pytest.raises(OptionError, match=r"is of the split x; .* says train \(1\), .*none \(1\).*--split NAME picks"):
+        open_source("parquet", tmp_path, split="x")
+
+
+def one_column(name: str, values: Any) -> dict[str, Any]:
+    return {"image": pa.array(images(2), IMAGE), name: pa.array(values)}
+
+
+@pytest.mark.parametrize("name", ["cls", "target", "class", "Label", "LABELS", "category", "class_name", "y", "Class"])
+def test_labels_under_the_names_that_tables_accept(tmp_path: Path, name: str) -> None:
+    source = open_source("parquet", write(tmp_path / "a.parquet", one_column(name, [1, 0])))
+    assert source.class_names == ("0", "1")
+    assert source.description["label"] == name
+
+
+def test_described_labels_come_first_and_others_are_told(tmp_path: Path) -> None:
+    content = one_column("label", ["x", "y"]) | {"breed": pa.array([0, 2]), "mask": pa.array(images(2), IMAGE)}
+    features = {"image": {"_type": "Image"}, "breed": {"_type": "ClassLabel", "names": NAMES}}
+    source = open_source("parquet", write(tmp_path / "a.parquet", content, features))
+    assert source.class_names == tuple(sorted(NAMES))
+    assert counts(source) == {"columns of images or labels that are not read": 2}
+    other = open_source("parquet", tmp_path / "a.parquet", label_column="LABEL", image_column="mask")
+    assert other.class_names == ("x", "y")
+
+
+def test_several_labels_are_chosen_from(tmp_path: Path) -> None:
+    content = one_column("label", [0, 1]) | {"target": pa.array([1, 1]), "id": pa.array([8, 9])}
+    path = write(tmp_path / "a.parquet", content)
+    with pytest.raises(OptionError, match=r"several label columns \(label, target\): --label-column NAME picks one"):
+        open_source("parquet", path)
+    assert open_source("parquet", path, label_column="target").class_names == ("1",)
+    assert open_source("parquet", path, label_column="id").class_names == ("8", "9")
+    with pytest.raises(OptionError, match=r"no column x for --label-column; its columns: image, label, target, id"):
+        open_source("parquet", path, label_column="x")
+
+
+def test_no_label_column_is_told(tmp_path: Path) -> None:
+    source = open_source("parquet", write(tmp_path / "a.parquet", one_column("caption", ["x", "y"])))
+    assert counts(source) == {"files without a label column (--label-column may name one)": 1}
+
+
+def test_images_that_are_paths_say_so(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", {"image": pa.array(["x.jpg"]), "label": pa.array([0])})
+    with pytest.raises(SourceError, match="image holds paths: the source folder reads the files, by --table"):
+        open_source("parquet", path)
+    paths = pa.array([{"bytes": None, "path": "x.jpg"}, {"bytes": None, "path": "y.jpg"}], IMAGE)
+    source = open_source(
+        "parquet", write(tmp_path / "b.parquet", {"image": paths, "label": pa.array([0, 1])}, FEATURES)
+    )
+    for read in (lambda: len(source), lambda: source.spool(tmp_path / "spool")):
+        with pytest.raises(SourceError, match="holds an image's bytes: where paths are stored only"):
+            read()
+
+
+def test_texts_and_numbers_are_not_mixed(tmp_path: Path) -> None:
+    write(tmp_path / "train-0.parquet", one_column("label", [0, 1]))
+    write(tmp_path / "train-1.parquet", one_column("label", ["1", "0"]))
+    with pytest.raises(
+        SourceError, match=r"the labels of train-1\.parquet are texts, those of train-0\.parquet numbers"
+    ):
+        open_source("parquet", tmp_path)
+
+
+@given(
+    labels=st.one_of(
+        st.lists(st.one_of(st.none(), st.integers(-1, 12)), min_size=1, max_size=12),
+        st.lists(st.one_of(st.none(), st.sampled_from(["cat", "dog", "1", "01", "7", " "])), min_size=1, max_size=12),
+    ),
+    data=st.data(),
+)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_labels_survive_any_split_into_files_groups_and_pieces(
+    tmp_path_factory: pytest.TempPathFactory, labels: list[int | str | None], data: st.DataObject
+) -> None:
+    """Texts of one file or of ten, all of them null in some: each image keeps the label it has in one file."""
+    folder = tmp_path_factory.mktemp("parts")
+    kind = pa.string() if any(isinstance(label, str) for label in labels) else pa.int64()
+    table = pa.table({"image": pa.array(images(len(labels)), IMAGE), "label": pa.array(labels, kind)})
+    pq.write_table(table, folder / "whole.parquet")
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(labels)), max_size=4)) | {0, len(labels)})
+    (folder / "parts").mkdir()
+    for number, (start, end) in enumerate(pairwise(cuts)):
+        group = data.draw(st.integers(1, 5))
+        pq.write_table(table[start:end], folder / f"parts/train-{number}.parquet", row_group_size=group)
+    whole = open_source("parquet", folder / "whole.parquet")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parquet_source, "_ROWS_AT_ONCE", data.draw(st.integers(1, 5)))
+        parts = open_source("parquet", folder / "parts")
+        spooled = parts.spool(folder / "spool")
+        for path in data.draw(st.sets(st.sampled_from(sorted((folder / "spool").glob("*.rows"))))):
+            path.unlink()
+        again = parts.spool(folder / "spool")
+    for source in (parts, spooled, again):
+        assert source.class_names == whole.class_names
+        assert source.labels.tolist() == whole.labels.tolist()
+    assert datas(again) == [image["bytes"] for image in images(len(labels)) if image]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from selfie_data.errors import SourceError
-from selfie_data.sources.naming.card import Configuration, matches, read_card
+from selfie_data.sources.naming.card import matches, read_card
 
 
 def card(folder: Path, configs: str) -> Path:
@@ -13,10 +13,6 @@ def card(folder: Path, configs: str) -> Path:
         f"---\nlicense: mit\n{configs}\ndataset_info:\n  x: 1\n---\n# A set\nconfigs: no\n"
     )
     return folder
-
-
-def only(configuration: Configuration) -> dict[str, list[str]] | None:
-    return configuration.splits
 
 
 def test_splits_as_documented(tmp_path: Path) -> None:
@@ -62,7 +58,7 @@ def test_folders_and_a_default(tmp_path: Path) -> None:
     [
         "",
         "# configs:\n- config_name: a\n",
-        "---\nlicense: mit\n---\nconfigs:\n- config_name: a\n",
+        "---\nl: mit\n---\nconfigs:\n- config_name: a\n",
         "---\nconfigs:\n- a\n",
     ],
 )

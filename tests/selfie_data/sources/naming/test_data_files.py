@@ -57,7 +57,7 @@ def test_splits_of_names(tmp_path: Path, files: list[str], splits: dict[str, lis
             "train",
             r"do NameTest, NameTrain name splits\?.* --split NameTrain",
         ),
-        (["NameTrain.parquet", "NameTest.parquet"], "test", r"do NameTest, NameTrain name splits\?.* --split NameTest"),
+        (["NameTrain.parquet", "NameTest.parquet"], "test", "do NameTest, NameTrain name splits.* --split NameTest"),
         (["testset/0.parquet"], "train", "do testset name splits"),
         (["train_test.parquet"], "train", r"is train_test.parquet of test or of train\?"),
         (["train/test-0.parquet", "train/train-0.parquet"], "train", r"is train/test-0.parquet of test or of train\?"),
@@ -91,9 +91,7 @@ def test_a_configuration_is_a_folder_or_a_pattern(tmp_path: Path) -> None:
     assert choose(tmp_path, *files, config="b/x").used == choose(tmp_path, *files, config="b").used == [files[3]]
     assert choose(tmp_path, *files, config=".").used == ["0.parquet"]
     assert choose(tmp_path, "p0/0.parquet", "p1/0.parquet", config="*").used == ["p0/0.parquet", "p1/0.parquet"]
-    with pytest.raises(
-        OptionError, match=r"the folder c of .* holds no Parquet files; the folders that do: \., a, b/x"
-    ):
+    with pytest.raises(OptionError, match=r"folder c of .* holds no Parquet files; the folders that do: \., a, b/x"):
         choose(tmp_path, *files, config="c")
 
 
