@@ -14,6 +14,7 @@ from pipelines.parts import resolve_parts
 from pipelines.sampling.grid import Grid, default_patch_size, split_cells
 from pipelines.sampling.images import ImageRecipe
 from pipelines.sampling.patches import PatchRecipe
+from pipelines.staging import Staging
 from pipelines.stream import EpochStream
 
 
@@ -84,7 +85,7 @@ class PatchLoader(EpochStream[PatchBatch]):
         recipe = PatchRecipe(
             draw=parts.draw,
             spec=spec,
-            device=parts.device,
+            staging=Staging(parts.device),
             grid=self.grid,
             context=context,
             target=target,
@@ -111,5 +112,5 @@ class ImageLoader(EpochStream[ImageBatch]):
     @keywords_of(ImageLoaderOptions)
     def __init__(self, options: ImageLoaderOptions) -> None:
         parts = resolve_parts(options, preset="finetune")
-        recipe = ImageRecipe(draw=parts.draw, spec=parts.output_spec(), device=parts.device)
+        recipe = ImageRecipe(draw=parts.draw, spec=parts.output_spec(), staging=Staging(parts.device))
         super().__init__(parts, recipe)

@@ -1,6 +1,5 @@
 """From the options of a loader to its parts: what exists, on which device, for which rank. Nothing is built yet."""
 
-import os
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +8,7 @@ from pipelines.backends.choose import check_views, choose_backend, make_backend,
 from pipelines.batch_plan import Backend, OutputSpec
 from pipelines.normalise import Normalisation, from_statistics
 from pipelines.options import ImageLoaderOptions
-from pipelines.rank import resolve_rank
+from pipelines.rank import own_cores, resolve_rank
 from pipelines.sampling import draws, order
 from pipelines.sampling.augment import Augmentation, ImageDraw, resolve_augmentation
 from pipelines.sampling.order import BlockShuffle, EpochOrder, global_shuffle, in_order
@@ -72,7 +71,7 @@ class LoaderParts:
             spec,
             device=self.device,
             verify=options.verify,
-            threads=options.threads or len(os.sched_getaffinity(0)),
+            threads=options.threads or own_cores(),
             prefetch=options.prefetch,
             store=options.store,
         )

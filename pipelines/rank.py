@@ -1,7 +1,8 @@
-"""Which slice of every global batch is this process's."""
+"""What is this process's among several: its slice of every global batch, its GPU and its cores."""
 
 import os
 
+import torch
 import torch.distributed
 
 from pipelines.arguments import whole_number
@@ -27,3 +28,27 @@ def resolve_rank(rank: int | None, world_size: int | None) -> tuple[int, int]:
             "data; call init_process_group before making a loader, or give rank and world_size"
         )
     return 0, 1
+
+
+def own_gpu() -> int:
+    """Returns the index of this process's GPU: the current one, or its launcher's where that is still the first."""
+    current = torch.cuda.current_device()
+    local_rank = _local("LOCAL_RANK", 0)
+    return local_rank if current == 0 and local_rank < torch.cuda.device_count() else current
+
+
+def own_cores() -> int:
+    """Returns how many cores this process may keep busy: its share, where a launcher started several on this machine.
+
+    Cores that suffice for as many processes as there are were divided by the launcher already, one set each.
+    """
+    allowed, processes = len(os.sched_getaffinity(0)), _local("LOCAL_WORLD_SIZE", 1)
+    if allowed * processes <= (os.cpu_count() or allowed):
+        return allowed
+    return max(1, allowed // processes)
+
+
+def _local(name: str, missing: int) -> int:
+    """Returns a number of the launcher's about the processes of this machine."""
+    value = os.environ.get(name, "")
+    return int(value) if value.isdecimal() else missing

@@ -7,6 +7,7 @@ reference count says whether a batch is still in use: no promise has to be made 
 
 import math
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ _NUMPY_DTYPE: dict[Dtype, type[np.generic]] = {
 }
 
 
+Allocate = Callable[[int], Tensor]
+
+
 def _references(arrays: list[NDArray[np.uint8]], place: int) -> int:
     return sys.getrefcount(arrays[place])
 
@@ -30,15 +34,25 @@ def _references(arrays: list[NDArray[np.uint8]], place: int) -> int:
 _IDLE_REFERENCES = _references([np.empty(0, np.uint8)], 0)  # counted, not written down: versions of Python differ
 
 
+def _ordinary(size: int) -> Tensor:
+    return torch.empty(size, dtype=torch.uint8)
+
+
 class BufferPool:
     """Arrays of up to `batch_size` rows of one shape and dtype.
 
     Attributes:
         keep: how many arrays are kept for reuse; further ones are made fresh and forgotten.
+
+    Args:
+        allocate: gives bytes, uint8; memory that is pinned, where a GPU copies from it.
     """
 
-    def __init__(self, *, batch_size: int, row: tuple[int, ...], dtype: Dtype, keep: int) -> None:
+    def __init__(
+        self, *, batch_size: int, row: tuple[int, ...], dtype: Dtype, keep: int, allocate: Allocate = _ordinary
+    ) -> None:
         self.keep = keep
+        self._allocate = allocate
         self._row = row
         self._dtype: Dtype = dtype
         self._bytes = batch_size * math.prod(row) * np.dtype(_NUMPY_DTYPE[dtype]).itemsize
@@ -60,7 +74,7 @@ class BufferPool:
         for place in range(len(self._arrays)):
             if _references(self._arrays, place) == _IDLE_REFERENCES:
                 return self._arrays[place]
-        fresh = np.empty(self._bytes, np.uint8)
+        fresh: NDArray[np.uint8] = self._allocate(self._bytes).numpy()
         if len(self._arrays) < self.keep:
             self._arrays.append(fresh)
         return fresh

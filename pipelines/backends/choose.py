@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 import torch
 
 from pipelines.batch_plan import Backend, OutputSpec, Verify
+from pipelines.rank import own_gpu
 from pipelines.sampling.augment import Augmentation
 from selfie_data.dataset.opened import Dataset
 from selfie_data.dataset.read import stored_at_size
@@ -30,9 +31,13 @@ _log = logging.getLogger(__name__)
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """Returns the device that `auto`, `cpu`, `cuda` or `cuda:1` means here."""
+    """Returns the device that `auto`, `cpu`, `cuda` or `cuda:1` means here, a GPU with its index.
+
+    `auto` and `cuda` are this process's current GPU; where no other than the first was made that, and a launcher
+    numbers the processes of this machine (LOCAL_RANK), the GPU of that number.
+    """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     refused = ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {str(device)!r}")
     try:
         resolved = torch.device(device)
@@ -44,7 +49,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
         raise ValueError("device 'cuda' was asked for, but torch sees no GPU; use 'cpu' or 'auto'")
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {str(device)!r} was asked for, but torch sees {torch.cuda.device_count()} GPUs")
-    return resolved
+    return torch.device("cuda", own_gpu()) if resolved.type == "cuda" and resolved.index is None else resolved
 
 
 def choose_backend(name: BackendName, device: torch.device, *, store: Path | str | None) -> str:

@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from pipelines.backends.buffers import BufferPool
 from pipelines.batch_plan import BackendOutput, BatchPlan, OutputSpec
 from pipelines.kernels.gather import factors_of, gather, hide_cells, levels_of
+from pipelines.staging import Staging
 from selfie_data.kernels.resample import cut_views, scratch_bytes
 
 Bytes = NDArray[np.uint8]
@@ -111,14 +113,18 @@ class CpuBackend:
     ) -> None:
         self._spec = spec
         self._stored = stored
-        self._device = device
+        self._staging = Staging(device)
         self._threads = threads
         self._factors, self._levels = factors_of(spec), levels_of(spec)
         keep, size, p = prefetch + 2, spec.image_size, spec.patch_size or 0  # one is built, one is looked at
-        self._patches = BufferPool(
-            batch_size=spec.batch_size, row=(spec.patch_count, p, p, 3), dtype=spec.dtype, keep=keep
+        pool = partial(
+            BufferPool,
+            batch_size=spec.batch_size,
+            dtype=spec.dtype,
+            keep=keep,
+            allocate=self._staging.lane.allocate,  # what a GPU copies from must be pinned
         )
-        self._images = BufferPool(batch_size=spec.batch_size, row=(size, size, 3), dtype=spec.dtype, keep=keep)
+        self._patches, self._images = pool(row=(spec.patch_count, p, p, 3)), pool(row=(size, size, 3))
         self._outstanding: deque[_Outstanding] = deque()
         self._scratch = Scratch()
         self._workers = ThreadPoolExecutor(threads, thread_name_prefix=f"selfie-{name}")
@@ -139,8 +145,8 @@ class CpuBackend:
         for piece in pieces:
             piece.result()
         return BackendOutput(
-            patches=None if patches is None else self._patches.tensor(patches).to(self._device),
-            image=None if images is None else self._images.tensor(images).to(self._device),
+            patches=None if patches is None else self._staging.move(self._patches.tensor(patches)),
+            image=None if images is None else self._staging.move(self._images.tensor(images)),
         )
 
     def close(self) -> None:

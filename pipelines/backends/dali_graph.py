@@ -43,7 +43,9 @@ class GraphInputs:
         )
 
 
-def build_graph(spec: OutputSpec, inputs: GraphInputs, *, raw: bool, device_id: int | None, threads: int) -> Pipeline:
+def build_graph(
+    spec: OutputSpec, inputs: GraphInputs, *, raw: bool, device_id: int | None, threads: int, at_size: bool = False
+) -> Pipeline:
     """Returns a built pipeline that gives patches, if there are cells, and the image, if it is wanted, in this order.
 
     Args:
@@ -52,32 +54,39 @@ def build_graph(spec: OutputSpec, inputs: GraphInputs, *, raw: bool, device_id: 
         raw: stored images are fed as pixels [H, W, 3], not as encoded bytes.
         device_id: number of the GPU; None for the CPU.
         threads: of DALI, on the CPU.
+        at_size: all images are stored at the model's size, so that nothing is cut off where nothing is resized.
     """
     pipeline = Pipeline(
         batch_size=spec.batch_size,
         num_threads=threads,
         device_id=device_id,
-        prefetch_queue_depth=1,
+        prefetch_queue_depth=1,  # batches that the first run takes; later ones may be scheduled at will
         exec_dynamic=True,  # outputs own their memory, so they can be handed on without a copy
         set_affinity=False,
     )
     with pipeline:
-        image = to_image(spec, inputs, raw=raw, gpu=device_id is not None)
+        image = to_image(spec, inputs, raw=raw, gpu=device_id is not None, at_size=at_size)
         patches = [to_patches(image, spec)] if inputs.cells else []
         pipeline.set_outputs(*patches, *([image] if spec.whole_image else []))
     pipeline.build()
     return pipeline
 
 
-def to_image(spec: OutputSpec, inputs: GraphInputs, *, raw: bool, gpu: bool) -> Any:
+def to_image(spec: OutputSpec, inputs: GraphInputs, *, raw: bool, gpu: bool, at_size: bool) -> Any:
     """The image [S, S, 3] uint8 that the model sees."""
     size = spec.image_size
     image = _cropped_pixels(inputs, gpu=gpu) if raw else _decoded(inputs, gpu=gpu)
     if inputs.resize:
         target = fn.cast(_integers(RESIZE), dtype=types.FLOAT)
-        image = fn.resize(image, size=target, interp_type=types.INTERP_LINEAR, antialias=spec.antialias)
+        image = fn.resize(
+            image,
+            size=target,
+            interp_type=types.INTERP_LINEAR,
+            antialias=spec.antialias,
+            minibatch_size=spec.batch_size,  # images a launch: two launches a batch, not two for every 32 images
+        )
     corner = _integers(WINDOW) if inputs.window else types.Constant([0, 0], dtype=types.INT32)
-    if inputs.window or not inputs.resize:
+    if inputs.window or not (inputs.resize or (at_size and not inputs.crop)):
         image = fn.slice(
             image,
             corner,
@@ -105,7 +114,14 @@ def _decoded(inputs: GraphInputs, *, gpu: bool) -> Any:
     encoded = fn.external_source(name=ENCODED, ndim=1, dtype=types.UINT8)
     options: dict[str, Any] = {"output_type": types.RGB}
     if gpu:
-        image = fn.decoders.image(encoded, device="mixed", hw_decoder_load=0.0, **options)
+        image = fn.decoders.image(
+            encoded,
+            device="mixed",
+            hw_decoder_load=0.0,
+            jpeg_fancy_upsampling=True,  # smooth chroma, as on a CPU; else half a level off in the mean
+            affine=False,  # threads tied to cores would share them with those of the next rank
+            **options,
+        )
         return _crop(image) if inputs.crop else image
     if not inputs.crop:
         return fn.decoders.image(encoded, device="cpu", **options)

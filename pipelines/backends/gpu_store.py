@@ -23,6 +23,7 @@ from pipelines.backends.cpu_store import check_central, load_matching
 from pipelines.backends.reference import image_of, render
 from pipelines.batch_plan import BackendOutput, BatchPlan, OutputSpec, Verify
 from pipelines.sampling.grid import Grid, patchify
+from pipelines.staging import Mark, Staging, hide
 from selfie_data.dataset.opened import Dataset
 from selfie_data.dataset.read import stored_at_size
 
@@ -31,7 +32,7 @@ _SHARE_OF_MEMORY = 0.5  # of what is free, that a table with both flips may take
 
 
 class GpuStoreBackend:
-    """See `plan.Backend`. One thread gathers while the caller draws the next plans.
+    """See `batch_plan.Backend`. One thread gathers, in a lane beside the trainer's, while the trainer's step runs.
 
     Attributes:
         both_flips: whether the table holds mirrored images too.
@@ -52,27 +53,36 @@ class GpuStoreBackend:
         del verify, prefetch  # loading checks every byte of the store; plans wait in a queue of any length
         self._dataset = dataset
         self._spec = spec
-        self._device = device
+        self._staging = Staging(device)
+        self._lane = self._staging.lane
         self._grid = Grid(image_size=spec.image_size, patch_size=spec.patch_size or spec.image_size)
         self._stored_at_size = stored_at_size(dataset)
         images = load_matching(store, dataset, threads=threads)
         self.both_flips = _memory_suffices(2 * images.nbytes, device) if both_flips is None else both_flips
         self._table = _cut(images, self._grid.patch_size, both_flips=self.both_flips).to(device)
-        self._pending: deque[Future[BackendOutput]] = deque()
+        values = 3 * self._grid.patch_size**2
+        self._factors = [torch.from_numpy(np.resize(f, values)).to(device) for f in (spec.scale, spec.bias)]
+        self._pending: deque[Future[tuple[BackendOutput, Mark]]] = deque()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="selfie-store")
 
     def submit(self, plan: BatchPlan) -> None:
         self._pending.append(self._worker.submit(self._work, plan))
 
     def result(self) -> BackendOutput:
-        return self._pending.popleft().result()
+        output, mark = self._pending.popleft().result()
+        self._lane.join(mark, *(tensor for tensor in (output.patches, output.image) if tensor is not None))
+        return output
 
     def close(self) -> None:
         self._worker.shutdown(wait=True, cancel_futures=True)
         self._pending.clear()
         self._table = torch.empty(0)
 
-    def _work(self, plan: BatchPlan) -> BackendOutput:
+    def _work(self, plan: BatchPlan) -> tuple[BackendOutput, Mark]:
+        with self._lane.working():
+            return self._output(plan), self._lane.mark()
+
+    def _output(self, plan: BatchPlan) -> BackendOutput:
         if not self._stored_at_size:
             check_central(plan, self._dataset)
         elif plan.crop is not None or plan.resize is not None:
@@ -94,11 +104,11 @@ class GpuStoreBackend:
         elif flip.any():  # the cell that comes to lie here when the image is mirrored
             row, column = np.divmod(cells, side)
             cells = np.where(flip[:, None], row * side + side - 1 - column, cells)
-        rows = torch.from_numpy((first[:, None] * self._grid.cells + cells).reshape(-1)).to(self._device)
+        (rows,) = self._staging.send((first[:, None] * self._grid.cells + cells).reshape(-1))
         patches = self._table.index_select(0, rows).view(*cells.shape, p, p, 3)
         if not self.both_flips and flip.any():
-            mirrored = torch.from_numpy(np.flatnonzero(flip)).to(self._device)
-            patches[mirrored] = patches[mirrored].flip(3)
+            (mirrored,) = self._staging.send(flip)
+            patches = torch.where(mirrored[:, None, None, None, None], patches.flip(3), patches)
         return patches
 
     def _whole(self, plan: BatchPlan) -> Tensor:
@@ -119,8 +129,8 @@ class GpuStoreBackend:
         top, left = window[:, 0], window[:, 1] if flip is None else np.where(flip, -window[:, 1], window[:, 1])
         padded = torch.nn.functional.pad(image, (0, 0, reach, reach, reach, reach))
         steps = np.arange(size) + reach
-        y, x = (torch.from_numpy(start[:, None] + steps).to(self._device) for start in (top, left))
-        each = torch.arange(len(image), device=self._device)
+        y, x = self._staging.send(*(start[:, None] + steps for start in (top, left)))
+        each = torch.arange(len(image), device=self._staging.device)
         return padded[each[:, None, None], y[:, :, None], x[:, None, :]]
 
     def _finished(self, pixels: Tensor, hidden: NDArray[np.bool_] | None) -> Tensor:
@@ -128,17 +138,15 @@ class GpuStoreBackend:
         if spec.dtype != "uint8":
             pixels = self._normalised(pixels)
         if hidden is not None:
-            pixels[torch.from_numpy(hidden).to(self._device)] = 0
+            hide(pixels, *self._staging.send(hidden))
         return pixels
 
     def _normalised(self, pixels: Tensor) -> Tensor:
         """Returns uint8 [b, ..., 3] in the spec's dtype."""
-        spec, rows = self._spec, pixels.reshape(len(pixels), -1)
-        scale, bias = (
-            torch.from_numpy(np.tile(f, rows.shape[1] // 3)).to(self._device) for f in (spec.scale, spec.bias)
-        )
+        scale, bias = self._factors  # of one patch: rows as long as that are faster than three values
+        rows = pixels.reshape(-1, len(scale))
         values = rows.to(torch.float32).mul_(scale).add_(bias)  # not addcmul: it may round once only
-        return values.to(spec.torch_dtype).view(pixels.shape)
+        return values.to(self._spec.torch_dtype).view(pixels.shape)
 
     def _resampled(self, plan: BatchPlan) -> BackendOutput:
         """Crops that need resizing take the reference's way, one image at a time."""
@@ -148,7 +156,7 @@ class GpuStoreBackend:
         tiles = self._gather(unchanged, every).view(len(plan), side, side, p, p, 3)
         stored = tiles.transpose(2, 3).reshape(len(plan), size, size, 3).cpu().numpy()
         images = np.stack([image_of(image, plan, row, self._spec) for row, image in enumerate(stored)])
-        return render(images, plan, self._spec, self._device)
+        return render(images, plan, self._spec, self._staging)
 
 
 def _cut(images: NDArray[np.uint8], patch_size: int, *, both_flips: bool) -> Tensor:

@@ -15,6 +15,7 @@ from pipelines.backends.shard_reader import ShardReader
 from pipelines.batch_plan import BackendOutput, BatchPlan, OutputSpec, Verify
 from pipelines.normalise import Normalisation, normalise
 from pipelines.sampling.grid import patchify, unpatchify
+from pipelines.staging import Staging
 from selfie_data.dataset.opened import Dataset
 from selfie_data.dataset.read import decode_payload
 from selfie_data.images.resize import resize_by_pillow
@@ -38,7 +39,7 @@ class ReferenceBackend:
         del threads, prefetch  # this backend does one thing at a time
         self._dataset = dataset
         self._spec = spec
-        self._device = device
+        self._staging = Staging(device)
         self._reader = ShardReader(dataset, verify=verify)
         self._plans: deque[BatchPlan] = deque()
 
@@ -52,7 +53,7 @@ class ReferenceBackend:
         for row, sample in enumerate(plan.sample_id):
             stored = decode_payload(self._dataset, int(sample), payloads[row])
             images.append(image_of(stored, plan, row, self._spec))
-        return render(np.stack(images), plan, self._spec, self._device)
+        return render(np.stack(images), plan, self._spec, self._staging)
 
     def close(self) -> None:
         self._plans.clear()
@@ -88,15 +89,15 @@ def window_of(image: Image8, top: int, left: int, size: int) -> Image8:
     return result
 
 
-def render(images: Image8, plan: BatchPlan, spec: OutputSpec, device: torch.device) -> BackendOutput:
-    """Returns the tensors of images [b, S, S, 3]: cut, gathered, normalised, hidden."""
+def render(images: Image8, plan: BatchPlan, spec: OutputSpec, staging: Staging) -> BackendOutput:
+    """Returns the tensors of images [b, S, S, 3] on the device: cut, gathered, normalised, hidden."""
     patches = image = None
     if plan.position is not None and spec.patch_size is not None:
         grid = patchify(images, spec.patch_size)
         chosen = np.take_along_axis(grid, plan.position[:, :, None, None, None], axis=1)
-        patches = _as_tensor(chosen, spec, plan.hidden).to(device)
+        (patches,) = staging.send(_as_tensor(chosen, spec, plan.hidden))
     if spec.whole_image:
-        image = _as_tensor(images, spec, _pixels_of(plan.mask, spec)).to(device)
+        (image,) = staging.send(_as_tensor(images, spec, _pixels_of(plan.mask, spec)))
     return BackendOutput(patches=patches, image=image)
 
 

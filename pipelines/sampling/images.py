@@ -13,6 +13,7 @@ from torch import Tensor
 from pipelines.batch import ImageBatch
 from pipelines.batch_plan import BackendOutput, BatchPlan, OutputSpec
 from pipelines.sampling.augment import ImageDraw
+from pipelines.staging import Staging
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +22,7 @@ class ImageRecipe:
 
     draw: ImageDraw
     spec: OutputSpec
-    device: torch.device
+    staging: Staging
 
     def describe(self) -> str:
         """Returns in words what the tensors depend on besides seed, epoch and ids."""
@@ -40,17 +41,18 @@ class ImageRecipe:
             ids[: len(plan)] = plan.sample_id
             label[: len(plan)] = self.draw.dataset.table.label[plan.sample_id]
         size = self.spec.image_size
+        labels, sample_id = self.staging.send(label, ids)
         return ImageBatch(
-            image=padded(output.image if output else None, rows, (size, size, 3), self.spec, self.device),
-            label=torch.from_numpy(label).to(self.device),
-            sample_id=torch.from_numpy(ids).to(self.device),
+            image=padded(output.image if output else None, rows, (size, size, 3), self.spec, self.staging.device),
+            label=labels,
+            sample_id=sample_id,
         )
 
 
 def padded(tensor: Tensor | None, rows: int, shape: tuple[int, ...], spec: OutputSpec, device: torch.device) -> Tensor:
     """Returns the tensor with zero rows added up to `rows`; as it is where none are missing."""
     if tensor is not None and len(tensor) == rows:
-        return tensor.to(device)
+        return tensor
     padded = torch.zeros((rows, *shape), dtype=spec.torch_dtype, device=device)
     if tensor is not None:
         padded[: len(tensor)] = tensor

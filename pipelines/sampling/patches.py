@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pipelines.batch import PatchBatch
@@ -17,6 +16,7 @@ from pipelines.sampling.draws import draw_patches
 from pipelines.sampling.grid import Grid
 from pipelines.sampling.images import padded
 from pipelines.sampling.selection import Selection, hidden_mask, select_cells
+from pipelines.staging import Staging
 
 Masking = Literal["skip", "zero"]
 
@@ -33,7 +33,7 @@ class PatchRecipe:
         target: patches that are put back.
         masking: `skip` leaves hidden patches out, `zero` gives the encoder the full grid with zeros in their place.
         selection: the user's own rule, see `selection.Selection`.
-        device: of the batch.
+        staging: to the device of the batch.
     """
 
     draw: ImageDraw
@@ -43,7 +43,7 @@ class PatchRecipe:
     target: int
     masking: Masking
     selection: Selection | None
-    device: torch.device
+    staging: Staging
 
     @property
     def context_count(self) -> int:
@@ -89,14 +89,15 @@ class PatchRecipe:
                 cells = np.concatenate((plan.position, cells))
                 mask = np.concatenate((plan.mask, mask))
                 ids = np.concatenate((plan.sample_id, ids))
-        size, p = self.spec.image_size, self.grid.patch_size
+        size, p, device = self.spec.image_size, self.grid.patch_size, self.staging.device
+        position, masks, sample_id = self.staging.send(cells, mask, ids)
         return PatchBatch(
-            patches=padded(output.patches if output else None, rows, (cells.shape[1], p, p, 3), self.spec, self.device),
-            position=torch.from_numpy(np.ascontiguousarray(cells)).to(self.device),
+            patches=padded(output.patches if output else None, rows, (cells.shape[1], p, p, 3), self.spec, device),
+            position=position,
             context_count=self.context_count,
-            mask=torch.from_numpy(mask).to(self.device),
-            sample_id=torch.from_numpy(ids).to(self.device),
-            image=padded(output.image if output else None, rows, (size, size, 3), self.spec, self.device)
+            mask=masks,
+            sample_id=sample_id,
+            image=padded(output.image if output else None, rows, (size, size, 3), self.spec, device)
             if self.spec.whole_image
             else None,
         )

@@ -89,7 +89,12 @@ def distribute(model: nn.Module, ranks: Ranks, *, sync_batch_norm: bool) -> nn.M
         return model
     if sync_batch_norm:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-    return DistributedDataParallel(model, device_ids=[ranks.device.index] if ranks.device.type == "cuda" else None)
+    return DistributedDataParallel(
+        model,
+        device_ids=[ranks.device.index] if ranks.device.type == "cuda" else None,
+        broadcast_buffers=False,  # else every forward pass would begin by giving all ranks the statistics of rank 0
+        gradient_as_bucket_view=True,  # gradients lie where they are summed: a copy of the model's size less
+    )
 
 
 def gradients_wait(model: nn.Module, waits: bool) -> AbstractContextManager[None]:

@@ -23,7 +23,7 @@ from selfie_model.training.checkpoint import Checkpoints, State
 from selfie_model.training.distributed import Ranks, any_rank, distribute, gradients_wait, share_buffers, sum_over_ranks
 from selfie_model.training.evaluate import Metrics, add_totals, empty_totals, evaluate, means
 from selfie_model.training.journal import Journal
-from selfie_model.training.monitor import Monitor
+from selfie_model.training.monitor import Monitor, timing_event
 from selfie_model.training.optimiser import learning_rate, make_optimiser, set_learning_rate
 from selfie_model.training.precision import autocast, compiled, place
 from selfie_model.training.run_folder import RESULT, Result, read_result
@@ -91,6 +91,7 @@ class _Trainer(Generic[BatchT]):
             first_step=self.state.step,
             first_loss=self.state.first_loss,
             visible=ranks.writes and not quiet,
+            make_event=timing_event if ranks.device.type == "cuda" else None,
         )
         self.totals = empty_totals(ranks.device)
         self.window = Metrics(math.nan, math.nan, 0)

@@ -3,15 +3,19 @@
 A bar on a terminal, a line now and then in a log file:
 pretrain  40% 160/400 [01:12<01:48] loss 1.352, accuracy 31.2 % (chance 25.0 %), 540 images/s, waiting for data 2 %
 
-All of it is host time and numbers that were fetched anyway; nothing here waits for the device.
+Nothing here waits for the device. On a CPU the loader's share of the time is what the trainer waits for it. On a GPU
+that says nothing, since the host waits there for steps as well as for batches: the share is what lies, on the device,
+between the end of a step and the beginning of the next, told by events that are read when the metrics are fetched.
 """
 
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol, Self
 
+import torch
 from tqdm import tqdm
 
 from selfie_data.errors import DivergedError
@@ -21,6 +25,22 @@ from selfie_model.training.evaluate import Metrics
 _DIVERGED = 10.0  # times the larger of the first loss and chance's; the least that no learning run has come near
 _CHANCE_MARGIN = 0.02  # two points
 _CHANCE_AFTER = 0.25  # of the steps
+
+
+class Event(Protocol):
+    """A point in a GPU's work; what torch.cuda.Event has of it."""
+
+    def record(self) -> None: ...
+
+    def elapsed_time(self, end_event: Self) -> float:
+        """Returns the milliseconds to a later one, both reached."""
+        ...
+
+
+def timing_event() -> Event:
+    """Returns an event of the current CUDA stream."""
+    event: Event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    return event
 
 
 class Monitor:
@@ -33,13 +53,25 @@ class Monitor:
         first_step: optimiser steps done before this process began.
         first_loss: of the run's first window of steps, NaN if that is still to come.
         visible: whether anything is shown.
+        make_event: `timing_event` where a GPU computes; None = by the host's clock.
     """
 
     def __init__(
-        self, name: str, train: TrainConfig, *, chance: float, first_step: int, first_loss: float, visible: bool
+        self,
+        name: str,
+        train: TrainConfig,
+        *,
+        chance: float,
+        first_step: int,
+        first_loss: float,
+        visible: bool,
+        make_event: Callable[[], Event] | None = None,
     ) -> None:
         self.first_loss = first_loss
         self._name, self._train, self._chance, self._first_step = name, train, chance, first_step
+        self._make_event = make_event
+        self._step_end: Event | None = None
+        self._gaps: list[tuple[Event, Event]] = []  # of each step but a lap's first: the last one's end, its beginning
         self._warned = False
         self._visible, self._is_bar = visible, visible and sys.stderr.isatty()
         self._bar = tqdm(
@@ -51,24 +83,32 @@ class Monitor:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Counts the time inside as waiting for data."""
+        """Counts the time inside as waiting for data; on a GPU, what it stands idle until here."""
         start_s = time.perf_counter()
         yield
-        self._waited_s += time.perf_counter() - start_s
+        if self._make_event is None:
+            self._waited_s += time.perf_counter() - start_s
+        elif self._step_end is not None:
+            self._gaps.append((self._step_end, self._marked()))
 
     def step(self) -> None:
         """One optimiser step is done."""
         self._images += self._train.batch_size
+        if self._make_event is not None:
+            self._step_end = self._marked()
         self._bar.update()
 
     def restart(self) -> None:
         """Leaves out what passed since the last lap: validation and checkpoints are not training speed."""
         self._images, self._waited_s, self._start_s = 0, 0.0, time.perf_counter()
+        self._step_end = None  # not the last lap's: the host fetched and wrote since then
+        self._gaps = []
 
     def lap(self, step: int, window: Metrics) -> tuple[float, float]:
         """Shows the means since the last lap and starts the next; returns images a second and the waiting share."""
         seconds = max(1e-9, time.perf_counter() - self._start_s)
-        images_per_s, wait = self._images / seconds, self._waited_s / seconds
+        idle_ms = sum(end.elapsed_time(begin) for end, begin in self._gaps)  # all reached: the metrics were fetched
+        images_per_s, wait = self._images / seconds, (self._waited_s + idle_ms / 1000) / seconds
         self._all_images += self._images
         self._all_s += seconds
         self.restart()
@@ -121,6 +161,12 @@ class Monitor:
 
     def close(self) -> None:
         self._bar.close()
+
+    def _marked(self) -> Event:
+        assert self._make_event is not None
+        event = self._make_event()
+        event.record()
+        return event
 
     def _left(self, step: int) -> str:
         """The time the remaining steps take at the pace so far, as 01:23 or 1:02:03."""

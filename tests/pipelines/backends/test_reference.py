@@ -8,6 +8,7 @@ from pipelines.backends.plain_resize import resize_bilinear
 from pipelines.backends.reference import ReferenceBackend, image_of, render, window_of
 from pipelines.batch_plan import BatchPlan, OutputSpec
 from pipelines.normalise import Normalisation, from_statistics, normalise
+from pipelines.staging import Staging
 from selfie_data.dataset.opened import open_dataset
 from selfie_data.errors import CorruptSampleError
 from tests.pipelines.conftest import MakeDataset, encode, random_images
@@ -79,7 +80,7 @@ def test_patches_are_gathered_normalised_and_blanked(dtype: str) -> None:
     hidden = np.array([[False, True, False]] * 3)
     mask = np.zeros((3, 16), np.bool_)
     mask[1, 6] = True
-    output = render(images, make_plan(position=cells, hidden=hidden, mask=mask), spec, CPU)
+    output = render(images, make_plan(position=cells, hidden=hidden, mask=mask), spec, Staging(CPU))
     assert output.patches is not None
     assert output.image is not None
     assert output.patches.shape == (3, 3, 8, 8, 3)
