@@ -94,6 +94,12 @@ class ModelConfig:
         return self._grid.cells
 
     @property
+    def last_side(self) -> int:
+        """Height and width of the classifier's last map: the image's, halved and rounded up by each stride."""
+        halvings = len(self.blocks) - 1 + (2 if self.stem == "large" else 0)
+        return -(-self.image_size >> halvings)
+
+    @property
     def embedding(self) -> int:
         """Width of a patch's vector `h`, of A, of `u` and of the positions."""
         return self.width * 4 << self.patch_stages - 1

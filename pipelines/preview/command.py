@@ -25,6 +25,7 @@ Ids = NDArray[np.int64]
 @click.command("preview")
 @click.argument("out", type=click.Path(path_type=Path, readable=False))
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("preview.png"), show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace the sheet that stands there.")
 @click.option("--count", default=8, show_default=True, type=click.IntRange(1, 200), help="Images on the sheet.")
 @click.option("--first", default=0, show_default=True, type=click.IntRange(0), help="Sample id of the first image.")
 @click.option("--subset", help="Take the images from this subset (`selfie-data split`).")
@@ -37,6 +38,7 @@ Ids = NDArray[np.int64]
 def command(
     out: Path,
     output: Path,
+    overwrite: bool,
     count: int,
     first: int,
     subset: str | None,
@@ -47,12 +49,14 @@ def command(
     target: int | None,
     batch: bool,
 ) -> None:
-    """Draws a contact sheet of the dataset OUT as a PNG: each image, its context patches and holes, and its targets.
+    """Draws a contact sheet of the dataset OUT as a PNG: each image, its context and hidden patches, and its targets.
 
     Context and targets are those that training with the same seed sees in the same epoch.
     """
     if batch and first:
         raise click.UsageError(f"--batch shows the images in the loader's order, got --first {first}: leave one out")
+    if output.exists() and not overwrite:
+        raise BuildError(f"{output} exists already; give another -o, or --overwrite")
     dataset = open_dataset(out)
     try:
         size = dataset.image_size

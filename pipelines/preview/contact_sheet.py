@@ -213,6 +213,8 @@ def _scaled(pixels: Pixels, size: int) -> Image.Image:
 
 
 def _fitted(pen: ImageDraw.ImageDraw, text: str, room: int, size: int) -> str:
+    """Returns what of a text fits into one line; a name may hold line breaks and what no font shows."""
+    text = "".join(sign if sign.isprintable() else " " for sign in text)
     if pen.textlength(text, font=_font(size)) <= room:
         return text
     while text and pen.textlength(text + "…", font=_font(size)) > room:

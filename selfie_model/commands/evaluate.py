@@ -83,7 +83,7 @@ def command(
     else:
         click.echo(
             f"{path.name}: accuracy {metrics.accuracy:.2%} (chance {chance:.2%}), loss {metrics.loss:.4f}, "
-            f"{metrics.counted:,} {'holes' if kind == 'pretrain' else 'images'}"
+            f"{metrics.counted:,} {'hidden patches' if kind == 'pretrain' else 'images'}"
         )
 
 

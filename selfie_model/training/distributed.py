@@ -120,8 +120,40 @@ def share_buffers(model: nn.Module, ranks: Ranks) -> None:
             dist.broadcast(buffer, src=0)
 
 
-def any_rank(flag: bool, ranks: Ranks) -> bool:
-    """Tells whether `flag` holds on some rank: how all of them stop at the same step."""
-    if ranks.size == 1:
-        return flag
-    return bool(sum_over_ranks(torch.tensor(float(flag), device=ranks.device), ranks).item())
+class SharedFlag:
+    """Tells every rank whether a flag was raised on one of them: how all of them stop at the same step.
+
+    It travels over a group of its own, on the CPU and while the next step runs, so that neither the device nor the
+    network is waited for.
+    """
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._group = dist.new_group(backend="gloo") if ranks.size > 1 else None
+        self._raised = torch.zeros(1)
+        self._under_way: dist.Work | None = None
+
+    def exchange(self, flag: bool) -> bool:
+        """Returns, the same on all ranks, whether one of them raised its flag in the call before; alone: in this one.
+
+        All ranks call it equally often.
+        """
+        if self._group is None:
+            return flag
+        before = self._received()
+        self._raised = torch.tensor([float(flag)])
+        self._under_way = dist.all_reduce(self._raised, group=self._group, async_op=True)
+        return before
+
+    def close(self) -> None:
+        """Leaves the group; its threads, still there when the interpreter ends, may abort the process."""
+        if self._group is not None:
+            self._received()
+            dist.destroy_process_group(self._group)
+            self._group = None
+
+    def _received(self) -> bool:
+        if self._under_way is None:
+            return False
+        self._under_way.wait()
+        self._under_way = None
+        return bool(self._raised.item())

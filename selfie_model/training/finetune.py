@@ -55,9 +55,10 @@ def finetune(
 
     Raises:
         RunError: the folder holds another run or one that started from other weights, the source is no pretraining run
-            or does not fit.
+            or does not fit, one image a batch gives batch norm one value a channel.
         DivergedError: the loss left all bounds.
     """
+    _check_batch_norm(config, ranks)
     state = open_run(out, kind=KIND, config=config, resume=resume, ranks=ranks)
     torch.manual_seed(config.finetune.seed)
     model = Classifier(config, len(class_names))
@@ -92,6 +93,19 @@ def start_from(source: Path, model: Classifier) -> list[str]:
         return transfer_patch_network(state["model"], model)
     except ValueError as error:
         raise RunError(f"{source}: {error}") from error
+
+
+def _check_batch_norm(config: Config, ranks: Ranks) -> None:
+    """Refuses what PyTorch refuses in the first step: statistics over the one value a channel of a 1 x 1 map."""
+    train = config.finetune
+    shared = config.runtime.sync_batch_norm and ranks.size > 1
+    images = train.batch_size // ranks.size // train.accumulate  # of the smallest part
+    if images == 1 and config.model.last_side == 1 and train.batch_norm == "train" and not shared:
+        raise RunError(
+            "batch norm needs two images or more at a time where the last map is 1 x 1, got 1: batch_size "
+            f"{train.batch_size}, processes {ranks.size}, accumulate {train.accumulate}; raise --batch-size, lower "
+            "--accumulate, or --set finetune.batch_norm=frozen"
+        )
 
 
 def _digest(model: Classifier, keys: list[str]) -> str:

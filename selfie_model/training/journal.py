@@ -32,7 +32,7 @@ class Journal:
 
     def __init__(self, run: Path, *, after_step: int = 0, tensorboard: bool = False) -> None:
         self._path = run / NAME
-        self._board = open_tensorboard(run) if tensorboard else None
+        self._board = open_tensorboard(run, after_step=after_step) if tensorboard else None
         kept = [record for record in read_journal(run) if record["step"] <= after_step]
         write_output(self._path, "".join(json.dumps(record) + "\n" for record in kept))
         self._file = self._path.open("a", encoding="utf-8", buffering=1)
@@ -82,8 +82,8 @@ def _record(line: bytes) -> dict[str, Any]:
     return record
 
 
-def open_tensorboard(run: Path) -> ScalarWriter:
-    """Returns a writer into `RUN/tensorboard`.
+def open_tensorboard(run: Path, *, after_step: int = 0) -> ScalarWriter:
+    """Returns a writer into `RUN/tensorboard`; what stands there of steps after `after_step` is no longer shown.
 
     Raises:
         RunError: the optional package is not installed.
@@ -92,5 +92,5 @@ def open_tensorboard(run: Path) -> ScalarWriter:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise RunError("--tensorboard needs the package tensorboard: pip install 'selfie[tensorboard]'") from error
-    writer: ScalarWriter = SummaryWriter(str(run / "tensorboard"))
+    writer: ScalarWriter = SummaryWriter(str(run / "tensorboard"), purge_step=after_step + 1)
     return writer

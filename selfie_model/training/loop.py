@@ -20,7 +20,14 @@ from pipelines.batch import BatchT
 from selfie_data.errors import DivergedError, RunError
 from selfie_data.files import write_output_json
 from selfie_model.training.checkpoint import Checkpoints, State
-from selfie_model.training.distributed import Ranks, any_rank, distribute, gradients_wait, share_buffers, sum_over_ranks
+from selfie_model.training.distributed import (
+    Ranks,
+    SharedFlag,
+    distribute,
+    gradients_wait,
+    share_buffers,
+    sum_over_ranks,
+)
 from selfie_model.training.evaluate import Metrics, add_totals, empty_totals, evaluate, means
 from selfie_model.training.journal import Journal
 from selfie_model.training.monitor import Monitor, timing_event
@@ -47,7 +54,7 @@ def run_training(
         training: what to train on what.
         ranks: this process.
         resume: a checkpoint's content to go on from.
-        stop: asked after every step (with many ranks: at every fetch of the metrics, so that all stop together).
+        stop: asked after every step; of many ranks all stop together, a step later.
         tensorboard: also write TensorBoard's files.
         quiet: show no progress.
 
@@ -93,6 +100,7 @@ class _Trainer(Generic[BatchT]):
             visible=ranks.writes and not quiet,
             make_event=timing_event if ranks.device.type == "cuda" else None,
         )
+        self.stops = SharedFlag(ranks)
         self.totals = empty_totals(ranks.device)
         self.window = Metrics(math.nan, math.nan, 0)
 
@@ -107,7 +115,7 @@ class _Trainer(Generic[BatchT]):
             self.monitor.step()
             step = self.state.step
             fetch = _due(step, runtime.log_every, last)
-            asked = bool(stop) if self.ranks.size == 1 else fetch and any_rank(bool(stop), self.ranks)
+            asked = self.stops.exchange(bool(stop))
             validate = self.training.validation is not None and _due(step, runtime.validate_every, last)
             save = asked or _due(step, runtime.checkpoint_every, last)
             if fetch or validate or save:  # the loss is judged before anything is kept
@@ -122,6 +130,7 @@ class _Trainer(Generic[BatchT]):
         return self._finish(reason)
 
     def close(self) -> None:
+        self.stops.close()
         self.monitor.close()
         if self.journal is not None:
             self.journal.close()

@@ -8,6 +8,7 @@ that says nothing, since the host waits there for steps as well as for batches: 
 between the end of a step and the beginning of the next, told by events that are read when the metrics are fetched.
 """
 
+import contextlib
 import math
 import sys
 import time
@@ -153,11 +154,12 @@ class Monitor:
         )
 
     def say(self, message: str) -> None:
-        """Shows a line beside the bar."""
-        if self._is_bar:
-            tqdm.write(message, file=sys.stderr)
-        elif self._visible:
-            sys.stderr.write(f"{self._name}: {message}\n")
+        """Shows a line beside the bar; a terminal that is gone takes none, and the run goes on to its checkpoint."""
+        with contextlib.suppress(OSError):
+            if self._is_bar:
+                tqdm.write(message, file=sys.stderr)
+            elif self._visible:
+                sys.stderr.write(f"{self._name}: {message}\n")
 
     def close(self) -> None:
         self._bar.close()

@@ -63,12 +63,12 @@ def restore_snapshot(
     Raises:
         RunError: the loader is not that of the run: other data, another split, seed or augmentation.
     """
-    training.model.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
-    try:
+    try:  # first: other data may have other classes, and weights of another shape
         training.loader.load_state_dict(state["loader"])
     except ValueError as error:
         raise RunError(f"{training.run} cannot go on with this data: {error}") from error
+    training.model.load_state_dict(state["model"])
+    optimiser.load_state_dict(state["optimiser"])
     torch.set_rng_state(state["rng"]["cpu"])
     if device.type == "cuda" and "cuda" in state["rng"]:
         torch.cuda.set_rng_state(state["rng"]["cuda"], device)

@@ -1,6 +1,7 @@
-"""Ending a run early but cleanly: SIGTERM, SIGINT and a time limit ask, the training loop decides where.
+"""Ending a run early but cleanly: a signal or a time limit asks, the training loop decides where.
 
-A second SIGINT is not waited for.
+SIGTERM, SIGINT, SIGUSR1 and SIGHUP ask. A second SIGINT is not waited for; SIGHUP stays ignored where it is, as under
+`nohup`.
 """
 
 import signal
@@ -9,7 +10,7 @@ import time
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
 
 class StopRequest:
@@ -27,7 +28,8 @@ class StopRequest:
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
             for number in _SIGNALS:
-                self._previous[number] = signal.signal(number, self._receive)
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(

@@ -1,13 +1,16 @@
 """The commands: from shards to runs, the options, the one-line errors."""
 
+import fcntl
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,8 +25,9 @@ from selfie_data.sources import open_source
 from selfie_model.cli import main
 from selfie_model.commands.configuration import resolve_config
 from selfie_model.config import Config
-from selfie_model.training.checkpoint import Checkpoints, read_checkpoint
+from selfie_model.training.checkpoint import Checkpoints, find_checkpoint, read_checkpoint
 from selfie_model.training.journal import read_journal
+from selfie_model.training.run_folder import read_result
 
 ROOT = Path(__file__).parents[2]
 QUICK = ["--device", "cpu", "--quiet", "--set", "runtime.validate_every=0"]
@@ -139,7 +143,7 @@ def test_pretrain_with_validation_holds_a_split_out(shards: Path, tmp_path: Path
     state = read_checkpoint(tmp_path / "run/checkpoints/best.pt")
     assert (state["data"]["subset"], state["data"]["samples"]) == ("train", 900)
     passes = [record for record in read_journal(tmp_path / "run") if record["event"] == "validation"]
-    assert [record["counted"] for record in passes] == [400]  # 100 images, 4 holes each
+    assert [record["counted"] for record in passes] == [400]  # 100 images, 4 hidden patches each
 
 
 @pytest.mark.parametrize("arm", ["selfie", "scratch"])
@@ -195,7 +199,7 @@ def test_finetune_takes_the_model_of_its_source(pretrained: Path, shards: Path, 
 def test_evaluate_measures_a_pretraining_run(pretrained: Path, shards: Path) -> None:
     result = invoke("evaluate", pretrained, shards, "--subset", "validation", "--device", "cpu")
     assert "chance 25.00%" in result.output
-    assert "400 holes" in result.output
+    assert "400 hidden patches" in result.output
 
 
 def test_values_come_from_preset_file_and_options_in_this_order(tmp_path: Path) -> None:
@@ -310,13 +314,47 @@ def test_mistakes_are_one_line(pretrained: Path, shards: Path, tmp_path: Path) -
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--batch-size", 1], "two images or more at a time where the last map is 1 x 1, got 1: batch_size 1"),
+        (["--batch-size", 3, "--accumulate", 2], "batch_size 3, processes 1, accumulate 2; raise --batch-size"),
+        (["--batch-size", 1, "--set", "model.variant=v1"], "or --set finetune.batch_norm=frozen"),
+    ],
+    ids=["batch", "part", "v1"],
+)
+def test_one_image_at_a_time_gives_batch_norm_nothing_to_measure(
+    shards: Path, tmp_path: Path, options: list[object], message: str
+) -> None:
+    start = ["finetune", shards, "--from", "scratch", "--no-validation", "--preset", "tiny", "--steps", 2, *QUICK]
+    assert message in error_line(invoke(*start, *options, "--out", tmp_path / "refused", code=1))
+    assert not (tmp_path / "refused").exists()
+    for number, allowed in enumerate((["--set", "finetune.batch_norm=frozen"], ["--set", "model.stem=small"])):
+        invoke(*start, *options, *allowed, "--out", tmp_path / str(number))
+
+
+@pytest.mark.parametrize("classes", [2, 10], ids=["another number of classes", "as many classes"])
+def test_a_finetuning_does_not_go_on_with_other_classes(shards: Path, tmp_path: Path, classes: int) -> None:
+    names = [f"class {number}" for number in range(classes)]
+    for number in range(4 * classes):
+        path = tmp_path / "folder" / names[number % classes] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (number, 0, 0)).save(path)
+    build_shards(open_source("folder", tmp_path / "folder"), tmp_path / "others", BuildOptions(size=32))
+    start = ["--from", "scratch", "--no-validation", "--out", tmp_path / "run", "--preset", "tiny", *QUICK]
+    start += ["--steps", "2", "--batch-size", "8"]
+    invoke("finetune", shards, *start)
+    result = invoke("finetune", tmp_path / "others", *start, "--resume", "auto", code=1)
+    assert "cannot go on with this data: the state belongs to another stream" in error_line(result)
+
+
 @pytest.mark.parametrize("budget", ["0", "nan", "inf"])
 def test_a_budget_is_a_positive_factor(shards: Path, tmp_path: Path, budget: str) -> None:
     options = ["--preset", "tiny", "--out", tmp_path / "study", "--budget", budget, "--device", "cpu"]
     assert "the budget is a positive factor" in error_line(invoke("reproduce", shards, *options, code=2))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1], ids=lambda number: number.name)
 def test_a_signal_saves_and_resume_ends_in_the_weights_of_an_uninterrupted_run(
     shards: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -341,6 +379,57 @@ def test_a_signal_saves_and_resume_ends_in_the_weights_of_an_uninterrupted_run(
         assert (tensor == parts[name]).all(), name
 
 
+def slow_run(shards: Path, out: Path, **options: Any) -> "subprocess.Popen[bytes]":
+    """Begins a pretraining that would take minutes, and returns once a step has been written down."""
+    settings = ["--preset", "tiny", "--steps", "5000", "--device", "cpu", "--set", "runtime.log_every=1"]
+    command = [sys.executable, "-m", "selfie_model.cli", "pretrain", str(shards), *settings, "--out", str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, env=environment, **options)
+    deadline = time.monotonic() + 120
+    while not read_journal(out) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return process
+
+
+def test_a_closed_terminal_saves(shards: Path, tmp_path: Path) -> None:
+    """The kernel hangs up, and no line of progress can be written any more."""
+    ours, theirs = os.openpty()
+    terminal = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    process = slow_run(
+        shards,
+        tmp_path / "run",
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        **terminal,
+    )
+    os.close(theirs)
+    os.close(ours)
+    process.wait(timeout=120)
+    result = read_result(tmp_path / "run")
+    assert result is not None
+    assert result.stopped_by == "SIGHUP"
+    assert read_checkpoint(find_checkpoint(tmp_path / "run"))["step"] == result.step
+
+
+def test_nohup_keeps_its_word(shards: Path, tmp_path: Path) -> None:
+    process = slow_run(
+        shards,
+        tmp_path / "run",
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    process.send_signal(signal.SIGHUP)
+    before = len(read_journal(tmp_path / "run"))
+    deadline = time.monotonic() + 60
+    while len(read_journal(tmp_path / "run")) < before + 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert process.poll() is None
+    assert len(read_journal(tmp_path / "run")) >= before + 3
+    process.terminate()
+    assert process.wait(timeout=120) == 0
+
+
 def test_progress_names_loss_chance_speed_and_waiting(shards: Path, tmp_path: Path) -> None:
     options = [option for option in SMALL if option != "--quiet"]
     result = invoke("pretrain", shards, "--out", tmp_path / "run", *options, "--set", "runtime.log_every=2")
@@ -354,6 +443,24 @@ def test_tensorboard_is_written_when_asked(shards: Path, tmp_path: Path) -> None
     pytest.importorskip("tensorboard", reason="the optional package tensorboard is not installed")
     invoke("pretrain", shards, "--out", tmp_path / "run", *SMALL, "--tensorboard")
     assert list((tmp_path / "run/tensorboard").glob("events.*"))
+
+
+@pytest.mark.parametrize("kept", [2, 7])
+def test_tensorboard_shows_every_step_once_after_a_kill(shards: Path, tmp_path: Path, kept: int) -> None:
+    """The killed process had written eight steps, and its newest checkpoint is of the step `kept`."""
+    accumulators = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="the package tensorboard is not installed"
+    )
+    run = tmp_path / "run"
+    options = ["--tensorboard", *SMALL, "--set", "runtime.log_every=1", "--set", "runtime.checkpoint_every=1"]
+    options += ["--steps", "8", "--set", "runtime.keep_last=9"]
+    invoke("pretrain", shards, "--out", run, *options)
+    for path in (run / "checkpoints").iterdir():  # as after a kill: written down, not saved
+        if int(path.stem.removeprefix("step-")) > kept:
+            path.unlink()
+    invoke("pretrain", shards, "--out", run, *options, "--resume", "auto")
+    accumulator = accumulators.EventAccumulator(str(run / "tensorboard")).Reload()
+    assert [event.step for event in accumulator.Scalars("train/loss")] == [*range(1, 9)]
 
 
 def test_missing_tensorboard_is_one_line(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

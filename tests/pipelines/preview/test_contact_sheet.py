@@ -110,6 +110,28 @@ def test_unlabelled_photographs_of_mixed_sizes(tmp_path: Path, batch: tuple[str,
     assert "5 images" in _preview(path, "-o", tmp_path / "a.png", *batch)
 
 
+@pytest.mark.parametrize("name", ["a\nb", "a\rb", "a\u2028b", "a\x00b", "a\udcffb"])
+def test_a_name_is_drawn_in_one_line_whatever_it_holds(name: str) -> None:
+    image = random_images(1)[0]
+    sheets = [
+        draw_sheet([_entry(image, 8, 4, caption=f"#0  {text}")], side=4, title=text, subtitle="s")
+        for text in (name, "a b")
+    ]
+    np.testing.assert_array_equal(np.asarray(sheets[0]), np.asarray(sheets[1]))
+
+
+def test_a_sheet_is_not_written_over(shards: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.png"
+    path.write_text("mine")
+    result = CliRunner().invoke(main, ["preview", str(shards), "-o", str(path)])
+    assert result.exit_code == 1
+    assert f"{path} exists already; give another -o, or --overwrite" in result.output
+    assert path.read_text() == "mine"
+    _preview(shards, "-o", path, "--overwrite")
+    with Image.open(path) as sheet:
+        sheet.verify()
+
+
 def test_wrong_usage_is_one_line(shards: Path, tmp_path: Path) -> None:
     for arguments, code, message in (
         ([shards, "--patch-size", 7], 2, "patch size must divide the image size"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from selfie_model.config import Config
-from selfie_model.training.distributed import Ranks, any_rank, process_group
+from selfie_model.training.distributed import Ranks, SharedFlag, process_group
 from selfie_model.training.evaluate import evaluate
 from selfie_model.training.finetune import finetune, load_classifier
 from selfie_model.training.pretrain import pretrain
@@ -49,8 +49,10 @@ def main(out: Path) -> None:
     torch.set_num_threads(1)
     with process_group("cpu") as ranks:
         assert ranks.size == 2
-        assert any_rank(ranks.rank == 1, ranks)
-        assert not any_rank(False, ranks)
+        flag = SharedFlag(ranks)
+        raised = [flag.exchange(step == 1 and ranks.rank == 1) for step in range(4)]
+        assert raised == [False, False, True, False]
+        flag.close()
         for name, cuts in SCENARIOS.items():
             train_both(out / name, ranks, cuts)
         config = small_config()

@@ -1,8 +1,10 @@
 """Two processes, started by torchrun with gloo, against one: the same weights, whatever their slices."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,9 @@ from selfie_model.training.distributed import Ranks, choose_device, distribute
 from selfie_model.training.evaluate import Metrics, evaluate
 from selfie_model.training.finetune import load_classifier
 from selfie_model.training.journal import read_journal
+from selfie_model.training.run_folder import read_result
 from tests.selfie_model.memory import MemoryLoader, random_images, small_config
-from tests.selfie_model.training import distributed_worker
+from tests.selfie_model.training import distributed_worker, slow_worker
 
 ROOT = Path(__file__).parents[3]
 
@@ -70,8 +73,42 @@ def test_metrics_are_those_of_the_global_batch(one: Path, two: Path) -> None:
 
 def test_a_signal_to_one_rank_stops_all_at_the_same_step(two: Path) -> None:
     steps = {(two / f"stopped-{rank}").read_text() for rank in (0, 1)}
-    assert steps == {"4"}  # the first fetch of the metrics
-    assert read_checkpoint(find_checkpoint(two / "stopped"))["step"] == 4
+    assert steps == {"2"}  # raised in the first, known to all a step later
+    assert read_checkpoint(find_checkpoint(two / "stopped"))["step"] == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=["all by torchrun", "one of two"])
+def test_slow_steps_are_saved_within_two_of_a_signal_however_seldom_metrics_are_fetched(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, slow_worker.__file__, str(tmp_path)], env=environment, stdout=log, stderr=log
+        )
+        try:
+            asked_at = wait_for_step(tmp_path, 3)
+            os.kill(process.pid if number == signal.SIGTERM else int((tmp_path / "pid-1").read_text()), number)
+            process.wait(timeout=60)
+        finally:
+            process.kill()
+            process.wait()
+    assert asked_at <= read_checkpoint(find_checkpoint(tmp_path / "run"))["step"] <= asked_at + 2
+    result = read_result(tmp_path / "run")
+    assert result is not None
+    assert result.stopped_by == ("SIGTERM" if number == signal.SIGTERM else "another rank")
+
+
+def wait_for_step(out: Path, least: int) -> int:
+    """Returns the step that rank 0 is in, once it has begun the step `least`."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        steps = (out / "steps").read_text().split() if (out / "steps").exists() else []
+        if len(steps) >= least:
+            return len(steps)
+        time.sleep(0.02)
+    raise AssertionError((out / "log").read_text()[-3000:])
 
 
 def test_evaluation_is_summed_over_the_ranks(two: Path) -> None:
