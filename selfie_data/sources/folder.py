@@ -17,15 +17,16 @@ import numpy as np
 from selfie_data.errors import ImageError, OptionError, SourceError
 from selfie_data.notices import Notices
 from selfie_data.source import ImageSource, Json
-from selfie_data.sources.label_table import Line, read_table
+from selfie_data.sources.label_table import Line, of_split, read_table
 from selfie_data.sources.options import SourceOptions
-from selfie_data.sources.readers.file_names import NameTable, is_image, printable
+from selfie_data.sources.readers.file_names import NameTable, is_image, printable, reason_to_pass_over
 from selfie_data.sources.readers.folders import FileSource, Found, existing, read_file, walk
 from selfie_data.sources.readers.image_tree import (
     MAX_LABEL_BYTES,
     FileFilter,
     is_label,
     label_text,
+    reason_to_leave_out,
     refuse_twice,
     resolve_tree,
 )
@@ -95,14 +96,10 @@ def _open_table(kind: str, root: Path, table: Path, options: SourceOptions, chos
     wanted = FileFilter(options.subtree)
     base = root if wanted.subtree is None else root / wanted.subtree
     notices = Notices()
-    lines = read_table(
-        table,
-        split=options.split,
-        path_column=options.image_column,
-        label_column=options.label_column,
-        notices=notices,
-    )
-    lines.sort(key=lambda line: line.path)
+    every = read_table(table, path_column=options.image_column, label_column=options.label_column)
+    lines = of_split(every, options.split, table=table.name, notices=notices)
+    lines = sorted(lines, key=lambda line: line.path)
+    _tell_unnamed(base, {line.path for line in every}, notices)
     more = {"label": options.label_column, "image": options.image_column}
     more["split"] = None if options.split == "train" else options.split
     chosen |= {name: value for name, value in more.items() if value is not None}
@@ -112,6 +109,17 @@ def _open_table(kind: str, root: Path, table: Path, options: SourceOptions, chos
     facts = table.stat()
     changed = (table.name, facts.st_size, facts.st_mtime_ns)
     return _source(kind, base, images, labelled, chosen, options, changed, notices=notices)
+
+
+def _tell_unnamed(base: Path, named: set[str], notices: Notices) -> None:
+    """Notices the files that no line of the table names."""
+    for where, _, files in os.walk(base):
+        folder = Path(where).relative_to(base).as_posix()
+        for file in sorted(files):
+            name = file if folder == "." else f"{folder}/{file}"
+            if name not in named:
+                reason = "images that the table does not name" if is_image(name) else reason_to_leave_out(name)
+                notices.add(reason_to_pass_over(name) or reason, printable(name))
 
 
 def _stat(base: Path, line: Line, table: Path) -> Found:

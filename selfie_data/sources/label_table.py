@@ -16,11 +16,12 @@ _MAX_BYTES = 1 << 30  # ImageNet's 1.3 million lines have 53 MB
 
 
 class Line(NamedTuple):
-    """A line of the table: its number, from 1, the image's path, its label or "" for none."""
+    """A line of the table: its number, from 1, the image's path, its label or "" for none, its split if it says one."""
 
     number: int
     path: str
     label: str
+    split: str | None = None
 
 
 class _Columns(NamedTuple):
@@ -31,28 +32,19 @@ class _Columns(NamedTuple):
     split: int | None
 
 
-def read_table(
-    table: Path,
-    *,
-    split: str = "train",
-    path_column: str | None = None,
-    label_column: str | None = None,
-    notices: Notices | None = None,
-) -> list[Line]:
-    """Returns the lines of a table that are of the split.
+def read_table(table: Path, *, path_column: str | None = None, label_column: str | None = None) -> list[Line]:
+    """Returns the lines of a table.
 
     The first line is one of column names if its first field, or any of three fields or more, is a usual name of a path
     column, or if columns are asked for. Without it there are one or two columns: the path, and the label if there
-    is one. A column `split` says which lines are of which split; without it all are train.
+    is one.
 
     Args:
         table: the file.
-        split: of the lines; any name, or `all`.
         path_column, label_column: names of columns, where the usual ones are not meant.
-        notices: gets the lines that are of other splits.
 
     Raises:
-        OptionError: no such split or column, or one of several must be chosen.
+        OptionError: a column asked for is not there, or one of several must be chosen.
         SourceError: unreadable, empty, or a path that leaves the root.
     """
     rows = _read_rows(table)
@@ -70,28 +62,24 @@ def read_table(
         )
     else:
         columns = _Columns(0, 1 if len(first) == 2 else None, None)
-    for number, row in rows:
-        if len(row) != len(first):
-            raise SourceError(f"{table.name}, line {number}: {len(row)} fields where the first line has {len(first)}")
-    if columns.split is not None or split != "train":
-        rows = _of_split(rows, columns.split, table.name, split, Notices() if notices is None else notices)
-    return [_line(number, row, columns, table) for number, row in rows]
+    return [_line(number, row, columns, width=len(first), table=table) for number, row in rows]
 
 
-def _of_split(
-    rows: list[tuple[int, list[str]]], column: int | None, table: str, split: str, notices: Notices
-) -> list[tuple[int, list[str]]]:
-    if column is None:
-        raise OptionError(f"{table} has no column split, so it has no split {split}: leave --split out")
+def of_split(lines: list[Line], split: str, *, table: str, notices: Notices) -> list[Line]:
+    """Returns the lines that are of a split; the others are noticed. Without a column `split` all are train."""
     if split == ALL:
-        return rows
-    values = [row[column].strip() for _, row in rows]
-    if not any(same_split(value, split) for value in values):
-        raise OptionError(no_such_split(table, split, Counter(values)))
-    for (number, _), value in zip(rows, values, strict=True):
-        if not same_split(value, split):
-            notices.add(rows_left_out(value), f"{table}, line {number}")
-    return [row for row, value in zip(rows, values, strict=True) if same_split(value, split)]
+        return lines
+    if lines[0].split is None:
+        if split != "train":
+            raise OptionError(f"{table} has no column split, so it has no split {split}: leave --split out")
+        return lines
+    found = Counter(line.split or "" for line in lines)
+    if not any(same_split(name, split) for name in found):
+        raise OptionError(no_such_split(table, split, found))
+    for line in lines:
+        if not same_split(line.split or "", split):
+            notices.add(rows_left_out(line.split or ""), f"{table}, line {line.number}: {printable(line.path)}")
+    return [line for line in lines if same_split(line.split or "", split)]
 
 
 def _read_rows(table: Path) -> list[tuple[int, list[str]]]:
@@ -138,10 +126,12 @@ def _columns(first: list[str], table: str, path_column: str | None, label_column
     )
 
 
-def _line(number: int, row: list[str], columns: _Columns, table: Path) -> Line:
+def _line(number: int, row: list[str], columns: _Columns, *, width: int, table: Path) -> Line:
+    if len(row) != width:
+        raise SourceError(f"{table.name}, line {number}: {len(row)} fields where the first line has {width}")
     name = row[columns.path].strip().removeprefix("./")
     parts = name.split("/")
     if not name or name.startswith("/") or ".." in parts:
         raise SourceError(f"{table.name}, line {number}: {printable(name)!r} is no path below the root")
     text = "" if columns.label is None else row[columns.label].strip()
-    return Line(number, name, text)
+    return Line(number, name, text, None if columns.split is None else row[columns.split].strip())

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from selfie_data.errors import OptionError, SourceError
 from selfie_data.notices import Notices
 from selfie_data.source import ImageSource, Json
-from selfie_data.sources.naming.data_files import choose_files
+from selfie_data.sources.naming.data_files import choose_files, hidden, missing_parts
 from selfie_data.sources.naming.split_names import ALL, no_such_split, rows_left_out, same_split, splits_in
 from selfie_data.sources.options import SourceOptions
 from selfie_data.sources.parquet_columns import Columns, columns_of, others, split_values
@@ -33,6 +33,7 @@ from selfie_data.sources.readers.labels import label_by_code, label_by_integer, 
 from selfie_data.sources.readers.spool import Part, Rows
 from selfie_data.sources.readers.spooled_source import Resolved, SpooledSource
 
+_MAX_LABEL = (1 << 63) - 1
 _ROWS_AT_ONCE = 512  # of a part: 60 MB of photographs of 110 kB, and what a spool that was cut short loses
 
 
@@ -85,14 +86,15 @@ def _find(root: Path, options: SourceOptions, notices: Notices) -> list[Path]:
     files = []
     for path in below(root):
         name = path.relative_to(root).as_posix()
-        if reason := reason_to_pass_over(name):
+        if reason := reason_to_pass_over(name) or hidden(name):
             notices.add(reason, printable(name))
         elif suffix(name) == ".parquet":
             files.append(name)
         elif name != "README.md":  # which is read, for its configurations
             notices.add(reason_to_leave_out(name), printable(name))
     if not files:
-        raise SourceError(f"{root} holds no .parquet files")
+        told = "".join(f"; {notice.text}" for notice in notices.summary()[:3])
+        raise SourceError(f"{root} holds no .parquet files{told}")
     chosen = choose_files(
         root,
         files,
@@ -102,6 +104,8 @@ def _find(root: Path, options: SourceOptions, notices: Notices) -> list[Path]:
     )
     for name, why in chosen.left_out.items():
         notices.add(why, printable(name))
+    for name in missing_parts(chosen.used):
+        notices.add("files that are missing by the numbers of the others", printable(name))
     return [root / name for name in chosen.used]
 
 
@@ -217,7 +221,10 @@ class _Parquet:
         values = batch.column(self.columns.label).to_pylist()
         if self.columns.texts:
             return ["" if values[position] is None else values[position] for position in kept]
-        return np.array([-1 if values[position] is None else values[position] for position in kept], dtype=np.int64)
+        codes = [-1 if values[position] is None else values[position] for position in kept]
+        if max(codes, default=0) > _MAX_LABEL:
+            raise SourceError(f"a label is {max(codes)}; labels are integers up to {_MAX_LABEL}")
+        return np.array(codes, dtype=np.int64)
 
     def resolve(self, rows: Rows) -> Resolved:
         if not rows.lengths.any():

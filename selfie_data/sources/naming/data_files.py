@@ -33,6 +33,10 @@ from selfie_data.sources.readers.file_names import printable
 _SHARDED = re.compile(r"data/(\w+(?:\.\w+)*)-\d{5}-of-\d{5}[^/]*")
 
 
+_NUMBERED = re.compile(r"(.*-)(\d+)(-of-)(\d+)([-.].*)")
+_MOST_PARTS = 100_000
+
+
 class DataFiles(NamedTuple):
     """The files of a split in the order they came in, and why each other one is not used."""
 
@@ -77,6 +81,26 @@ def choose_files(
     for file in used:
         del left_out[file]
     return DataFiles([file for file in files if file not in left_out], left_out)
+
+
+def hidden(path: str) -> str:
+    """Returns why the hub passes over a file by the names in its path, "" if it does not."""
+    *folders, name = path.split("/")
+    return "files that are hidden by their names" * (name[0] == "." or any(part.startswith("__") for part in folders))
+
+
+def missing_parts(files: Sequence[str]) -> list[str]:
+    """Returns the files that a numbered row lacks: of x-00000-of-00003 and x-00002-of-00003 the one between."""
+    there = set(files)
+    missing = []
+    for before, digits, of, count, after in {
+        (match[1], len(match[2]), match[3], match[4], match[5])
+        for file in files
+        if (match := _NUMBERED.fullmatch(file))
+    }:
+        row = [f"{before}{number:0{digits}d}{of}{count}{after}" for number in range(min(int(count), _MOST_PARTS))]
+        missing += [file for file in row if file not in there]
+    return sorted(missing)
 
 
 def _of_card(card: list[Configuration], config: str | None, root: str) -> Configuration:

@@ -62,6 +62,15 @@ def images(tmp_path: Path) -> Path:
         (["build-shards", "tar", "out", "--root", "x", "--table", "y"], "--table is for folder, got it for tar"),
         (["build-shards", "cifar10", "out", "--root", "x", "--ground-truth", "y"], "--ground-truth is for imagenet"),
         (["build-shards", "parquet", "out", "--root", "x", "--subtree", "y"], "--subtree is for folder, tar, imagenet"),
+        (["build-shards", "tar", "out", "--root", "x", "--config", "y"], "--config is for parquet, got it for tar"),
+        (
+            ["build-shards", "cifar10", "out", "--root", "x", "--split", "y"],
+            "a split is one of train, val, test, got 'y'",
+        ),
+        (
+            ["build-shards", "cifar10", "out", "--root", "x", "--label-column", "y"],
+            "--label-column is for parquet",
+        ),
         (["verify"], "Missing argument 'OUT'"),
         (["verify", "out", "more"], "Got unexpected extra argument (more)"),
         (["verify", "out", "--threads", "0"], "0 is not in the range x>=1"),

@@ -228,8 +228,11 @@ def test_a_column_of_a_table_says_which_lines_are_of_the_split(root: Path, tmp_p
     assert list(read_all(source)) == ["train/dog/a.jpg"]
     assert source.class_names == ("wolf",)
     assert {notice.reason: notice.examples for notice in source.notices.summary()} == {  # type: ignore[attr-defined]
-        "rows of no split": ("labels.csv, line 4",),
-        "rows of the split dev": ("labels.csv, line 3",),
+        "images that the table does not name": ("train/cat/c.JPEG", "train/dog/b.png", "train/stray.jpg"),
+        "files that systems leave behind, such as .DS_Store": ("train/cat/._c.JPEG",),
+        "files with the suffix .txt": ("train/notes.txt",),
+        "rows of no split": ("labels.csv, line 4: nowhere.jpg",),
+        "rows of the split dev": ("labels.csv, line 3: val/cat/d.jpg",),
     }
     other = open_source("folder", root, table=path, split="val")
     assert list(read_all(other)) == ["val/cat/d.jpg"]

@@ -241,6 +241,20 @@ def test_what_is_not_of_the_split_is_told(tmp_path: Path) -> None:
     assert len(open_source("parquet", tmp_path, split="all")) == 6
 
 
+def test_parts_of_a_split_that_are_missing_are_told(tmp_path: Path) -> None:
+    write(tmp_path / "data/train-00000-of-00003.parquet", columns([0, 1]), FEATURES)
+    write(tmp_path / "data/train-00002-of-00003.parquet", columns([0, 1]), FEATURES)
+    source = open_source("parquet", tmp_path)
+    (notice,) = source.notices.summary()  # type: ignore[attr-defined]
+    assert notice.text == "files that are missing by the numbers of the others: 1 (data/train-00001-of-00003.parquet)"
+
+
+def test_a_label_beyond_64_bits(tmp_path: Path) -> None:
+    content = {"image": pa.array(images(1), IMAGE), "label": pa.array([1 << 63], pa.uint64())}
+    with pytest.raises(SourceError, match="a label is 9223372036854775808; labels are integers up to"):
+        len(open_source("parquet", write(tmp_path / "a.parquet", content)))
+
+
 def test_nothing_odd_is_told_nothing(tmp_path: Path) -> None:
     write(tmp_path / "train.parquet", columns([0, 1]), FEATURES)
     assert counts(open_source("parquet", tmp_path)) == {}

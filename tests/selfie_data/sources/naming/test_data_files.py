@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfie_data.errors import OptionError, SourceError
-from selfie_data.sources.naming.data_files import DataFiles, choose_files
+from selfie_data.sources.naming.data_files import DataFiles, choose_files, hidden, missing_parts
 
 
 def choose(
@@ -111,6 +111,20 @@ def test_no_file_is_of_two_splits_and_none_is_lost(order: list[str], mark: str, 
     ]
     found = [choose(Path("nowhere"), *files, split=split).used for split in ("train", "val", "test")]
     assert sorted(file for used in found for file in used) == sorted(files)
+
+
+def test_parts_that_are_missing_by_their_numbers() -> None:
+    row = sharded("data/train", 12)
+    assert missing_parts([*row[:3], *row[4:11], "a-1-of-x.parquet", "b.parquet", *sharded("c/test", 2)]) == [
+        row[3],
+        row[11],
+    ]
+    assert len(missing_parts(["x-0-of-9999999999999999999.parquet"])) == 99_999
+
+
+@pytest.mark.parametrize(("path", "is_hidden"), [("a/.x.parquet", True), ("__a/x.parquet", True), ("a/__x.b", False)])
+def test_hidden_files(path: str, is_hidden: bool) -> None:
+    assert bool(hidden(path)) == is_hidden
 
 
 CARD = """---

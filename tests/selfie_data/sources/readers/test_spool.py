@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfie_data.errors import BuildError
+from selfie_data.errors import BuildError, SourceError
 from selfie_data.sources.readers import spool as spool_module
 from selfie_data.sources.readers.spool import Part, Rows, scan, spool
 
@@ -191,3 +191,14 @@ def test_pieces_are_cut_without_loss(pieces: list[bytes], size: int) -> None:
         cut = [bytes(piece) for piece in spool_module._rechunk(pieces)]
     assert b"".join(cut) == b"".join(pieces)
     assert all(len(piece) == size for piece in cut[:-1])
+
+
+def test_texts_and_numbers_are_not_joined(tmp_path: Path) -> None:
+    class Mixed:
+        def parts(self, done: Container[str]) -> Iterator[Part]:
+            yield Part(key="0", names=["a"], labels=["1"], lengths=np.array([1]), payload=[b"x"])
+            yield Part(key="1", names=["b"], labels=np.array([0]), lengths=np.array([1]), payload=[b"x"])
+
+    for read in (lambda: scan(Mixed()), lambda: spool(Mixed(), tmp_path / "spool", fingerprint="f")):
+        with pytest.raises(SourceError, match="labels of some parts of the source are texts and those of others num"):
+            read()
