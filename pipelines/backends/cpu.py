@@ -23,7 +23,7 @@ from pipelines.backends.buffers import BufferPool
 from pipelines.batch_plan import BackendOutput, BatchPlan, OutputSpec
 from pipelines.kernels.gather import factors_of, gather, hide_cells, levels_of
 from pipelines.staging import Staging
-from selfie_data.kernels.resample import cut_views, scratch_bytes
+from selfie_data.kernels.resample import cut_views, needed_pixels, scratch_bytes
 
 Bytes = NDArray[np.uint8]
 Numbers = NDArray[np.int64]
@@ -36,10 +36,12 @@ class StoredPixels(NamedTuple):
     Attributes:
         pixels: uint8, flat.
         starts: [k] int64, where each of the k images [H, W, 3] begins.
+        placed: [k, 4] int64, top, left, height, width of the part of each image that is there; None: all of it.
     """
 
     pixels: Bytes
     starts: Numbers
+    placed: Numbers | None = None
 
 
 class StoredImages(Protocol):
@@ -55,8 +57,13 @@ class StoredImages(Protocol):
         """Returns the heights and the widths of samples, pixels, int64 [k] each."""
         ...
 
-    def read(self, ids: Numbers) -> Iterator[StoredPixels]:
+    def read(self, ids: Numbers, needed: Numbers | None) -> Iterator[StoredPixels]:
         """Yields the images of all `ids`, in order, any number at a time; each is valid until the next is asked for.
+
+        Args:
+            ids: [k] int64.
+            needed: [k, 4] int64, top, left, height, width of what will be looked at, so that the rest may be left out;
+                None: everything will.
 
         Raises:
             DatasetError: samples cannot be read, or are damaged.
@@ -96,6 +103,7 @@ class _Batch(NamedTuple):
 
     sample_id: Numbers
     geometry: tuple[Any, ...] | None  # of `cut_views`, from `widths` to `antialias`; None: images are used as stored
+    needed: Numbers | None  # of stored images: see `StoredImages.read`
     scratch_bytes: int  # of `cut_views`
     flip: NDArray[np.bool_]  # empty where `cut_views` mirrors
     position: Numbers
@@ -157,19 +165,23 @@ class CpuBackend:
     def _batch(self, plan: BatchPlan, patches: NDArray[Any] | None, images: NDArray[Any] | None) -> _Batch:
         count, size = len(plan), self._spec.image_size
         heights, widths = self._stored.sizes(plan.sample_id)
-        flip, geometry, needed = _given(plan.flip, (0,), np.bool_), None, 0
+        flip, geometry, needed, scratch = _given(plan.flip, (0,), np.bool_), None, None, 0
         same_size = bool((heights == size).all() and (widths == size).all())
         if not same_size or plan.crop is not None or plan.resize is not None or plan.window is not None:
             zeros = np.zeros(count, np.int64)
             crop = np.stack((zeros, zeros, heights, widths), axis=1) if plan.crop is None else plan.crop
             resize, window = _given(plan.resize, (0, 2), np.int64), _given(plan.window, (count, 2), np.int64)
-            geometry = (widths, np.ascontiguousarray(crop), resize, window, flip, size, self._spec.antialias)
-            needed = 0 if plan.resize is None else int(scratch_bytes(*crop[:, 2:].max(axis=0).tolist(), size))
+            crop = np.array(crop, np.int64)  # a copy: `_views` moves it
+            geometry = (widths, crop, resize, window, flip, size, self._spec.antialias)
+            needed = np.empty((count, 4), np.int64)
+            needed_pixels(*geometry[1:4], *geometry[5:], needed)
+            scratch = 0 if plan.resize is None else int(scratch_bytes(*crop[:, 2:].max(axis=0).tolist(), size))
             flip = np.zeros(0, np.bool_)
         return _Batch(
             sample_id=plan.sample_id,
             geometry=geometry,
-            scratch_bytes=needed,
+            needed=needed,
+            scratch_bytes=scratch,
             flip=flip,
             position=_given(plan.position, (count, 0), np.int64),
             hidden=_given(plan.hidden, (0, 0), np.bool_),
@@ -182,10 +194,12 @@ class CpuBackend:
         """Finishes rows start..stop - 1."""
         size = self._spec.image_size
         patch, first = self._spec.patch_size or size, start
-        for pixels, starts in self._stored.read(batch.sample_id[start:stop]):
-            last = first + len(starts)
+        needed = None if batch.needed is None else batch.needed[start:stop]
+        for stored in self._stored.read(batch.sample_id[start:stop], needed):
+            last = first + len(stored.starts)
             if batch.geometry is not None:
-                pixels, starts = self._views(batch.geometry, batch.scratch_bytes, pixels, starts, first, last)
+                stored = self._views(batch.geometry, batch.scratch_bytes, stored, first, last)
+            pixels, starts, _ = stored
             if batch.patches is not None:
                 self._gather(batch, pixels, starts, patch, batch.position, batch.hidden, first, last, batch.patches)
             if batch.images is not None:
@@ -196,12 +210,17 @@ class CpuBackend:
             first = last
 
     def _views(
-        self, geometry: tuple[Any, ...], needed: int, pixels: Bytes, starts: Numbers, first: int, last: int
+        self, geometry: tuple[Any, ...], scratch: int, stored: StoredPixels, first: int, last: int
     ) -> StoredPixels:
         """Returns what the model sees of stored images."""
         values = 3 * self._spec.image_size**2
         views = self._scratch.take("views", (last - first) * values)
-        cut_views(pixels, starts, *geometry, first, last, self._scratch.take("resampling", needed), views)
+        if stored.placed is not None:
+            widths, crop = geometry[:2]
+            widths[first:last] = stored.placed[:, 3]
+            crop[first:last, :2] -= stored.placed[:, :2]
+        memory = self._scratch.take("resampling", scratch)
+        cut_views(stored.pixels, stored.starts, *geometry, first, last, memory, views)
         return StoredPixels(views, np.arange(last - first) * values)
 
     def _gather(

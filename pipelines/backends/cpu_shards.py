@@ -7,6 +7,7 @@ import simplejpeg
 import torch
 
 from pipelines.backends.cpu import Bytes, CpuBackend, Numbers, Scratch, StoredPixels
+from pipelines.backends.jpeg_windows import Misfits, Windows
 from pipelines.backends.shard_reader import Payloads, ShardReader
 from pipelines.batch_plan import OutputSpec, Verify
 from selfie_data.dataset.opened import Dataset
@@ -43,21 +44,23 @@ class ShardImages:
         self._dataset = dataset
         self._reader = ShardReader(dataset, verify=verify, compiled=True)
         self._scratch = Scratch()
+        self._misfits = Misfits(dataset)
 
     def sizes(self, ids: Numbers) -> tuple[Numbers, Numbers]:
         table = self._dataset.table
         return table.height[ids].astype(np.int64), table.width[ids].astype(np.int64)
 
-    def read(self, ids: Numbers) -> Iterator[StoredPixels]:
+    def read(self, ids: Numbers, needed: Numbers | None) -> Iterator[StoredPixels]:
         payloads = self._reader.read(ids, self._scratch.take("payloads", 0))
         self._scratch.keep("payloads", payloads.buffer)
         if self._dataset.encoding == "raw":
             self._check_raw(ids, payloads)
             yield StoredPixels(payloads.buffer, payloads.offset)
             return
-        yield from self._decode_all(ids, payloads)
+        yield from self._decode_all(ids, payloads, needed if self._dataset.encoding == "jpeg" else None)
 
     def close(self) -> None:
+        self._misfits.close()
         self._reader.close()
 
     def _check_raw(self, ids: Numbers, payloads: Payloads) -> None:
@@ -67,33 +70,42 @@ class ShardImages:
         for row in np.flatnonzero(wrong)[:1]:
             decode_payload(self._dataset, int(ids[row]), payloads[row])
 
-    def _decode_all(self, ids: Numbers, payloads: Payloads) -> Iterator[StoredPixels]:
-        heights, widths = self.sizes(ids)
-        ends = np.cumsum(3 * heights * widths)
-        starts = ends - 3 * heights * widths
-        shapes = list(zip(ids.tolist(), heights.tolist(), widths.tolist(), strict=True))
+    def _decode_all(self, ids: Numbers, payloads: Payloads, needed: Numbers | None) -> Iterator[StoredPixels]:
+        stored = np.stack(self.sizes(ids), axis=1)
+        room = 3 * stored[:, 0] * stored[:, 1]
+        windows = Windows(ids, payloads, stored, self._misfits)
         for first in range(0, len(ids), self._together):
-            places = starts[first : first + self._together] - starts[first]
-            last = first + len(places)
-            pixels = self._scratch.take("pixels", int(ends[last - 1] - starts[first]))
-            for row, place in zip(range(first, last), places.tolist(), strict=True):
-                self._decode(*shapes[row], payloads[row], pixels[place:])
-            yield StoredPixels(pixels, places)
+            last = min(first + self._together, len(ids))
+            pixels = self._scratch.take("pixels", int(room[first:last].sum()))
+            if needed is not None:
+                windows.cut(needed, first, last, self._scratch.take("windows", payloads.buffer.size))
+            places, end = [], 0
+            for row in range(first, last):
+                places.append(end)
+                end += self._decode(windows, row, int(ids[row]), payloads, pixels[end:])
+            yield StoredPixels(pixels, np.array(places), windows.placed[first:last])
 
-    def _decode(self, sample: int, height: int, width: int, payload: Bytes, pixels: Bytes) -> None:
-        """Writes the pixels of a payload to the beginning of `pixels`; see `decode_payload`."""
-        pixels = pixels[: 3 * height * width]
+    def _decode(self, windows: Windows, row: int, sample: int, payloads: Payloads, pixels: Bytes) -> int:
+        """Writes the pixels of a row to the beginning of `pixels`, returns their bytes; see `decode_payload`."""
         if self._dataset.encoding == "jpeg":
-            try:
-                image = simplejpeg.decode_jpeg(payload, "RGB", fastdct=False, fastupsample=False, buffer=pixels)
-            except (
-                ValueError
-            ):  # larger than the table says, or damaged: the plain decoder tries, and says what is wrong
-                pass
-            else:
-                if image.shape == (height, width, 3):
-                    return
-        pixels[:] = decode_payload(self._dataset, sample, payload).reshape(-1)
+            _, _, height, width = windows.placed[row].tolist()
+            size: int = 3 * height * width
+            if _decode_jpeg(windows.jpeg(row), height, width, pixels[:size]):
+                return size
+            windows.give_up(row)
+        # Larger than the table says, or damaged, if it is a JPEG: the plain decoder tries, and says what is wrong.
+        whole = decode_payload(self._dataset, sample, payloads[row]).reshape(-1)
+        pixels[: whole.size] = whole
+        return whole.size
+
+
+def _decode_jpeg(jpeg: Bytes, height: int, width: int, pixels: Bytes) -> bool:
+    """Writes height x width pixels; False if it is not a JPEG of these or is damaged."""
+    try:
+        image = simplejpeg.decode_jpeg(jpeg, "RGB", fastdct=False, fastupsample=False, buffer=pixels)
+    except ValueError:
+        return False
+    return bool(image.shape == (height, width, 3))
 
 
 def _largest_image(dataset: Dataset) -> int:

@@ -207,6 +207,39 @@ def _copy_intervals(data: Any, scan: int, stop: int, rows: int, columns: int, wa
 
 
 @kernel
+def _cut(data: Any, start: int, length: int, top: int, left: int, height: int, width: int, out: Any) -> Any:
+    """As `cut_window`; returns the status, the window's place (top, left, height, width) and the image's size."""
+    stop = start + length
+    if length <= _BLOCK or start < 0 or stop > data.size or out.size < length or _number(data, start) != 0xFFD8:
+        return UNEXPECTED, 0, 0, 0, 0, 0, 0
+    scan, frame, interval = _read_header(data, start, stop)
+    if scan < 0:
+        return UNEXPECTED, 0, 0, 0, 0, 0, 0
+    full_height, full_width = _number(data, frame + 5), _number(data, frame + 7)
+    if not (0 <= top < full_height and 0 <= left < full_width):
+        return UNEXPECTED, 0, 0, 0, 0, full_height, full_width
+    if not (1 <= height <= full_height - top and 1 <= width <= full_width - left):
+        return UNEXPECTED, 0, 0, 0, 0, full_height, full_width
+    mcu_height, mcu_width, _ = _mcu_size(data, frame, frame + 2 + _number(data, frame + 2))
+    rows, columns = -(-full_height // mcu_height), -(-full_width // mcu_width)
+    if interval == 0 or columns % interval:
+        return NO_INTERVALS, 0, 0, 0, 0, full_height, full_width
+    columns, across = columns // interval, mcu_width * interval
+    first_row, first = max(0, top - _MARGIN) // mcu_height, max(0, left - _MARGIN) // across
+    last_row = min(rows, -(-(top + height + _MARGIN) // mcu_height))
+    last = min(columns, -(-(left + width + _MARGIN) // across))
+    if min(full_width, last * across) - first * across < _NARROWEST and first > 0:
+        first -= 1
+    if first_row == 0 and first == 0 and last_row == rows and last == columns:
+        return ALL_NEEDED, 0, 0, 0, 0, full_height, full_width
+    top, left = first_row * mcu_height, first * across
+    height, width = min(full_height, last_row * mcu_height) - top, min(full_width, last * across) - left
+    size = _copy_header(data, start, scan, height, width, out)
+    size = _copy_intervals(data, scan, stop, rows, columns, (first_row, first, last_row, last), out, size)
+    return size, top, left, height, width, full_height, full_width
+
+
+@kernel
 def cut_window(
     data: Any, start: int, length: int, top: int, left: int, height: int, width: int, out: Any
 ) -> Any:  # fmt: skip
@@ -214,8 +247,8 @@ def cut_window(
 
     Args:
         data: uint8, flat; nothing outside of the JPEG is read.
-        start: see above.
-        length: see above.
+        start: byte of `data`.
+        length: bytes.
         top: of the rectangle, pixels.
         left: likewise.
         height: likewise.
@@ -226,31 +259,41 @@ def cut_window(
         The bytes written to `out`, or ALL_NEEDED, NO_INTERVALS or UNEXPECTED where nothing was cut; and the place of
         the window's first pixel in the image, from the top and from the left.
     """
-    stop = start + length
-    if length <= _BLOCK or start < 0 or stop > data.size or out.size < length or _number(data, start) != 0xFFD8:
-        return UNEXPECTED, 0, 0
-    scan, frame, interval = _read_header(data, start, stop)
-    if scan < 0:
-        return UNEXPECTED, 0, 0
-    full_height, full_width = _number(data, frame + 5), _number(data, frame + 7)
-    if not (0 <= top < full_height and 0 <= left < full_width):
-        return UNEXPECTED, 0, 0
-    if not (1 <= height <= full_height - top and 1 <= width <= full_width - left):
-        return UNEXPECTED, 0, 0
-    mcu_height, mcu_width, _ = _mcu_size(data, frame, frame + 2 + _number(data, frame + 2))
-    rows, columns = -(-full_height // mcu_height), -(-full_width // mcu_width)
-    if interval == 0 or columns % interval:
-        return NO_INTERVALS, 0, 0
-    columns, across = columns // interval, mcu_width * interval
-    first_row, first = max(0, top - _MARGIN) // mcu_height, max(0, left - _MARGIN) // across
-    last_row = min(rows, -(-(top + height + _MARGIN) // mcu_height))
-    last = min(columns, -(-(left + width + _MARGIN) // across))
-    if min(full_width, last * across) - first * across < _NARROWEST and first > 0:
-        first -= 1
-    if first_row == 0 and first == 0 and last_row == rows and last == columns:
-        return ALL_NEEDED, 0, 0
-    top, left = first_row * mcu_height, first * across
-    height, width = min(full_height, last_row * mcu_height) - top, min(full_width, last * across) - left
-    size = _copy_header(data, start, scan, height, width, out)
-    size = _copy_intervals(data, scan, stop, rows, columns, (first_row, first, last_row, last), out, size)
+    size, top, left = _cut(data, start, length, top, left, height, width, out)[:3]
     return (size, top, left) if size > 0 else (size, 0, 0)
+
+
+@kernel
+def cut_windows(
+    data: Any, starts: Any, lengths: Any, stored: Any, wanted: Any, first: int, last: int, out: Any, status: Any,
+    placed: Any,
+) -> Any:  # fmt: skip
+    """Cuts rows first..last - 1 of a batch of k JPEGs; returns how many of them were UNEXPECTED.
+
+    Args:
+        data: uint8, flat.
+        starts: [k] int64, where each JPEG begins.
+        lengths: [k] int64, bytes.
+        stored: [k, 2] int64, heights and widths; a JPEG of another size is UNEXPECTED.
+        wanted: [k, 4] int64, rectangles: top, left, height, width.
+        first: row of the batch.
+        last: row of the batch.
+        out: uint8, flat; row i's window begins at starts[i] - starts[first].
+        status: [k] int64, is written: bytes of the window, or why there is none, see `cut_window`.
+        placed: [k, 4] int64, is written: top, left, height, width of what is to be decoded: the window or the image.
+    """
+    unexpected = 0
+    for i in range(first, last):
+        top, left, height, width = wanted[i]
+        begin, length = starts[i] - starts[first], lengths[i]
+        size, top, left, height, width, full_height, full_width = _cut(
+            data, starts[i], length, top, left, height, width, out[begin : begin + length]
+        )
+        if size != UNEXPECTED and (full_height != stored[i, 0] or full_width != stored[i, 1]):
+            size = UNEXPECTED
+        if size <= 0:
+            top, left, height, width = 0, 0, stored[i, 0], stored[i, 1]
+            unexpected += size == UNEXPECTED
+        status[i] = size
+        placed[i, 0], placed[i, 1], placed[i, 2], placed[i, 3] = top, left, height, width
+    return unexpected

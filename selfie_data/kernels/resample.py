@@ -5,8 +5,9 @@ A pixel is three bytes, too few for vector instructions, so 16 rows go along the
     16 rows of source -> their bytes as columns -> weighed, 48 bytes at a time -> 16 rows of middle
     rows of middle    -> weighed, a row at a time                              -> a row of the result
 
-Each column and row of the *result* looks up its own taps, so pixels outside a window are never computed, and mirroring
-is a matter of the order of the columns. Fixed point: a byte is (2**21 + sum of byte * weight) >> 22.
+Each column and row of the *result* looks up its own taps, so pixels outside a window are never computed, what they are
+made of is not read (`needed_pixels`), and mirroring is a matter of the order of the columns. Fixed point: a byte is
+(2**21 + sum of byte * weight) >> 22.
 
 Two habits make plain loops as fast as vector instructions written by hand, within a few per cent: sums of `int32` keep
 the compiler from 64-bit products, and unsigned indices spare its tests for negative ones.
@@ -45,7 +46,7 @@ def resample(
         source: uint8, flat; the RGB image begins at byte `start`.
         start: byte of `source`.
         row_bytes: from one row of `source` to the next.
-        crop: [4] top, left, height, width in `source`.
+        crop: [4] top, left, height, width in `source`, which need not hold more of it than `needed_pixels` says.
         resized: [2] height, width of the crop when resized.
         window: [2] top, left of the result in that; zeros outside.
         mirror: whether the result is mirrored left to right.
@@ -61,7 +62,11 @@ def resample(
     first_y, weights_y = taps_of(crop_height, resized[0], window[0], height, False, antialias)
     taps_x, taps_y = weights_x.shape[1], weights_y.shape[1]
     weights_x = weights_x.reshape(-1)
-    line, block = 3 * width, _COLUMN * max(crop_width, width)
+    before, after = _span(crop_width, resized[1], window[1], width, antialias)
+    below = _span(crop_height, resized[0], window[0], height, antialias)[1]
+    for x in range(width):
+        first_x[x] = max(first_x[x] - before, 0)  # below 0: outside, where all weights are zero
+    line, block = 3 * width, _COLUMN * max(after - before, width)
     one, other, middle = scratch[:block], scratch[block : 2 * block], scratch[2 * block :]
     sums = np.empty(max(line, _COLUMN), np.int32)
     done = 0  # rows below this are in `middle`, or are never looked at
@@ -70,8 +75,8 @@ def resample(
         inside = 0 <= window[0] + y < resized[0]
         while inside and done < needed + taps_y:
             row = max(done, needed)
-            place = start + (top + row) * row_bytes + 3 * left
-            _to_columns(source, place, row_bytes, crop_height - row - 1, 3 * crop_width, one, other)
+            place = start + (top + row) * row_bytes + 3 * (left + before)
+            _to_columns(source, place, row_bytes, below - row - 1, 3 * (after - before), one, other)
             _weigh_lines(other, first_x, weights_x, taps_x, _COLUMN, one, 0, sums)
             _to_rows(one, line, other, middle, row * line)
             done = row + _ROWS
@@ -113,6 +118,29 @@ def cut_views(
             )  # fmt: skip
         else:
             cut_window(pixels, start, row_bytes, crop[i], window[i], mirror, size, views, at)
+
+
+@kernel
+def needed_pixels(crop: Any, resize: Any, window: Any, size: int, antialias: bool, needed: Any) -> None:
+    """Writes which pixels of its images `cut_views` reads: [b, 4] int64 top, left, height, width, at least one pixel.
+
+    Args:
+        crop: as all that follow in `cut_views`.
+        resize: see there.
+        window: see there.
+        size: see there.
+        antialias: see there.
+        needed: [b, 4] int64.
+    """
+    for i in range(crop.shape[0]):
+        resized = resize.shape[0] and (resize[i, 0] != crop[i, 2] or resize[i, 1] != crop[i, 3])
+        for axis in range(2):
+            if resized:
+                low, high = _span(crop[i, 2 + axis], resize[i, axis], window[i, axis], size, antialias)
+            else:
+                low, high = max(window[i, axis], 0), min(window[i, axis] + size, crop[i, 2 + axis])
+            low = max(min(low, crop[i, 2 + axis] - 1), 0)
+            needed[i, axis], needed[i, 2 + axis] = crop[i, axis] + low, max(high - low, 1)
 
 
 @kernel
@@ -171,6 +199,25 @@ def taps_of(size: int, output: int, start: int, count: int, mirror: bool, antial
                 weight = _triangle(tap, x, scale, inverse) / total if total != 0.0 else 0.0
                 weights[j, tap - low + shift] = np.int32(0.5 + weight * (1 << _PRECISION_BITS))
     return first, weights
+
+
+@kernel
+def _span(size: int, output: int, start: int, count: int, antialias: bool) -> Any:
+    """Returns where the pixels begin and end that outputs start..start + count - 1 look at: the taps of `taps_of`."""
+    from_, to = max(start, 0), min(start + count, output)
+    if from_ == 0 and to == output:
+        return 0, size
+    scale = size / output
+    support = max(scale, 1.0) if antialias else 1.0
+    taps, low, high = 1, size, 0
+    for x in range(from_, to):
+        first, beyond = _reach(x, scale, support, size)
+        taps, low = max(taps, beyond - first), min(low, first)
+    for x in range(from_, to):
+        first = _reach(x, scale, support, size)[0]
+        first -= max(first + taps - size, 0)
+        low, high = min(low, first), max(high, first + taps)
+    return min(low, high), high
 
 
 @kernel

@@ -9,7 +9,7 @@ from PIL import Image
 
 from pipelines.backends.plain_resize import coefficients, resize_bilinear
 from pipelines.backends.reference import window_of
-from selfie_data.kernels.resample import cut_views, cut_window, resample, scratch_bytes, taps_of
+from selfie_data.kernels.resample import cut_views, cut_window, needed_pixels, resample, scratch_bytes, taps_of
 
 Pixels = NDArray[np.uint8]
 
@@ -129,6 +129,40 @@ def test_a_window_may_overhang_on_any_side(
     np.testing.assert_array_equal(result[5:-5].reshape(size, size, 3), expected[:, ::-1] if mirror else expected)
     assert (result[:5] == 9).all()
     assert (result[-5:] == 9).all()
+
+
+@given(data=st.data(), antialias=st.booleans(), seed=st.integers(0, 1000))
+@settings(max_examples=150, deadline=None)
+def test_a_view_depends_on_the_needed_pixels_alone(data: st.DataObject, antialias: bool, seed: int) -> None:
+    """The needed rectangle, by itself at the beginning of memory, gives the view of the whole image."""
+    side = st.integers(1, 70)
+    height, width, size = data.draw(side), data.draw(side), data.draw(st.integers(1, 40))
+    top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    crop = np.array([(top, left, data.draw(st.integers(1, height - top)), data.draw(st.integers(1, width - left)))])
+    resize = np.array([data.draw(st.one_of(st.tuples(side, side), st.just(tuple(crop[0, 2:].tolist()))))])
+    window = np.array([data.draw(st.tuples(st.integers(-50, 80), st.integers(-50, 80)))])
+    flip, image, needed = np.array([data.draw(st.booleans())]), pixels(height, width, seed), np.zeros((1, 4), np.int64)
+    needed_pixels(crop, resize, window, size, antialias, needed)
+    y, x, rows, columns = needed[0].tolist()
+    assert top <= y < y + rows <= top + crop[0, 2]
+    assert left <= x < x + columns <= left + crop[0, 3]
+    scratch = np.zeros(scratch_bytes(*crop[0, 2:].tolist(), size), np.uint8)
+    views = np.zeros((2, 3 * size * size), np.uint8)
+    part = np.ascontiguousarray(image[y : y + rows, x : x + columns])
+    for view, source, moved in zip(views, (image, part), (crop, crop - np.array([(y, x, 0, 0)])), strict=True):
+        cut_views(
+            source.reshape(-1), np.zeros(1, np.int64), np.array([source.shape[1]]), moved, resize, window, flip, size,
+            antialias, 0, 1, scratch, view,
+        )  # fmt: skip
+    assert (views[0] == views[1]).all()
+
+
+def test_a_crop_that_becomes_the_whole_view_is_needed_whole() -> None:
+    crop, needed = np.array([(3, 5, 100, 60), (0, 0, 256, 341)]), np.zeros((2, 4), np.int64)
+    needed_pixels(crop, np.full((2, 2), 32), np.zeros((2, 2), np.int64), 32, True, needed)
+    assert (needed == crop).all()
+    needed_pixels(crop, np.zeros((0, 2), np.int64), np.array([(4, -2), (16, 58)]), 224, True, needed)
+    assert needed.tolist() == [[7, 5, 96, 60], [16, 58, 224, 224]]
 
 
 @pytest.mark.parametrize("mirror", [False, True])

@@ -1,0 +1,104 @@
+"""Payloads cut down to what will be looked at of each image, where JPEGs have restart markers.
+
+    payload -> the intervals of the rectangle that a crop needs, a smaller JPEG -> decoded instead of the whole
+
+`selfie_data.images.jpeg_window` cuts, to the bit the same pixels. JPEGs without markers, and those of which everything
+is needed, are decoded whole. So is what is not as expected: that is counted, and said once.
+"""
+
+import logging
+import threading
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.backends.shard_reader import Payloads
+from selfie_data.dataset.opened import Dataset
+from selfie_data.images.jpeg_window import UNEXPECTED, cut_windows
+
+Bytes = NDArray[np.uint8]
+Numbers = NDArray[np.int64]
+
+_NOT_AS_EXPECTED = "it is no JPEG of one sequential scan and of its size whose markers are where they should be"
+_log = logging.getLogger(__name__)
+
+
+class Misfits:
+    """Counts JPEGs that are decoded whole since something about them is not as expected; may be shared by threads.
+
+    Attributes:
+        count: how many there were so far.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.count = 0
+        self._dataset = dataset
+        self._lock = threading.Lock()
+
+    def add(self, sample: int, reason: str, *, count: int = 1) -> None:
+        """Counts `count` more, of which `sample` is the first; only the very first is told of at once."""
+        with self._lock:
+            first = self.count == 0
+            self.count += count
+        if first:
+            key = self._dataset.key(sample)
+            _log.warning("sample %s is decoded whole, which takes longer, as all like it will be: %s", key, reason)
+
+    def close(self) -> None:
+        """Says how many there were, if any; once."""
+        with self._lock:
+            count, self.count = self.count, 0
+        if count:
+            _log.warning("%d times a JPEG was decoded whole since it was not as expected", count)
+
+
+class Windows:
+    """Windows of k payloads, cut when they are asked for.
+
+    Attributes:
+        placed: [k, 4] int64, top, left, height, width in the image of what is to be decoded: the window, once it is
+            cut, or the whole image.
+    """
+
+    def __init__(self, ids: Numbers, payloads: Payloads, stored: Numbers, misfits: Misfits) -> None:
+        """Nothing is cut yet: ids [k] int64; stored [k, 2] int64, heights and widths of the images."""
+        self.placed = np.zeros((len(ids), 4), np.int64)
+        self.placed[:, 2:] = stored
+        self._status = np.zeros(len(ids), np.int64)
+        self._cut: Bytes = np.empty(0, np.uint8)
+        self._base = 0  # byte of the payloads that the first byte of `_cut` stands for
+        self._ids, self._payloads, self._stored, self._misfits = ids, payloads, stored, misfits
+
+    def cut(self, needed: Numbers, first: int, last: int, memory: Bytes) -> None:
+        """Cuts rows first..last - 1; windows of other rows are no longer good.
+
+        Args:
+            needed: [k, 4] int64, top, left, height, width of what will be looked at.
+            first: row.
+            last: row.
+            memory: where windows go, at least as many bytes as these payloads have together.
+        """
+        payloads = self._payloads
+        self._cut, self._base = memory, int(payloads.offset[first])
+        found = cut_windows(
+            payloads.buffer, payloads.offset, payloads.length, self._stored, needed, first, last, memory, self._status,
+            self.placed,
+        )  # fmt: skip
+        if found:
+            row = first + int(np.flatnonzero(self._status[first:last] == UNEXPECTED)[0])
+            self._misfits.add(int(self._ids[row]), _NOT_AS_EXPECTED, count=int(found))
+
+    def jpeg(self, row: int) -> Bytes:
+        """Returns what is to be decoded of a row, uint8: the window's bytes, or the payload."""
+        size = int(self._status[row])
+        if size <= 0:
+            return self._payloads[row]
+        start = int(self._payloads.offset[row]) - self._base
+        return self._cut[start : start + size]
+
+    def give_up(self, row: int) -> None:
+        """Goes back to the whole image of a row whose window, if it has one, cannot be decoded."""
+        if self._status[row] > 0:
+            self._status[row] = UNEXPECTED
+            self.placed[row] = (0, 0, *self._stored[row])
+            self._misfits.add(int(self._ids[row]), "what was cut out of it cannot be decoded")
