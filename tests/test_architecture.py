@@ -199,8 +199,8 @@ def test_modules_say_what_they_are(path: Path) -> None:
 OPTIONS = {
     "build-shards": (
         "root split labels label_column image_column config subtree table synsets ground_truth devkit checksum "
-        "classes_from size encoding quality resize_shorter shard_bytes samples_per_shard workers seed limit on_error "
-        "dry_run as_json"
+        "classes_from size encoding quality resize_shorter shard_bytes samples_per_shard workers seed limit max_pixels "
+        "on_error dry_run as_json"
     ),
     "verify": "decode threads",
     "info": "as_json",

@@ -30,6 +30,7 @@ from selfie_data.dataset.manifest import Manifest
 from selfie_data.dataset.opened import open_dataset
 from selfie_data.errors import BuildError, DatasetError, SelfieDataError
 from selfie_data.images.codecs import codec_versions
+from selfie_data.images.formats import current_versions
 from selfie_data.notices import notices_of
 from selfie_data.randomness import permutation
 from selfie_data.source import ImageSource
@@ -124,6 +125,7 @@ def describe_build(source: ImageSource, options: BuildOptions) -> dict[str, Any]
 def _finished(directory: Path, identity: Mapping[str, Any]) -> Manifest:
     manifest = Manifest.load(directory)
     recorded = {name: getattr(manifest, name) for name in identity}
+    identity = {**identity, "codecs": identity["codecs"] | current_versions(manifest.codecs)}
     refuse_other(directory, recorded, identity, what="a dataset")
     if (directory / BUILD).exists():  # ended between the manifest and the removal
         clear(directory)

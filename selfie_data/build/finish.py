@@ -47,8 +47,9 @@ def finish_dataset(
         files = _write_table(out, kept) | _write_notices(out, notices)
         sums = add_up(record.sums for record in records)
         encoding = STORED_AS[identity["options"]["encoding"]]
+        decoders = {name: version for record in records for name, version in record.decoders.items()}
         manifest = Manifest(
-            **identity,
+            **{**identity, "codecs": identity["codecs"] | dict(sorted(decoders.items()))},
             class_names=tuple(class_names),
             image_size=identity["options"]["size"],
             encoding=encoding,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from selfie_data.images.decode import LARGEST_MAX_PIXELS, MAX_PIXELS
 from selfie_data.images.encode import STORED_AS, Encoder
 from selfie_data.images.resize import shorter_side
 from selfie_data.source import Json
@@ -25,6 +26,7 @@ class BuildOptions:
         samples_per_shard: how many samples a shard holds; None: as many as `shard_bytes` allows.
         seed: of the plan, 0 <= seed < 2**64.
         limit: use that many images, a random sample of the source; None: all.
+        max_pixels: that an image may have to be decoded whole; a JPEG decoded at a reduced scale, four times as many.
         on_error: what an unusable image does: "quarantine" (left out, listed in the manifest) or "fail".
     """
 
@@ -36,12 +38,14 @@ class BuildOptions:
     samples_per_shard: int | None = None
     seed: int = 0
     limit: int | None = None
+    max_pixels: int = MAX_PIXELS
     on_error: str = "quarantine"
 
     def __post_init__(self) -> None:
         _check_range("size", self.size, 1, 1 << 14)
         _check_range("quality", self.quality, 1, 100)
         _check_range("shard_bytes", self.shard_bytes, 1 << 12, 1 << 40)
+        _check_range("max_pixels", self.max_pixels, 1, LARGEST_MAX_PIXELS)
         _check_range("seed", self.seed, 0, (1 << 64) - 1)
         if self.encoding not in ENCODINGS:
             raise ValueError(f"encoding must be one of {', '.join(ENCODINGS)}, got {self.encoding!r}")
@@ -67,7 +71,13 @@ class BuildOptions:
 
     @property
     def encoder(self) -> Encoder:
-        return Encoder(encoding=self._stores, size=self.size, shorter_side=self.shorter_side, quality=self.quality)
+        return Encoder(
+            encoding=self._stores,
+            size=self.size,
+            shorter_side=self.shorter_side,
+            quality=self.quality,
+            max_pixels=self.max_pixels,
+        )
 
     @property
     def _stores(self) -> str:
@@ -85,6 +95,7 @@ class BuildOptions:
             "shard_bytes": None if self.samples_per_shard else self.shard_bytes,
             "samples_per_shard": self.samples_per_shard,
             "limit": self.limit,
+            **({} if self.max_pixels == MAX_PIXELS else {"max_pixels": self.max_pixels}),  # as before it was an option
         }
 
 

@@ -7,7 +7,7 @@ in place: a shard without a record is not finished and is built again.
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class ShardRecord:
 
     Attributes:
         rows: structured array [samples] of `ROW`, in the order of the shard.
+        decoders: name -> version of what decoded images of the rarer formats, "missing" if nothing could.
     """
 
     number: int
@@ -45,6 +46,7 @@ class ShardRecord:
     sums: PixelSums
     quarantined: tuple[Quarantined, ...]
     rows: NDArray[np.void]
+    decoders: dict[str, str] = field(default_factory=dict)
 
     @property
     def samples(self) -> int:
@@ -60,6 +62,7 @@ class ShardRecord:
             "index_sha256": self.index_sha256,
             "sums": self.sums,
             "quarantined": [[entry.key, entry.name, entry.reason] for entry in self.quarantined],
+            "decoders": self.decoders,
             "rows_sha256": hashlib.sha256(rows).hexdigest(),
         }
         scratch = path.with_suffix(".tmp")

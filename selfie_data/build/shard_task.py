@@ -25,6 +25,7 @@ from selfie_data.dataset.shard import ShardWriter
 from selfie_data.errors import BuildError, ImageError
 from selfie_data.files import publish, write_file
 from selfie_data.images.encode import STORED_AS, Encoder, Stored
+from selfie_data.images.formats import current_versions, decoder_versions, rare_format
 from selfie_data.images.statistics import PixelSums, add_up, sum_by_numpy, sum_pixels
 from selfie_data.source import ImageSource, SourceImage, read_images
 
@@ -97,6 +98,8 @@ def build_shard(job: Job, labels: NDArray[np.int32], number: int, report: Report
 
 
 def _is_intact(out: Path, record: ShardRecord) -> bool:
+    if record.decoders != current_versions(record.decoders):
+        return False
     if record.samples == 0:
         return True
     shard = out / shard_name(record.number)
@@ -124,6 +127,7 @@ class _ShardTask:
         self.rows: list[tuple[int, int, int, int, int, int]] = []
         self.members: list[tuple[Member, ...]] = []
         self.sums: list[PixelSums] = []
+        self.decoders: dict[str, str] = {}
         self.reported = Tick(0, 0, 0)
         self.next_tick = time.monotonic() + _TICK_S
 
@@ -145,6 +149,7 @@ class _ShardTask:
             sums=add_up(self.sums),
             quarantined=tuple(self.quarantined),
             rows=np.array(self.rows, dtype=ROW),
+            decoders=self.decoders,
         )
 
     def _publish(self, scratch: Path, final: Path) -> str:
@@ -185,6 +190,8 @@ class _ShardTask:
         try:
             if isinstance(image, ImageError):
                 raise image
+            if isinstance(image.data, bytes) and (rare := rare_format(image.data)):
+                self.decoders |= decoder_versions(rare)
             return self.job.encoder(image)
         except ImageError as error:
             name = "" if isinstance(image, ImageError) else image.name

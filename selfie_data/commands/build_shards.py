@@ -15,6 +15,7 @@ from selfie_data.build.options import ENCODINGS, SHARD_BYTES, BuildOptions
 from selfie_data.build.progress import Bar, JsonLines, Lines, Reporter
 from selfie_data.dataset.manifest import Manifest
 from selfie_data.errors import OptionError
+from selfie_data.images.decode import LARGEST_MAX_PIXELS, MAX_PIXELS
 from selfie_data.notices import NAME as NOTICES
 from selfie_data.notices import Notice, notices_of, say
 from selfie_data.source import ImageSource
@@ -103,6 +104,13 @@ _PATH = click.Path(path_type=Path)
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, (1 << 64) - 1), help="Of the shuffle.")
 @click.option("--limit", type=click.IntRange(1), help="Use only so many images, a random part [default: all].")
 @click.option(
+    "--max-pixels",
+    type=click.IntRange(1, LARGEST_MAX_PIXELS),
+    default=MAX_PIXELS,
+    show_default=True,
+    help="Images of more are not used; JPEGs that are shrunk to a half or less may have four times as many.",
+)
+@click.option(
     "--on-error",
     default="quarantine",
     show_default=True,
@@ -175,6 +183,7 @@ _BUILD_OPTIONS = (
     "samples_per_shard",
     "seed",
     "limit",
+    "max_pixels",
     "on_error",
 )
 

@@ -1,7 +1,8 @@
 """Any image file becomes upright RGB pixels, sizes checked before anything is decoded.
 
 libjpeg-turbo (simplejpeg) takes JPEGs in gray or three colours; Pillow takes the rest, and the JPEGs that the strict
-decoder refuses (some real photographs carry stray bytes). The two give the same pixels (a test holds it).
+decoder refuses (some real photographs carry stray bytes). The two give the same pixels (a test holds it). AVIF, JPEG
+2000 and HEIC are read where Pillow or its plugin can.
 """
 
 import io
@@ -15,10 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from selfie_data.errors import ImageError
+from selfie_data.images.formats import prepare, rare_format
 from selfie_data.images.resize import Buffer
 
-MAX_JPEG_PIXELS = 1 << 26  # 67 Mpx; the largest ImageNet photograph has 61; decoded at a reduced scale
-MAX_PIXELS = 1 << 24  # other formats are decoded whole, at up to 12 bytes a pixel on the way: 200 MB
+MAX_PIXELS = 1 << 24  # decoded whole, at up to 12 bytes a pixel on the way: 200 MB; `max_pixels` changes it
+LARGEST_MAX_PIXELS = 1 << 27  # 1.6 GB a worker; Pillow itself refuses images a third larger
+JPEG_TIMES = 4  # as many pixels may a JPEG have that is decoded at a reduced scale
+MAX_JPEG_PIXELS = JPEG_TIMES * MAX_PIXELS  # 67 Mpx; the largest ImageNet photograph has 61
 MAX_SCANS = 200  # a progressive file has about ten; each costs a pass over the image
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 _ORIENTATION_TAG = 0x0112
@@ -59,7 +63,9 @@ class JpegHeader(NamedTuple):
         return self.frame == _BASELINE and self.precision == 8 and self.orientation == 1 and (gray or colour)
 
 
-def decode_image(data: bytes, *, shorter_side: int | None = None, buffer: Buffer | None = None) -> Pixels:
+def decode_image(
+    data: bytes, *, shorter_side: int | None = None, buffer: Buffer | None = None, max_pixels: int = MAX_PIXELS
+) -> Pixels:
     """Decodes an image file to uint8 [H, W, 3], upright.
 
     Args:
@@ -68,14 +74,15 @@ def decode_image(data: bytes, *, shorter_side: int | None = None, buffer: Buffer
             eighth of its size (a DCT of fewer coefficients, which is antialiased) as long as that leaves twice as many
             pixels as asked for, a side. None: full size.
         buffer: if given, the pixels may lie in it, and are good until it is used again.
+        max_pixels: of what is decoded whole; a JPEG decoded at a reduced scale may have `JPEG_TIMES` as many.
 
     Raises:
         ImageError: not an image, of a format or mode that is not supported, damaged, or too large.
     """
     header = parse_jpeg_header(data)
     if header is not None and header.components in (1, 3) and header.precision == 8:
-        return decode_jpeg(data, header, shorter_side=shorter_side, buffer=buffer)
-    return _decode_other(data)
+        return decode_jpeg(data, header, shorter_side=shorter_side, buffer=buffer, max_pixels=max_pixels)
+    return _decode_other(data, max_pixels)
 
 
 def decode_stored(payload: bytes | Pixels, *, encoding: str, height: int, width: int) -> Pixels:
@@ -105,21 +112,26 @@ def decode_stored(payload: bytes | Pixels, *, encoding: str, height: int, width:
 
 
 def decode_jpeg(
-    data: bytes, header: JpegHeader, *, shorter_side: int | None = None, buffer: Buffer | None = None
+    data: bytes,
+    header: JpegHeader,
+    *,
+    shorter_side: int | None = None,
+    buffer: Buffer | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Pixels:
     """As `decode_image`, for a JPEG of one or three components and 8 bits whose header was read.
 
     With `buffer` the pixels may lie in it, and be good until it is used again.
     """
     pixels_of = header.height * header.width
-    if pixels_of > MAX_JPEG_PIXELS:
-        raise ImageError(f"too large: {header.width} x {header.height} pixels, the limit is {MAX_JPEG_PIXELS}")
+    if pixels_of > JPEG_TIMES * max_pixels:
+        raise _too_large(header.width, header.height, JPEG_TIMES * max_pixels)
     _check_scans(data)
     scale = 1
     while shorter_side and scale < 8 and min(header.height, header.width) >= 4 * scale * shorter_side:
         scale *= 2
-    if pixels_of > MAX_PIXELS * scale * scale:
-        raise ImageError(f"too large: {header.width} x {header.height} pixels to decode at 1/{scale}")
+    if pixels_of > max_pixels * scale * scale:
+        raise _too_large(header.width, header.height, max_pixels * scale * scale, f" to decode at 1/{scale}")
     height, width = -(-header.height // scale), -(-header.width // scale)
     try:
         pixels: Pixels = simplejpeg.decode_jpeg(
@@ -132,7 +144,7 @@ def decode_jpeg(
             buffer=None if buffer is None else buffer.take(3 * height * width),
         )
     except ValueError:
-        return _decode_other(data)
+        return _decode_other(data, max_pixels)
     return pixels if header.orientation == 1 else _turn(pixels, header.orientation)
 
 
@@ -198,15 +210,21 @@ def _turn(pixels: Pixels, orientation: int) -> Pixels:
     return np.ascontiguousarray(pixels)
 
 
-def _decode_other(data: bytes) -> Pixels:
+def _too_large(width: int, height: int, limit: int, how: str = "") -> ImageError:
+    return ImageError(f"too large: {width} x {height} pixels{how}, the limit is {limit} (--max-pixels)")
+
+
+def _decode_other(data: bytes, max_pixels: int) -> Pixels:
     if data.startswith(b"\xff\xd8"):  # CMYK, 12 bits, or a header that was not understood
         _check_scans(data)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd metadata; sizes are checked below
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise ImageError(f"too large: {image.width} x {image.height} pixels, the limit is {MAX_PIXELS}")
+            if rare := rare_format(data):
+                prepare(rare)
+            with Image.open(io.BytesIO(data), formats=(rare,) if rare else _FORMATS) as image:
+                if image.width * image.height > max_pixels:
+                    raise _too_large(image.width, image.height, max_pixels)
                 image.load()
                 return _to_rgb(image)
     except (ImageError, MemoryError):

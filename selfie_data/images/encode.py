@@ -17,8 +17,8 @@ import simplejpeg
 from PIL import Image
 
 from selfie_data.errors import BuildError, ImageError
-from selfie_data.images.decode import JpegHeader, Pixels, decode_image, decode_jpeg, parse_jpeg_header
-from selfie_data.images.resize import DECODED, centre_crop, resize_shorter
+from selfie_data.images.decode import MAX_PIXELS, JpegHeader, Pixels, decode_image, decode_jpeg, parse_jpeg_header
+from selfie_data.images.resize import DECODED, Buffer, centre_crop, resize_shorter
 from selfie_data.source import SourceImage
 
 STORED_AS = {"raw": "raw", "keep": "jpeg", "jpeg": "jpeg", "png": "png"}
@@ -46,12 +46,14 @@ class Encoder:
         size: the model's input size S in pixels; what `raw` stores.
         shorter: shorter side, in pixels, that larger images are shrunk to; 0: never shrink.
         quality: JPEG quality, 1 to 100.
+        max_pixels: of an image, as `decode_image` takes it.
     """
 
     encoding: str
     size: int
     shorter_side: int
     quality: int
+    max_pixels: int = MAX_PIXELS
 
     def __call__(self, image: SourceImage) -> Stored:
         """Encodes one image.
@@ -66,28 +68,27 @@ class Encoder:
             header = parse_jpeg_header(image.data)
             if self.encoding == "keep" and header is not None and self._may_stay(header):
                 return self._keep(image.data, header)
-            pixels = decode_image(image.data, shorter_side=self.shorter_side or None, buffer=DECODED)
+            pixels = self._decode(image.data, buffer=DECODED)
         else:
             pixels = image.data
         if self.shorter_side and min(pixels.shape[:2]) > self.shorter_side:
             pixels = resize_shorter(pixels, self.shorter_side)
         return self._encode(np.ascontiguousarray(pixels))
 
+    def _decode(self, data: bytes, buffer: Buffer | None = None) -> Pixels:
+        return decode_image(data, shorter_side=self.shorter_side or None, buffer=buffer, max_pixels=self.max_pixels)
+
     def _may_stay(self, header: JpegHeader) -> bool:
         return header.is_plain and (self.shorter_side == 0 or min(header.height, header.width) <= self.shorter_side)
 
     def _keep(self, data: bytes, header: JpegHeader) -> Stored:
-        pixels = decode_jpeg(data, header, buffer=DECODED)
+        pixels = decode_jpeg(data, header, buffer=DECODED, max_pixels=self.max_pixels)
         if pixels.shape[:2] != (header.height, header.width):
             raise ImageError(f"decodes to {pixels.shape[1]} x {pixels.shape[0]}, not to what its header says")
         return Stored(data, pixels)
 
     def _raw(self, image: SourceImage) -> Stored:
-        pixels = (
-            image.data
-            if isinstance(image.data, np.ndarray)
-            else decode_image(image.data, shorter_side=self.shorter_side)
-        )
+        pixels = image.data if isinstance(image.data, np.ndarray) else self._decode(image.data)
         if pixels.shape[:2] != (self.size, self.size):
             if self.shorter_side == 0:
                 found = f"{pixels.shape[1]} x {pixels.shape[0]}"

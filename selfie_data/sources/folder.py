@@ -19,7 +19,8 @@ from selfie_data.notices import Notices
 from selfie_data.source import ImageSource, Json
 from selfie_data.sources.label_table import Line, of_split, read_table
 from selfie_data.sources.options import SourceOptions
-from selfie_data.sources.readers.file_names import NameTable, is_image, printable, reason_to_pass_over
+from selfie_data.sources.readers.archives import is_zip
+from selfie_data.sources.readers.file_names import NameTable, is_image, printable, reason_to_pass_over, suffix
 from selfie_data.sources.readers.folders import FileSource, Found, existing, read_file, walk
 from selfie_data.sources.readers.image_tree import (
     MAX_LABEL_BYTES,
@@ -41,7 +42,8 @@ def open_images(kind: str, root: Path | str, options: SourceOptions) -> ImageSou
         raise OptionError(f"a folder has no splits: --subtree picks a part of it, got --split {options.split}")
     path = existing(root, kind)
     if not path.is_dir():
-        raise SourceError(f"{path} is a file: --root must name a folder, or use the source tar")
+        remedy = "unpack the zip first" if is_zip(path) else "use the source tar"
+        raise SourceError(f"{path} is a file: --root must name a folder, or {remedy}")
     for option, name in (("--label-column", options.label_column), ("--image-column", options.image_column)):
         if name is not None and options.table is None:
             raise OptionError(f"{option} names a column of --table, got {name} without a table")
@@ -99,37 +101,40 @@ def _open_table(kind: str, root: Path, table: Path, options: SourceOptions, chos
     every = read_table(table, path_column=options.image_column, label_column=options.label_column)
     lines = of_split(every, options.split, table=table.name, notices=notices)
     lines = sorted(lines, key=lambda line: line.path)
-    _tell_unnamed(base, {line.path for line in every}, notices)
+    _tell_unnamed(root, wanted, {line.path for line in every}, notices)
     more = {"label": options.label_column, "image": options.image_column}
     more["split"] = None if options.split == "train" else options.split
     chosen |= {name: value for name, value in more.items() if value is not None}
     refuse_twice([line.path for line in lines], table.name)
-    images = [_stat(base, line, table) for line in lines]
+    images = [_find(base, line, table) for line in lines]
     labelled = label_by_text([line.label for line in lines], options.classes)
     facts = table.stat()
     changed = (table.name, facts.st_size, facts.st_mtime_ns)
     return _source(kind, base, images, labelled, chosen, options, changed, notices=notices)
 
 
-def _tell_unnamed(base: Path, named: set[str], notices: Notices) -> None:
+def _tell_unnamed(root: Path, wanted: FileFilter, named: set[str], notices: Notices) -> None:
     """Notices the files that no line of the table names."""
-    for where, _, files in os.walk(base):
-        folder = Path(where).relative_to(base).as_posix()
-        for file in sorted(files):
-            name = file if folder == "." else f"{folder}/{file}"
-            if name not in named:
-                reason = "images that the table does not name" if is_image(name) else reason_to_leave_out(name)
-                notices.add(reason_to_pass_over(name) or reason, printable(name))
+    try:
+        found = walk(root, wanted)
+    except SourceError:  # what the table names may be readable all the same
+        notices.add("folders that cannot be listed for files which the table does not name", wanted.subtree or ".")
+        return
+    for file in found:
+        if file.name not in named:
+            image = is_image(file.name) or (file.size and not is_label(file.name))
+            reason = "images that the table does not name" if image else reason_to_leave_out(file.name)
+            notices.add(reason_to_pass_over(file.name) or reason, printable(file.name))
 
 
-def _stat(base: Path, line: Line, table: Path) -> Found:
-    if not is_image(line.path):
+def _find(base: Path, line: Line, table: Path) -> Found:
+    """Returns an image that the table names; one that is missing is found out, and quarantined, when it is read."""
+    if suffix(line.path) and not is_image(line.path):
         raise SourceError(f"{table.name}, line {line.number}: {printable(line.path)!r} has no image's suffix")
     try:
         facts = os.stat(base / line.path)
-    except OSError as error:
-        where = f"{table.name}, line {line.number}"
-        raise SourceError(f"{where}: cannot read {printable(line.path)!r} below {base}: {error.strerror}") from error
+    except OSError:
+        return Found(line.path, 0, 0)
     return Found(line.path, facts.st_size, facts.st_mtime_ns)
 
 

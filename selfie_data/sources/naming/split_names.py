@@ -1,7 +1,7 @@
 """Names of splits in file names and folders, by the hub's rules.
 
 A keyword counts where delimiters stand around it: dashes, underscores, dots, spaces, digits. Upper and lower case are
-alike. `train` + `training` are one split, and so are the other rows of `_KEYWORDS`.
+alike. `train` + `training` are one split, and so are the other rows of `SPLIT_KEYWORDS`.
 """
 
 import functools
@@ -9,15 +9,10 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from selfie_data.sources.readers.file_names import printable
+from selfie_data.sources.readers.file_names import SPLIT_KEYWORDS, printable
 
 ALL = "all"  # `--split all`: the hub's own word for every split
 
-_KEYWORDS = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing", "eval", "evaluation"),
-}
 _DELIMITERS = r"[-._ 0-9]"
 # A keyword inside a word: NameTrain, testset, but not "value" or "device" for the short ones.
 _INSIDE = re.compile(r"(?i:train|test|valid)|(?<=[a-z])(Val|Dev|Eval)(?![a-z])")
@@ -26,12 +21,12 @@ _INSIDE = re.compile(r"(?i:train|test|valid)|(?<=[a-z])(Val|Dev|Eval)(?![a-z])")
 @functools.lru_cache(1 << 10)
 def canonical(name: str) -> str:
     """Returns train, val or test for their keywords, and any other name as it is."""
-    return next((split for split, words in _KEYWORDS.items() if name.strip().lower() in words), name.strip())
+    return next((split for split, words in SPLIT_KEYWORDS.items() if name.strip().lower() in words), name.strip())
 
 
 def is_keyword(name: str) -> bool:
     """Says whether a split's name is one of the keywords."""
-    return canonical(name) in _KEYWORDS
+    return canonical(name) in SPLIT_KEYWORDS
 
 
 def same_split(name: str, other: str) -> bool:

@@ -18,6 +18,11 @@ IMAGE_SUFFIXES = frozenset(
         *(".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc"),
     )
 )
+SPLIT_KEYWORDS = {  # of the Hugging Face hub
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
 _SYSTEM_FOLDERS = frozenset(  # of macOS, Synology and QNAP, ext4, Windows; in lower case, those with a dot apart
     ("__macosx", "@eadir", "#recycle", "@recycle", "lost+found", "$recycle.bin", "system volume information")
 )

@@ -17,13 +17,16 @@ from selfie_data.errors import OptionError, SourceError
 from selfie_data.images.formats import format_of
 from selfie_data.notices import Notices
 from selfie_data.sources.readers.byte_ranges import MAX_IMAGE_BYTES
-from selfie_data.sources.readers.file_names import is_image, printable, reason_to_pass_over, suffix
+from selfie_data.sources.readers.file_names import SPLIT_KEYWORDS, is_image, printable, reason_to_pass_over, suffix
 from selfie_data.sources.readers.labels import Labelled, classes_of_paths, label_by_name, label_by_text, unlabelled
 from selfie_data.sources.readers.spool import Rows
 from selfie_data.sources.readers.spooled_source import Resolved
 
 MAX_LABEL_BYTES = 4096  # of a `.cls` file
-_SPLIT = re.compile(r"(train|val|test|dev)(ing|id|idation)?([-_. ]?(set|split|data|images?|imgs?|\d+))*", re.IGNORECASE)
+_FOLDER_OF_SPLIT = {  # train, train2017, test_set, but not "test tubes": that may be a class
+    split: re.compile(rf"({'|'.join(words)})([-_. ]?(set|split|data|images?|imgs?|\d+))*", re.IGNORECASE)
+    for split, words in SPLIT_KEYWORDS.items()
+}
 _USUAL_SUFFIX = re.compile(r"\.[a-z][a-z0-9_]{0,11}")
 
 
@@ -174,9 +177,10 @@ def _refuse_mixed_splits(names: Iterable[str], label: str) -> None:
     """Refuses training and test data side by side: which of it is wanted is not to be guessed."""
     folders = {folder for path in {name.rpartition("/")[0] for name in names} for folder in path.split("/")}
     splits = {
-        match[1].lower().replace("dev", "val"): folder
+        split: folder
         for folder in sorted(folders)
-        if (match := _SPLIT.fullmatch(folder))
+        for split, pattern in _FOLDER_OF_SPLIT.items()
+        if pattern.fullmatch(folder)
     }
     if len(splits) > 1:
         these = " and ".join(map(printable, sorted(splits.values())))

@@ -1,13 +1,14 @@
 """The members of a tar archive as byte ranges: nothing is ever extracted.
 
-    header block (512)  payload (size)  padding to 512   header block …   zero block, zero block
+    header block (512)  payload (size)  padding to 512   header block …   zero block, zero block   zeros, or another tar
                         ^ Member.offset
 
 Only headers are read, so a plain tar of a million images is listed without touching the images. Python's `tarfile`
 keeps an object a member (over 1 GiB for ILSVRC) and follows links; it is the twin this is tested against.
 
 Formats: v7, USTAR, GNU (long names, base-256 sizes), PAX (path, size). Refused: names that climb or are absolute,
-links, devices, sparse and multi-volume members, a wrong header checksum, an archive without its end mark.
+links, devices, sparse and multi-volume members, a wrong header checksum, an archive without its end mark. Tars joined
+by `cat` are read on behind an end mark, as `tar -i` does.
 Source: POSIX.1-2017, pax, "ustar Interchange Format"; the GNU tar manual, "Basic Tar Format".
 """
 
@@ -33,6 +34,17 @@ _REFUSED = {
     b"V": "a volume label",
     b"D": "an incremental dump",
 }
+_UNPACK = "unpack it and use the source folder"
+_COMPRESSED = (  # how a file begins, what it is, what to do
+    (b"PK", "a zip archive", _UNPACK),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
+    (b"Rar!", "a rar archive", _UNPACK),
+    (b"BZh", "compressed by bzip2", "bunzip2 -k makes it a plain one"),
+    (b"\xfd7zXZ\0", "compressed by xz", "unxz -k makes it a plain one"),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd", "unzstd makes it a plain one"),
+    (b"\x04\x22\x4d\x18", "compressed by lz4", "unlz4 makes it a plain one"),
+    (b"\x1f\x8b", "gzipped", "gunzip makes it a plain one"),
+)
 
 
 class Member(NamedTuple):
@@ -110,20 +122,29 @@ def open_tar(path: Path) -> int:
 
 
 def list_members(window: Window) -> Iterator[Member]:
-    """Yields the regular files of the archive in its order.
+    """Yields the regular files of the archive in its order, and of those joined to its end.
 
     Raises:
         SourceError: not a tar, truncated, or a member that is refused (see the module).
     """
     offset = 0
+    ended = False
     extended: dict[str, str] = {}
     while True:
         block = window.read_at(offset, _BLOCK)
+        if block.count(0) == len(block) and (ended or len(block) == _BLOCK):
+            if len(block) < _BLOCK:
+                return
+            ended, extended, offset = True, {}, offset + _BLOCK
+            continue
+        if ended and not _is_header(block):
+            raise SourceError(
+                f"{window.label} goes on behind the mark of its end, at byte {offset}, with what is no tar: cut it off"
+            )
         if len(block) < _BLOCK:
-            raise SourceError(_truncated(window, offset, len(block)))
-        if block[0] == 0 and not any(block):
-            return
+            raise SourceError(_no_tar(window, block) if offset == 0 else _truncated(window, offset, len(block)))
         size, kind = _check_header(block, window, offset)
+        ended = False
         payload = offset + _BLOCK
         if kind in _EXTENSIONS:
             extended |= _read_extension(window, payload, size, kind)
@@ -141,23 +162,37 @@ def list_members(window: Window) -> Iterator[Member]:
         offset = payload + -(-size // _BLOCK) * _BLOCK
 
 
+def _no_tar(window: Window, head: bytes) -> str:
+    if not head:
+        return f"{window.label} is empty"
+    for magic, what, remedy in _COMPRESSED:
+        if head.startswith(magic):
+            return f"{window.label} is {what}, which is not read as a tar: {remedy}"
+    return f"{window.label} is no tar archive" + ": it is shorter than one block" * (len(head) < _BLOCK)
+
+
 def _truncated(window: Window, offset: int, got: int) -> str:
-    if offset == 0:
-        return f"{window.label} is {'empty' if not got else 'no tar archive: it is shorter than one block'}"
     return f"{window.label} is truncated: it ends at byte {offset + got} without the mark of its end"
 
 
 def _check_header(block: bytes, window: Window, offset: int) -> tuple[int, bytes]:
     """Returns (size, type) of a header whose checksum holds."""
-    stored = _number(block[148:156])
-    total = sum(block) - sum(block[148:156]) + 8 * 32
-    if stored != total and stored != total - 256 * sum(byte > 127 for byte in block[:148] + block[156:]):
-        where = "is no tar archive" if offset == 0 else f"is damaged: the header at byte {offset} has a wrong checksum"
-        raise SourceError(f"{window.label} {where}")
+    if not _is_header(block):
+        damaged = f"{window.label} is damaged: the header at byte {offset} has a wrong checksum"
+        raise SourceError(_no_tar(window, block) if offset == 0 else damaged)
     size = _number(block[124:136])
     if size is None or size < 0:
         raise SourceError(f"{window.label} is damaged: the header at byte {offset} has no valid size")
     return size, block[156:157]
+
+
+def _is_header(block: bytes) -> bool:
+    """Says whether the checksum holds: of unsigned bytes, or of signed ones as some old writers summed them."""
+    if len(block) < _BLOCK:
+        return False
+    stored = _number(block[148:156])
+    total = sum(block) - sum(block[148:156]) + 8 * 32
+    return stored == total or stored == total - 256 * sum(byte > 127 for byte in block[:148] + block[156:])
 
 
 def _number(field: bytes) -> int | None:

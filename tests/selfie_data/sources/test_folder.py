@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from selfie_data.errors import ImageError, OptionError, SourceError
+from selfie_data.notices import notices_of
 from selfie_data.source import ImageSource
 from selfie_data.sources import open_source
 
@@ -196,12 +197,20 @@ def test_a_table_of_integers(root: Path, tmp_path: Path) -> None:
     assert open_source("folder", root, table=table(tmp_path, text)).class_names == ("09", "10")
 
 
+def test_a_missing_file_of_a_table_is_that_images_error(root: Path, tmp_path: Path) -> None:
+    """It is quarantined or ends the build, as `--on-error` says; it was an error at opening before."""
+    source = open_source("folder", root, table=table(tmp_path, "nowhere.jpg,2\ntrain/dog/a.jpg,1\n"))
+    with pytest.raises(ImageError, match=r"cannot read nowhere\.jpg: No such file"):
+        source.read(0)
+    assert source.read(1).data == b"dog a"
+    assert source.labels.tolist() == [1, 0]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "labels.csv is empty"),
         ("path,label\n", "holds column names and no images"),
-        ("train/dog/a.jpg,1\nnowhere.jpg,2\n", "labels.csv, line 2: cannot read 'nowhere.jpg'"),
         ("../x.jpg,1\n", "is no path below the root"),
         ("/etc/x.jpg,1\n", "is no path below the root"),
         ("train/dog/a.jpg,0,1,0\n", "has 4 columns and no names for them"),
@@ -240,10 +249,22 @@ def test_a_column_of_a_table_says_which_lines_are_of_the_split(root: Path, tmp_p
     assert other.fingerprint != source.fingerprint
     with pytest.raises(OptionError, match=r"of the split test; .* says .*dev \(1\).*: --split NAME picks one"):
         open_source("folder", root, table=path, split="test")
-    with pytest.raises(SourceError, match=r"line 4: cannot read 'nowhere\.jpg'"):
-        open_source("folder", root, table=path, split="all")
+    everything = open_source("folder", root, table=path, split="all")
+    with pytest.raises(ImageError, match=r"cannot read nowhere\.jpg"):
+        everything.read(0)
+    assert [everything.read(index).name for index in (1, 2)] == ["train/dog/a.jpg", "val/cat/d.jpg"]
     with pytest.raises(OptionError, match="has no column split, so it has no split val"):
         open_source("folder", root, table=table(tmp_path, "train/dog/a.jpg,wolf\n"), split="val")
+
+
+def test_what_a_table_does_not_name_is_told_by_content_too(root: Path, tmp_path: Path) -> None:
+    (root / "train/cat/no_suffix").write_bytes(b"\xff\xd8\xff")
+    path = table(tmp_path, "cat/c.JPEG,cat\ndog/a.jpg,dog\nstray.jpg,\n")
+    told = notices_of(open_source("folder", root, table=path, subtree="train")).summary()
+    assert told[0].examples == ("cat/no_suffix", "dog/b.png")
+    (root / "train/loop").symlink_to(root / "train")
+    (notice,) = notices_of(open_source("folder", root, table=path, subtree="train")).summary()
+    assert notice.text == "folders that cannot be listed for files which the table does not name: 1 (train)"
 
 
 def test_columns_of_a_table_are_chosen_from(root: Path, tmp_path: Path) -> None:
