@@ -63,21 +63,20 @@ def choose_files(
     card = read_card(root)
     if card:
         chosen = _of_card(card, config, root.name)
-        scope = _below(files, chosen.folder) if chosen.folder else {file: file for file in files}
         where = f"the configuration {printable(chosen.name)} of {root}"
-        used = None if chosen.splits is None else _by_card(where, chosen.splits, scope, split, rows_tell)
+        scope = _below(files, chosen.folder) if chosen.folder else {file: file for file in files}
     else:
-        scope = {file: file for file in files} if config is None else _below(files, config)
+        chosen = None
         where = str(root) if config is None else f"the folder {config} of {root}"
-        used = None
-    if not scope:
-        folders = sorted({file.rpartition("/")[0] or "." for file in files})
-        raise OptionError(f"{where} holds no Parquet files; the folders that do: {_list(folders)}")
-    if used is None:
+        scope = {file: file for file in files} if config is None else _below(files, config)
+    if chosen is not None and chosen.splits is not None:
+        patterns = [pattern for named in chosen.splits.values() for pattern in named]
+        scope = {file: inner for file, inner in scope.items() if any(matches(name, inner) for name in patterns)}
+        used = _by_card(where, chosen.splits, scope, split, rows_tell)
+    else:
         used = _by_names(where, scope, split, rows_tell)
-    outside = dict.fromkeys(files, "files of other configurations")
-    other = dict.fromkeys(scope, f"files that are not of the split {printable(split)}")
-    left_out = outside | other
+    left_out = dict.fromkeys(files, "files outside of the configuration")
+    left_out |= dict.fromkeys(scope, f"files that are not of the split {printable(split)}")
     for file in used:
         del left_out[file]
     return DataFiles([file for file in files if file not in left_out], left_out)
@@ -123,7 +122,7 @@ def _by_card(
     rows_tell: Callable[[str], bool],
 ) -> list[str]:
     names = [name for name in splits if split in (name, ALL)] or [name for name in splits if same_split(name, split)]
-    if not names and rows_tell(next(iter(scope))):
+    if not names and scope and rows_tell(next(iter(scope))):
         names, split = list(splits), ALL
     if not names or (len(names) > 1 and split != ALL):
         raise OptionError(f"{where} lists the splits {_list(splits)} in README.md: --split picks one, got {split}")
@@ -145,6 +144,9 @@ def _below(files: Iterable[str], pattern: str) -> dict[str, str]:
         prefix = next((prefix for prefix in prefixes if fnmatchcase(prefix, pattern.rstrip("/"))), None)
         if prefix is not None:
             found[file] = file if prefix == "." else file[len(prefix) + 1 :]
+    if not found:
+        there = _list(sorted({file.rpartition("/")[0] or "." for file in files}))
+        raise OptionError(f"no folder {printable(pattern)} holds Parquet files; the folders that do: {there}")
     return found
 
 

@@ -14,6 +14,7 @@ from selfie_data.sources.readers.file_names import SPLIT_KEYWORDS, printable
 ALL = "all"  # `--split all`: the hub's own word for every split
 
 _DELIMITERS = r"[-._ 0-9]"
+_ORDINARY = ("latest",)  # a word of names that holds a keyword by chance
 # A keyword inside a word: NameTrain, testset, but not "value" or "device" for the short ones.
 _INSIDE = re.compile(r"(?i:train|test|valid)|(?<=[a-z])(Val|Dev|Eval)(?![a-z])")
 
@@ -53,7 +54,9 @@ def stands_in(name: str, path: str) -> bool:
 def undelimited(paths: Sequence[str]) -> list[str]:
     """Returns the words of paths that hold a keyword which no delimiter sets off, such as NameTrain, sorted."""
     words = {word for path in paths for word in re.split(rf"/|{_DELIMITERS}", path.removesuffix(".parquet"))}
-    return sorted(word for word in words if _INSIDE.search(word) and not is_keyword(word))
+    return sorted(
+        word for word in words if _INSIDE.search(word) and not is_keyword(word) and word.lower() not in _ORDINARY
+    )
 
 
 def rows_left_out(value: str) -> str:

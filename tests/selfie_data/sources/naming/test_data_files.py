@@ -84,14 +84,14 @@ def test_a_configuration_is_a_folder_or_a_pattern(tmp_path: Path) -> None:
     chosen = choose(tmp_path, *files, config="a")
     assert chosen.used == ["a/train.parquet"]
     assert chosen.left_out == {
-        "0.parquet": "files of other configurations",
+        "0.parquet": "files outside of the configuration",
         "a/test.parquet": "files that are not of the split train",
-        "b/x/train.parquet": "files of other configurations",
+        "b/x/train.parquet": "files outside of the configuration",
     }
     assert choose(tmp_path, *files, config="b/x").used == choose(tmp_path, *files, config="b").used == [files[3]]
     assert choose(tmp_path, *files, config=".").used == ["0.parquet"]
     assert choose(tmp_path, "p0/0.parquet", "p1/0.parquet", config="*").used == ["p0/0.parquet", "p1/0.parquet"]
-    with pytest.raises(OptionError, match=r"folder c of .* holds no Parquet files; the folders that do: \., a, b/x"):
+    with pytest.raises(OptionError, match=r"no folder c holds Parquet files; the folders that do: \., a, b/x"):
         choose(tmp_path, *files, config="c")
 
 
@@ -149,6 +149,12 @@ def test_the_card_comes_first(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="--config picks one, got --config data"):
         choose(tmp_path, *FILES, config="data")
     assert choose(tmp_path, *FILES, config="big").used == ["data/b1.parquet"]
+    assert choose(tmp_path, *FILES, config="big").left_out == {
+        "data/s-1.parquet": "files outside of the configuration",
+        "data/t.parquet": "files outside of the configuration",
+        "data/v.parquet": "files that are not of the split train",
+        "other/test/0.parquet": "files outside of the configuration",
+    }
     for split in ("val", "validation", "dev"):
         assert choose(tmp_path, *FILES, config="big", split=split).used == ["data/v.parquet"]
     assert choose(tmp_path, *FILES, config="big", split="all").used == ["data/b1.parquet", "data/v.parquet"]
@@ -158,6 +164,17 @@ def test_the_card_comes_first(tmp_path: Path) -> None:
         choose(tmp_path, *FILES, config="big", split="x")
     with pytest.raises(SourceError, match=r"README.md names Parquet files of train that are not there: data/t.parquet"):
         choose(tmp_path, *FILES[:2], config="small")
+
+
+def test_a_card_whose_files_are_not_there(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(CARD)
+    with pytest.raises(SourceError, match=r"README.md names Parquet files of train that are not there: data/b\*"):
+        choose(tmp_path, "x.parquet", config="big")
+    with pytest.raises(OptionError, match="no folder other holds Parquet files; the folders that do: "):
+        choose(tmp_path, "x.parquet", config="other")
+    with pytest.raises(OptionError, match="lists the splits train, validation"):
+        choose(tmp_path, "x.parquet", config="big", split="x", rows_tell=True)
+    assert choose(tmp_path, *FILES, config="big", split="x", rows_tell=True).used == [FILES[0], FILES[3]]
 
 
 def test_the_default_of_the_card_is_taken_and_the_rest_said(tmp_path: Path) -> None:

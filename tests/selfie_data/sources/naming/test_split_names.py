@@ -38,7 +38,7 @@ def test_keywords_inside_words_do_not(keyword: tuple[str, str], before: str, aft
         ("a/testset-0.parquet", ["testset"]),
         ("imagesDev.parquet", ["imagesDev"]),
         ("device_evaluate_value.parquet", []),
-        ("train-set.parquet", []),
+        ("latest/Latest.parquet", []),
         ("images-0.parquet", []),
     ],
 )
