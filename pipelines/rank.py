@@ -40,12 +40,13 @@ def own_gpu() -> int:
 def own_cores() -> int:
     """Returns how many cores this process may keep busy: its share, where a launcher started several on this machine.
 
-    Cores that suffice for as many processes as there are were divided by the launcher already, one set each.
+    A launcher that divides the machine's cores itself leaves each process its part of all of them: that is not divided
+    again. Fewer are taken for what all processes share, as those of a container are.
     """
     allowed, processes = len(os.sched_getaffinity(0)), _local("LOCAL_WORLD_SIZE", 1)
-    if allowed * processes <= (os.cpu_count() or allowed):
+    if allowed == (os.cpu_count() or allowed) // max(1, processes):
         return allowed
-    return max(1, allowed // processes)
+    return max(1, allowed // max(1, processes))
 
 
 def _local(name: str, missing: int) -> int:

@@ -17,7 +17,7 @@ import torch
 from pipelines import PatchLoader
 from tests.pipelines.conftest import MakeDataset
 
-BACKENDS = ["reference", "auto"]  # auto: the default of this machine, with its threads
+BACKENDS = ["reference", "auto", "dali"]  # auto: the default of this machine, with its threads
 
 
 def make(shards: Path, backend: str, **options: object) -> PatchLoader:

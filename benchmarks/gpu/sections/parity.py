@@ -11,8 +11,9 @@ from benchmarks.gpu.setting import Setting
 
 CASE = "correctness: parity"
 # Bound of a GPU decode and resize against the twin, of 255: mean difference, share of values off by more than 1 (the
-# CPU's own bound), and for nvJPEG, whose colour conversion and IDCT differ from libjpeg-turbo's, a looser one.
-MEAN_BOUND = {"cpu": 0.3, "cuda": 1.5}
+# CPU's own bound), and for nvJPEG, whose colour conversion and IDCT differ from libjpeg-turbo's, a looser one; chroma
+# of the nearest pixel instead of a smooth one would be 0.55 off by itself.
+MEAN_BOUND = {"cpu": 0.3, "cuda": 0.6}
 STEPS = 3
 
 

@@ -1,5 +1,6 @@
 """What one of two processes does in `test_distributed`: `torchrun … distributed_worker.py OUT`."""
 
+import copy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,12 +8,13 @@ from pathlib import Path
 import torch
 
 from selfie_model.config import Config
-from selfie_model.training.distributed import Ranks, SharedFlag, process_group
+from selfie_model.network.selfie import Selfie
+from selfie_model.training.distributed import Ranks, SharedFlag, distribute, process_group
 from selfie_model.training.evaluate import evaluate
 from selfie_model.training.finetune import finetune, load_classifier
 from selfie_model.training.pretrain import pretrain
 from selfie_model.training.stop_request import StopRequest
-from tests.selfie_model.memory import MemoryLoader, random_images, small_config
+from tests.selfie_model.memory import MemoryLoader, patch_batch, random_images, small_config
 
 NAMES = ("cat", "dog", "frog")
 SCENARIOS: dict[str, Sequence[float]] = {"equal": (0, 0.5, 1), "unequal": (0, 0.25, 1)}
@@ -45,9 +47,26 @@ class StopOn(StopRequest):
             self.reason = "SIGTERM"
 
 
+def check_own_statistics(ranks: Ranks) -> None:
+    """After two forward passes a rank has the batch-norm statistics of its own batches, as if it were alone."""
+    config = small_config()
+    torch.manual_seed(0)
+    alone = Selfie(config)
+    shared = copy.deepcopy(alone)
+    wrapped = distribute(shared, ranks, sync_batch_norm=False).train()
+    alone.train()
+    for step in range(2):
+        batch = patch_batch(config, seed=10 * ranks.rank + step)
+        wrapped(batch).loss.backward()
+        alone(batch)
+    for (name, found), expected in zip(shared.named_buffers(), alone.buffers(), strict=True):
+        assert torch.equal(found, expected), name
+
+
 def main(out: Path) -> None:
     torch.set_num_threads(1)
     with process_group("cpu") as ranks:
+        check_own_statistics(ranks)
         assert ranks.size == 2
         flag = SharedFlag(ranks)
         raised = [flag.exchange(step == 1 and ranks.rank == 1) for step in range(4)]

@@ -47,6 +47,33 @@ def test_a_lap_tells_speed_waiting_and_the_time_that_is_left(
     assert watching.overall() == pytest.approx(50 / 9)
 
 
+class TimedEvent:
+    """An event of a GPU whose clock the test turns; the host's stands still, as if it never waited."""
+
+    now_ms = 0.0
+
+    def record(self) -> None:
+        self.at_ms = TimedEvent.now_ms
+
+    def elapsed_time(self, end_event: "TimedEvent") -> float:
+        return end_event.at_ms - self.at_ms
+
+
+def test_on_a_gpu_waiting_is_what_lies_between_steps_there(clock: list[float]) -> None:
+    watching = Monitor(
+        "pretrain", TRAIN, chance=0.25, first_step=0, first_loss=math.nan, visible=False, make_event=TimedEvent
+    )
+    for lap in (1, 2):
+        for gap_ms in (500.0, 30.0, 50.0):  # before a lap's first step metrics were fetched and written
+            with watching.waiting():
+                clock[0] += 0.9  # the host waits for a step to end, which is no waiting for data
+                TimedEvent.now_ms += gap_ms
+            TimedEvent.now_ms += 100.0
+            watching.step()
+            clock[0] += 0.1
+        assert watching.lap(3 * lap, WINDOW) == (pytest.approx(10.0), pytest.approx((30 + 50) / 3000))
+
+
 def test_nothing_is_shown_where_nothing_is_wanted(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     watching = monitor(visible=False)
     watching.lap(1, WINDOW)
