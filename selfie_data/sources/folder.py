@@ -17,7 +17,7 @@ import numpy as np
 from selfie_data.errors import ImageError, OptionError, SourceError
 from selfie_data.notices import Notices
 from selfie_data.source import ImageSource, Json
-from selfie_data.sources.label_table import Line, of_split, read_table
+from selfie_data.sources.label_table import PATH_COLUMNS, Line, of_split, read_table
 from selfie_data.sources.options import SourceOptions
 from selfie_data.sources.readers.archives import is_zip
 from selfie_data.sources.readers.file_names import NameTable, is_image, printable, reason_to_pass_over, suffix
@@ -30,6 +30,7 @@ from selfie_data.sources.readers.image_tree import (
     reason_to_leave_out,
     refuse_twice,
     resolve_tree,
+    tell_unlabelled,
 )
 from selfie_data.sources.readers.labels import Labelled, label_by_text
 from selfie_data.sources.readers.spool import Rows
@@ -107,7 +108,10 @@ def _open_table(kind: str, root: Path, table: Path, options: SourceOptions, chos
     chosen |= {name: value for name, value in more.items() if value is not None}
     refuse_twice([line.path for line in lines], table.name)
     images = [_find(base, line, table) for line in lines]
-    labelled = label_by_text([line.label for line in lines], options.classes)
+    texts = [line.label for line in lines]
+    labelled = label_by_text(texts, options.classes)
+    unlabelled = "images without a label in the table, where others have one"
+    tell_unlabelled([line.path for line in lines], texts, labelled, notices, unlabelled)
     facts = table.stat()
     changed = (table.name, facts.st_size, facts.st_mtime_ns)
     return _source(kind, base, images, labelled, chosen, options, changed, notices=notices)
@@ -129,8 +133,9 @@ def _tell_unnamed(root: Path, wanted: FileFilter, named: set[str], notices: Noti
 
 def _find(base: Path, line: Line, table: Path) -> Found:
     """Returns an image that the table names; one that is missing is found out, and quarantined, when it is read."""
-    if suffix(line.path) and not is_image(line.path):
-        raise SourceError(f"{table.name}, line {line.number}: {printable(line.path)!r} has no image's suffix")
+    if not is_image(line.path) and (suffix(line.path) or not (base / line.path).is_file()):
+        names = f"; a first line of column names calls the path {', '.join(PATH_COLUMNS)}" * (line.number == 1)
+        raise SourceError(f"{table.name}, line {line.number}: {printable(line.path)!r} has no image's suffix{names}")
     try:
         facts = os.stat(base / line.path)
     except OSError:

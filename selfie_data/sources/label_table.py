@@ -11,7 +11,7 @@ from selfie_data.sources.naming.columns import LABELS, asked_for, only, spelled,
 from selfie_data.sources.naming.split_names import ALL, no_such_split, rows_left_out, same_split
 from selfie_data.sources.readers.file_names import printable
 
-_PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "name")
+PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "name")
 _MAX_BYTES = 1 << 30  # ImageNet's 1.3 million lines have 53 MB
 
 
@@ -50,7 +50,7 @@ def read_table(table: Path, *, path_column: str | None = None, label_column: str
     rows = _read_rows(table)
     first = [field.strip() for field in rows[0][1]]
     named = path_column is not None or label_column is not None
-    if named or any(field.lower() in _PATH_COLUMNS for field in first):
+    if named or any(field.lower() in PATH_COLUMNS for field in first):
         columns = _columns(first, table.name, path_column, label_column)
         rows = rows[1:]
         if not rows:
@@ -58,7 +58,7 @@ def read_table(table: Path, *, path_column: str | None = None, label_column: str
     elif len(first) > 2:
         raise SourceError(
             f"{table.name} has {len(first)} columns and no names for them: path and one label are read, called "
-            f"{', '.join(_PATH_COLUMNS)} and {', '.join(LABELS)}, or as --image-column and --label-column say"
+            f"{', '.join(PATH_COLUMNS)} and {', '.join(LABELS)}, or as --image-column and --label-column say"
         )
     else:
         columns = _Columns(0, 1 if len(first) == 2 else None, None)
@@ -102,11 +102,11 @@ def _read_rows(table: Path) -> list[tuple[int, list[str]]]:
 
 
 def _columns(first: list[str], table: str, path_column: str | None, label_column: str | None) -> _Columns:
-    paths = spelled(first, _PATH_COLUMNS)[:1]
+    paths = spelled(first, PATH_COLUMNS)[:1]
     if path_column is not None:
         paths = [asked_for(first, path_column, option="--image-column", where=table)]
     if not paths:
-        raise SourceError(f"{table} has no path column ({', '.join(_PATH_COLUMNS)}): --image-column may name one")
+        raise SourceError(f"{table} has no path column ({', '.join(PATH_COLUMNS)}): --image-column may name one")
     split = split_column(first, where=table)
     rest = [name for name in first if name not in (paths[0], split)]
     if label_column is not None:

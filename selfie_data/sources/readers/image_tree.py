@@ -155,22 +155,28 @@ def resolve_tree(
     if folders and not asked:
         _refuse_mixed_splits(names, label)
     if sidecars:
-        labelled = _label_by_sidecar(names, sidecars, classes, notices)
+        texts = [sidecars.get(sample_key(name)) for name in names]
+        labelled = label_by_text(texts, classes)
+        tell_unlabelled(names, texts, labelled, notices, "images without a label in a .cls file, where others have one")
     elif folders:
-        labelled = label_by_name(classes_of_paths(names, notices, keep_single=classes is not None), classes)
+        folder_names = classes_of_paths(names, notices, keep_single=classes is not None)
+        labelled = label_by_name(folder_names, classes)
+        tell_unlabelled(names, folder_names, labelled, notices, "images outside of class folders, without a label")
     else:
         labelled = unlabelled(len(names))
     return Resolved(np.array(images, dtype=np.int64), labelled, notices)
 
 
-def _label_by_sidecar(
-    names: list[str], sidecars: dict[str, str], classes: Sequence[str] | None, notices: Notices
-) -> Labelled:
-    texts = [sidecars.get(sample_key(name)) for name in names]
-    for name, text in zip(names, texts, strict=True):
-        if text is None:
-            notices.add("images without a label in a .cls file, where others have one", printable(name))
-    return label_by_text(texts, classes)
+def tell_unlabelled(
+    names: Sequence[str], texts: Sequence[str | None], labelled: Labelled, notices: Notices, reason: str
+) -> None:
+    """Notices which images have no label among those that have: for want of a text, or by one that is negative."""
+    if not (labelled.labels >= 0).any():
+        return
+    for index in np.flatnonzero(labelled.labels < 0).tolist():
+        notices.add(
+            "images whose label is below zero, taken for none" if texts[index] else reason, printable(names[index])
+        )
 
 
 def _refuse_mixed_splits(names: Iterable[str], label: str) -> None:

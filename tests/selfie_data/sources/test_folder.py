@@ -221,6 +221,11 @@ def test_a_missing_file_of_a_table_is_that_images_error(root: Path, tmp_path: Pa
         ("train/dog/a.jpg,cat|dog\n", "several labels"),
         ("train/dog/a.jpg,1\ntrain/dog/a.jpg,2\n", r"holds train/dog/a\.jpg twice"),
         ("train/notes.txt,1\n", "has no image's suffix"),
+        (
+            "id,species\ntrain/dog/a.jpg,wolf\n",
+            r"line 1: 'id' has no image's suffix; .* calls the path path, file, .*, img",
+        ),
+        ("train/dog/a.jpg,1\ntrain/nowhere,2\n", r"line 2: 'train/nowhere' has no image's suffix$"),
         ('"train/dog/a.jpg,1\n', "is no CSV or TSV"),
     ],
 )
@@ -259,7 +264,9 @@ def test_a_column_of_a_table_says_which_lines_are_of_the_split(root: Path, tmp_p
 
 def test_what_a_table_does_not_name_is_told_by_content_too(root: Path, tmp_path: Path) -> None:
     (root / "train/cat/no_suffix").write_bytes(b"\xff\xd8\xff")
-    path = table(tmp_path, "cat/c.JPEG,cat\ndog/a.jpg,dog\nstray.jpg,\n")
+    path = table(tmp_path, "cat/c.JPEG,cat\ndog/a.jpg,dog\nstray.jpg,emu\n")
+    named = table(tmp_path, "train/cat/no_suffix,cat\n", "named.csv")
+    assert open_source("folder", root, table=named).read(0).data == b"\xff\xd8\xff"
     told = notices_of(open_source("folder", root, table=path, subtree="train")).summary()
     assert told[0].examples == ("cat/no_suffix", "dog/b.png")
     (root / "train/loop").symlink_to(root / "train")

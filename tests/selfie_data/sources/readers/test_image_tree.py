@@ -167,6 +167,26 @@ def test_labels_beside_some_of_the_images_are_used_and_told(opened: Opener) -> N
     assert told(source)["labels in .cls files beside no image"] == ("9.cls",)
 
 
+def test_negative_labels_are_told(opened: Opener) -> None:
+    source = opened({"1.jpg": PICTURE, "1.cls": b"-5", "2.jpg": PICTURE, "2.cls": b"3"})
+    assert source.class_names == ("3",)
+    assert told(source)["images whose label is below zero, taken for none"] == ("1.jpg",)
+
+
+def test_images_outside_of_class_folders_are_told(tmp_path: Path) -> None:
+    for name in ("cat/1.jpg", "dog/2.jpg", "3.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(PICTURE)
+    assert told(open_source("folder", tmp_path)) == {"images outside of class folders, without a label": ("3.jpg",)}
+    path = tmp_path / "t.csv"
+    path.write_text("cat/1.jpg,-1\ndog/2.jpg,\n3.jpg,7\n")
+    assert told(open_source("folder", tmp_path, table=path)) == {
+        "files with the suffix .csv": ("t.csv",),
+        "images whose label is below zero, taken for none": ("cat/1.jpg",),
+        "images without a label in the table, where others have one": ("dog/2.jpg",),
+    }
+
+
 @pytest.mark.parametrize(
     "names",
     [("k.jpg", "k.png"), ("x/k.jpg", "x/k.seg.png"), ("k.jpg", "k.jpeg"), ("k", "k.png"), ("k.a.jpg", "k.a.png")],
