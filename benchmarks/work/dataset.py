@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.work.material import Packed, load
 from benchmarks.work.task import Task
+from selfie_data.images.jpeg_restarts import insert_restarts
 from selfie_data.source import ImageSource, SourceImage
 
 
@@ -24,11 +25,13 @@ class PackedSource:
     Attributes:
         folder: of the packed material.
         pixels: its payloads are pixels, not files.
+        markers: its JPEGs get restart markers, as a build's do.
         samples: how many images, the material again and again; 0 = as many as it holds.
     """
 
     folder: Path
     pixels: bool = False
+    markers: bool = False
     samples: int = 0
     kind: str = "benchmark"
     spool_bytes: int = 0
@@ -46,7 +49,7 @@ class PackedSource:
     @property
     def fingerprint(self) -> str:
         """Good enough for material that only this benchmark writes."""
-        identity = f"{self.folder.name}:{len(self)}:{self.packed.data.size}"
+        identity = f"{self.folder.name}:{len(self)}:{self.packed.data.size}" + ":markers" * self.markers
         return hashlib.sha256(identity.encode()).hexdigest()
 
     @property
@@ -72,7 +75,8 @@ class PackedSource:
         if self.pixels:
             height, width = int(self.packed.height[index]), int(self.packed.width[index])
             return SourceImage(name=name, data=np.array(payload).reshape(height, width, 3))
-        return SourceImage(name=f"{name}.jpg", data=payload.tobytes())
+        data = insert_restarts(payload.tobytes()).data if self.markers else payload.tobytes()
+        return SourceImage(name=f"{name}.jpg", data=data)
 
     def spool(self, directory: Path, progress: object = None) -> ImageSource:
         """Random access already: nothing to do."""
@@ -81,17 +85,22 @@ class PackedSource:
 
 
 def shards(task: Task) -> Path:
-    """The shards of the task's material; JPEGs are kept byte for byte, pixels raw."""
+    """The shards of the task's material: pixels raw, JPEGs kept; photographs get restart markers, nothing else changes.
+
+    Peers and floors read the same pictures without. Datasets without markers, of a checkout from before, are called
+    `selfie`, so one folder serves both.
+    """
     from selfie_data.build.build_shards import build_shards
     from selfie_data.build.options import BuildOptions
 
-    target = task.converted("selfie")
+    markers = task.encoded and task.crops
+    target = task.converted("selfie-marked" if markers else "selfie")
     with _alone(target):
         if not (target / "manifest.json").exists():
             shorter = 0 if task.crops else None
             encoding: Literal["keep", "raw"] = "keep" if task.encoded else "raw"
             options = BuildOptions(size=task.image_size, encoding=encoding, resize_shorter=shorter)
-            source = PackedSource(folder=task.source, pixels=not task.encoded)
+            source = PackedSource(folder=task.source, pixels=not task.encoded, markers=markers)
             build_shards(source, target, options, workers=task.threads)
     return target
 

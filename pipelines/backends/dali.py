@@ -1,6 +1,6 @@
 """The DALI backend: the graph of `dali_graph.py`, fed from plans; its output becomes torch tensors without a copy.
 
-    plan -> read + check payloads -> feed -> run         the feeder, a thread of its own, two batches ahead
+    plan -> read + check payloads -> cut -> feed -> run         the feeder, a thread of its own, two batches ahead
          -> take outputs -> DLPack -> normalise, hide    the trainer's thread; torch, on the device
 
 The default on a GPU. On a CPU the same graph runs, so that it can be tested where there is no GPU; `cpu` is faster
@@ -22,6 +22,7 @@ from torch.utils.dlpack import from_dlpack
 
 from pipelines.backends.dali_error import DaliError, read_error
 from pipelines.backends.dali_graph import CELLS, CROP, ENCODED, FLIP, RESIZE, WINDOW, GraphInputs, build_graph
+from pipelines.backends.jpeg_windows import Misfits, Windows, cut_for_plan
 from pipelines.backends.shard_reader import Payloads, ShardReader
 from pipelines.batch_plan import BackendOutput, BatchPlan, OutputSpec, Verify
 from pipelines.staging import Staging, hide
@@ -61,6 +62,8 @@ class DaliBackend:
         self._threads = threads
         self._at_size = stored_at_size(dataset)
         self._reader = ShardReader(dataset, verify=verify, compiled=True)
+        self._misfits = Misfits(dataset)
+        self._windows = np.empty(0, np.uint8)  # DALI copies what it is fed, so the next plan may overwrite it
         self._graphs: dict[GraphInputs, Any] = {}
         # DALI's queue of outputs has no lock of its own: `schedule_run` adds to it, `outputs` takes from it.
         self._queue = threading.Lock()
@@ -91,6 +94,7 @@ class DaliBackend:
         self._memory.clear()
         self._graphs.clear()  # the last references: DALI ends its threads
         self._reader.close()
+        self._misfits.close()
 
     def _start_next(self) -> None:
         while self._waiting and len(self._running) < _DEPTH:
@@ -100,7 +104,7 @@ class DaliBackend:
     def _feed(self, plan: BatchPlan) -> _Running:
         """Reads a plan's images and sets DALI to work on them; in the feeder's thread. Errors are the plan's."""
         payloads = self._reader.read(plan.sample_id, self._free_memory(plan))
-        stored = self._stored(plan, payloads)
+        stored, plan = self._stored(plan, payloads)
         graph = self._graph(plan)
         graph.feed_input(ENCODED, stored)
         for name, values in _integers(plan).items():
@@ -109,18 +113,24 @@ class DaliBackend:
             graph.schedule_run()
         return _Running(graph, payloads)
 
-    def _stored(self, plan: BatchPlan, payloads: Payloads) -> Stored:
-        """Returns what is fed: pixels of raw images, else encoded bytes."""
+    def _stored(self, plan: BatchPlan, payloads: Payloads) -> tuple[Stored, BatchPlan]:
+        """Returns what is fed, pixels of raw images, else encoded bytes, and what is to be done to it."""
         rows, ids, table = range(len(plan)), plan.sample_id, self._dataset.table
+        if self._dataset.encoding == "jpeg":
+            stored = np.stack((table.height[ids], table.width[ids]), axis=1).astype(np.int64)
+            if self._windows.size < payloads.buffer.size:
+                self._windows = np.empty(payloads.buffer.size, np.uint8)
+            windows = Windows(ids, payloads, stored, self._misfits)
+            return cut_for_plan(plan, self._spec.image_size, windows, stored, self._windows)
         if self._dataset.encoding != "raw":
-            return [payloads[row] for row in rows]
+            return [payloads[row] for row in rows], plan
         height, width = int(table.height[ids[0]]), int(table.width[ids[0]])
         alike = (table.height[ids] == height) & (table.width[ids] == width) & (payloads.length == 3 * height * width)
         if not alike.all():
-            return [decode_payload(self._dataset, int(ids[row]), payloads[row]) for row in rows]
+            return [decode_payload(self._dataset, int(ids[row]), payloads[row]) for row in rows], plan
         pixels = payloads.buffer[: len(ids) * 3 * height * width].reshape(len(ids), height, width, 3)
         # DALI's own copy is of pinned memory, which the GPU fetches by itself, only if it is told that this is too.
-        return pixels if self._gpu is None else TensorListCPU(pixels, layout="HWC", is_pinned=True)
+        return (pixels if self._gpu is None else TensorListCPU(pixels, layout="HWC", is_pinned=True)), plan
 
     def _free_memory(self, plan: BatchPlan) -> NDArray[np.uint8] | None:
         """Returns memory for the payloads: of a batch that was taken, else new; pinned, where pixels go to a GPU.

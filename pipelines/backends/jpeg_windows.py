@@ -8,13 +8,16 @@ is needed, are decoded whole. So is what is not as expected: that is counted, an
 
 import logging
 import threading
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.backends.shard_reader import Payloads
+from pipelines.batch_plan import BatchPlan
 from selfie_data.dataset.opened import Dataset
 from selfie_data.images.jpeg_window import UNEXPECTED, cut_windows
+from selfie_data.kernels.resample import needed_pixels
 
 Bytes = NDArray[np.uint8]
 Numbers = NDArray[np.int64]
@@ -102,3 +105,37 @@ class Windows:
             self._status[row] = UNEXPECTED
             self.placed[row] = (0, 0, *self._stored[row])
             self._misfits.add(int(self._ids[row]), "what was cut out of it cannot be decoded")
+
+
+def cut_for_plan(
+    plan: BatchPlan, size: int, windows: Windows, stored: Numbers, memory: Bytes
+) -> tuple[list[Bytes], BatchPlan]:
+    """Cuts all JPEGs of a plan, for a backend that decodes, crops and resizes whole crops by itself.
+
+    Args:
+        plan: what is asked of the stored images.
+        size: S.
+        windows: of the plan's payloads, not cut yet.
+        stored: [b, 2] int64, heights and widths.
+        memory: see `Windows.cut`.
+
+    Returns:
+        What is to be decoded of each, uint8, and what is to be asked of that. Where an image is resized and then only
+        its middle is looked at, all of it is needed: the backend's filter knows nothing of what lies outside.
+    """
+    rows = range(len(plan))
+    if plan.crop is not None:
+        windows.cut(plan.crop, 0, len(plan), memory)
+        moved = plan.crop - np.hstack((windows.placed[:, :2], np.zeros((len(plan), 2), np.int64)))
+        return [windows.jpeg(row) for row in rows], replace(plan, crop=moved)
+    if plan.window is None:
+        return [windows.jpeg(row) for row in rows], plan
+    whole = np.hstack((np.zeros((len(plan), 2), np.int64), stored))
+    needed = np.empty_like(whole)
+    needed_pixels(whole, np.zeros((0, 2), np.int64), plan.window, size, True, needed)
+    resized = np.zeros(len(plan), np.bool_) if plan.resize is None else (plan.resize != stored).any(axis=1)
+    needed[resized] = whole[resized]
+    windows.cut(needed, 0, len(plan), memory)
+    resize = None if plan.resize is None else np.where(resized[:, None], plan.resize, windows.placed[:, 2:])
+    jpegs = [windows.jpeg(row) for row in rows]
+    return jpegs, replace(plan, resize=resize, window=plan.window - windows.placed[:, :2])

@@ -1,17 +1,14 @@
 """Images of which a window is decoded are those of the whole image, to the bit; what cannot be cut is decoded whole."""
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import simplejpeg
 import torch
-from numpy.typing import NDArray
 
 from pipelines import ImageLoader, PatchLoader
-from pipelines.backends import jpeg_windows
 from pipelines.backends.cpu_shards import ShardBackend
 from pipelines.backends.jpeg_windows import Misfits, Windows
 from pipelines.backends.reference import ReferenceBackend
@@ -20,50 +17,11 @@ from pipelines.batch_plan import BatchPlan, OutputSpec
 from pipelines.sampling.augment import Augmentation
 from selfie_data.dataset.opened import open_dataset
 from selfie_data.errors import CorruptSampleError
-from selfie_data.images.jpeg_restarts import insert_restarts
-from tests.pipelines.conftest import MakeDataset, write_dataset
+from tests.pipelines.backends.marked import marked
+from tests.pipelines.conftest import MakeDataset
 from tests.pipelines.streams import assert_same_stream
 
-SAMPLINGS = ("444", "422", "420", "440", "411", "Gray")
-SHAPES = [(200, 260), (255, 190), (96, 341), (300, 111), (97, 98)]
 CPU = torch.device("cpu")
-Encode = Callable[[NDArray[np.uint8]], bytes]
-
-
-def marked(sampling: str, interval: int) -> Encode:
-    def encode(image: NDArray[np.uint8]) -> bytes:
-        if sampling == "Gray":
-            gray = np.ascontiguousarray(image[:, :, :1])
-            jpeg = simplejpeg.encode_jpeg(gray, quality=90, colorspace="Gray", colorsubsampling="Gray")
-        else:
-            jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality=90, colorsubsampling=sampling)
-        return insert_restarts(bytes(jpeg), interval).data
-
-    return encode
-
-
-@pytest.fixture(scope="session", params=SAMPLINGS)
-def marked_shards(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """20 JPEGs with restart markers; those of 4:2:0 have every MCU marked. Not to be changed."""
-    encode_one = marked(request.param, 1 if request.param == "420" else 3)
-    path = tmp_path_factory.mktemp("marked") / "shards"
-    return write_dataset(path, samples=20, size=96, encoding="jpeg", shapes=SHAPES, encode_one=encode_one)
-
-
-@pytest.fixture
-def cuts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The bytes of every window from here on; 0 and less where there was none."""
-    found: list[int] = []
-    cut = jpeg_windows.cut_windows
-
-    def noted(*arguments: object) -> int:
-        unexpected: int = cut(*arguments)
-        status, (first, last) = arguments[8], arguments[5:7]
-        found.extend(status[first:last].tolist())  # type: ignore[index]
-        return unexpected
-
-    monkeypatch.setattr(jpeg_windows, "cut_windows", noted)
-    return found
 
 
 @pytest.mark.parametrize(
