@@ -14,6 +14,8 @@ from PIL import Image, features
 
 from selfie_data.build.build_shards import build_shards
 from selfie_data.build.options import BuildOptions
+from selfie_data.build.plan import Plan
+from selfie_data.build.shard_task import BUILD, Job, build_shard, record_path
 from selfie_data.cli.__main__ import main
 from selfie_data.errors import ImageError
 from selfie_data.images import formats
@@ -98,6 +100,31 @@ def test_their_decoders_are_in_the_manifest_where_they_were_used(tmp_path: Path)
     assert build_shards(source, tmp_path / "avif", options, workers=1) == with_avif  # found finished
     both = build_shards(memory_source([jpeg2000, *common, avif]), tmp_path / "both", options, workers=2)
     assert both.codecs.keys() - without.codecs.keys() == {"pillow-libavif", "pillow-openjpeg"}
+
+
+def test_a_shard_is_built_again_under_another_version_of_a_decoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = BuildOptions(size=32)
+    for kind, fits in (("PNG", True), ("AVIF", False)):
+        source = memory_source([encoded(Image.fromarray(PIXELS), kind)])
+        out = tmp_path / kind
+        (out / BUILD).mkdir(parents=True)
+        plan = Plan(size=1, samples=1, samples_per_shard=1, seed=0)
+        job = Job(source=source, plan=plan, encoder=options.encoder, out=out, fail_on_error=True)
+
+        def is_reused(job: Job = job) -> bool:
+            return build_shard(job, job.source.labels, 0, lambda _: None).reused
+
+        assert (is_reused(), is_reused()) == (False, True)
+        with monkeypatch.context() as patched:
+            patched.setattr(formats, "_version", lambda _: "another")
+            assert (is_reused(), is_reused()) == (fits, True)
+        old = record_path(out, 0)
+        line, _, rows = old.read_bytes().partition(b"\n")
+        without = {name: value for name, value in json.loads(line).items() if name != "decoders"}
+        old.write_bytes(json.dumps(without).encode() + b"\n" + rows)  # as it was before decoders were recorded
+        assert is_reused()
 
 
 def test_without_a_decoder_they_are_quarantined_and_told_what_to_install(tmp_path: Path) -> None:
