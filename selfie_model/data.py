@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfie_data.dataset.opened import Dataset, open_dataset
+from selfie_data.dataset.read import stored_at_size
+from selfie_data.images.resize import shorter_side
 from selfie_model.config import Config, TrainConfig
 
 if TYPE_CHECKING:
@@ -124,7 +126,13 @@ def augmentation(train: TrainConfig) -> "Augmentation":
 def describe(dataset: Dataset, subset: str | None, exclude: Path | None = None) -> dict[str, Any]:
     """Returns what a run records of its data."""
     samples = len(subset_ids(dataset, subset, exclude))
-    return {"fingerprint": dataset.fingerprint, "subset": subset or "all", "samples": samples}
+    seen = shorter_side_seen(dataset)
+    return {"fingerprint": dataset.fingerprint, "subset": subset or "all", "samples": samples, "resize": seen}
+
+
+def shorter_side_seen(dataset: Dataset) -> int:
+    """Returns the shorter side, in pixels, that an image has when evaluation crops its centre."""
+    return dataset.image_size if stored_at_size(dataset) else shorter_side(dataset.image_size)
 
 
 def subset_ids(dataset: Dataset, subset: str | None, exclude: Path | None = None) -> NDArray[np.int64]:

@@ -196,6 +196,16 @@ def test_modules_say_what_they_are(path: Path) -> None:
     assert not text.strip() or ast.get_docstring(ast.parse(text)), "a module docstring is missing"
 
 
+@pytest.mark.parametrize("path", FILES.values(), ids=identify)
+def test_nothing_asks_and_waits_for_an_answer(path: Path) -> None:
+    asking = {"input", "prompt", "confirm", "getpass", "prompt_for_value", "confirmation_option", "password_option"}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            assert called not in asking, called
+            assert not {keyword.arg for keyword in node.keywords} & {"prompt", "confirmation_prompt"}, called
+
+
 OPTIONS = {
     "build-shards": (
         "root split labels label_column image_column config subtree table synsets ground_truth devkit checksum "

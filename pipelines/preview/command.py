@@ -55,7 +55,7 @@ def command(
     """
     if batch and first:
         raise click.UsageError(f"--batch shows the images in the loader's order, got --first {first}: leave one out")
-    if output.exists() and not overwrite:
+    if output.exists() and not output.is_dir() and not overwrite:
         raise BuildError(f"{output} exists already; give another -o, or --overwrite")
     dataset = open_dataset(out)
     try:

@@ -1,11 +1,11 @@
 """Contact sheets: what the model is shown of an image and what it is asked.
 
     caption
-    +----------------+  +----------------+  fills the hole
-    |                |  | context | hole |  [asked target]
-    |  stored image  |  +---------+------+  distractors
-    |                |  | hole ?  |      |  [target] [target] [target]
-    +----------------+  +----------------+
+    +----------------+  +------------------+  hidden in ?
+    |                |  | context | hidden |  [asked target]
+    |  stored image  |  +---------+--------+  distractors
+    |                |  | hidden ?|        |  [target] [target] [target]
+    +----------------+  +------------------+
 
 Drawing only: images, patches and cells come in as arrays (`command.py` reads and draws lots).
 """
@@ -25,7 +25,7 @@ Colour = tuple[int, int, int]
 PAPER: Colour = (250, 249, 246)
 INK: Colour = (32, 36, 42)
 FAINT: Colour = (112, 117, 125)
-HOLE: Colour = (45, 50, 58)
+HIDDEN: Colour = (45, 50, 58)
 HATCH: Colour = (66, 72, 82)
 ASKED: Colour = (0, 158, 115)  # Okabe and Ito's palette: told apart by colour-blind readers too
 DISTRACTOR: Colour = (230, 120, 0)
@@ -108,13 +108,13 @@ def _draw_head(pen: ImageDraw.ImageDraw, title: str, subtitle: str, *, room: int
     x, y = _MARGIN, _MARGIN + 2 * _LINE + 6
     for text, outline, hatched in (
         ("context: what the encoder sees", FAINT, False),
-        ("hole asked about, and the target that fills it", ASKED, True),
-        ("the other holes; their targets are the distractors", DISTRACTOR, True),
+        ("hidden patch asked about, and the target that it is", ASKED, True),
+        ("the other hidden patches: the distractors", DISTRACTOR, True),
     ):
         if x > _MARGIN and x + 22 + pen.textlength(text, font=_font(14)) > _MARGIN + room:
             x, y = _MARGIN, y + _LINE
         if hatched:
-            _draw_hole(pen, (x, y, x + 15, y + 15), outline, 2)
+            _draw_hidden(pen, (x, y, x + 15, y + 15), outline, 2)
         else:
             pen.rectangle((x, y, x + 15, y + 15), fill=(196, 203, 210), outline=outline)
         pen.text((x + 22, y + 8), text, fill=INK, font=_font(14), anchor="lm")
@@ -139,7 +139,7 @@ def _draw_entry(
 def _draw_grid_line(sheet: Image.Image, left: int, top: int, offset: int, size: int) -> None:
     """Darkens and lightens alternate pixels, so that a line shows on any picture."""
     for along in range(size):
-        colour = PAPER if along // 3 % 2 else HOLE
+        colour = PAPER if along // 3 % 2 else HIDDEN
         sheet.putpixel((left + offset, top + along), colour)
         sheet.putpixel((left + along, top + offset), colour)
 
@@ -147,7 +147,7 @@ def _draw_grid_line(sheet: Image.Image, left: int, top: int, offset: int, size: 
 def _draw_cells(
     sheet: Image.Image, pen: ImageDraw.ImageDraw, entry: SheetEntry, left: int, top: int, side: int, tile: int
 ) -> None:
-    """The grid taken apart: context patches in their cells, holes hatched with the numbers of their cells."""
+    """The grid taken apart: context patches in their cells, hidden ones hatched with the numbers of theirs."""
     patch_at = dict(zip(entry.cells[: entry.context_count].tolist(), entry.patches, strict=False))
     targets = entry.cells[entry.context_count :].tolist()
     for cell in range(side * side):
@@ -161,7 +161,7 @@ def _draw_cells(
             pen.rectangle(box, fill=PAPER, outline=FAINT)
             continue
         asked = cell == targets[0]
-        _draw_hole(pen, box, ASKED if asked else DISTRACTOR, 4 if asked else 2)
+        _draw_hidden(pen, box, ASKED if asked else DISTRACTOR, 4 if asked else 2)
         size = max(10, min(18, tile * 2 // 5))
         pen.text((x + tile // 2, y + tile // 2), str(cell), fill=PAPER, font=_font(size), anchor="mm")
 
@@ -173,7 +173,7 @@ def _draw_targets(
     cells = entry.cells[entry.context_count :].tolist()
     pictures = entry.patches[entry.context_count :]
     size = _asked_size(tile)
-    pen.text((left, top - 3), f"fills hole {cells[0]}", fill=ASKED, font=_font(14))
+    pen.text((left, top - 3), f"hidden in {cells[0]}", fill=ASKED, font=_font(14))
     _draw_target(sheet, pen, pictures[0], (left, top + _LINE, left + size - 1, top + _LINE + size - 1), ASKED, 4)
     y = top + _LINE + size + 10
     pen.text((left, y), "distractors" if len(cells) > 1 else "", fill=DISTRACTOR, font=_font(14))
@@ -195,9 +195,9 @@ def _draw_target(
         pen.rectangle((box[0] - 3, box[1] - 3, box[2] + 3, box[3] + 3), outline=colour, width=2)
 
 
-def _draw_hole(pen: ImageDraw.ImageDraw, box: Box, colour: Colour, width: int) -> None:
+def _draw_hidden(pen: ImageDraw.ImageDraw, box: Box, colour: Colour, width: int) -> None:
     left, top, right, bottom = box
-    pen.rectangle(box, fill=HOLE)
+    pen.rectangle(box, fill=HIDDEN)
     size = right - left
     for offset in range(-size, size, 7):
         start, stop = max(0, offset), min(size, size + offset)

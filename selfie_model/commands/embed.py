@@ -38,9 +38,11 @@ def command(
     \b
     selfie-model embed RUN SHARDS embeddings.zarr
     """
+    from selfie_model.commands.running import tell_unfinished
     from selfie_model.features.embed import write_embeddings
     from selfie_model.features.encoder import FeatureKind, extract, load_encoder
 
+    tell_unfinished(run)
     try:
         encoder, config = load_encoder(run, kind=cast(FeatureKind | None, kind))
     except ValueError as error:

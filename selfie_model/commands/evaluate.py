@@ -40,6 +40,7 @@ def command(
     \b
     selfie-model evaluate RUN2 TEST_SHARDS
     """
+    from selfie_model.commands.running import tell_unfinished
     from selfie_model.training.checkpoint import config_of, find_checkpoint, read_checkpoint
     from selfie_model.training.distributed import process_group
     from selfie_model.training.evaluate import evaluate
@@ -55,6 +56,8 @@ def command(
         config = config.override(pretrain={"batch_size": batch_size}, finetune={"batch_size": batch_size})
     dataset = open_shards(shards, config)
     with process_group(loading.device) as ranks:
+        if ranks.writes:
+            tell_unfinished(run)
         model: Any
         loader: Any
         if kind == "pretrain":

@@ -9,7 +9,7 @@ import click
 from selfie_data.dataset.opened import Dataset
 from selfie_model.commands.configuration import configuration_options, resolve_config
 from selfie_model.commands.loading import loader_options, training_loader_options
-from selfie_model.commands.running import print_result, run_options
+from selfie_model.commands.running import print_result, run_options, tell_unfinished
 from selfie_model.config import Config
 from selfie_model.data import (
     HELD_OUT,
@@ -88,6 +88,8 @@ def command(
     if validation:
         check_held_out(dataset, subset)
     with process_group(loading.device) as ranks, StopRequest(time_limit_s=60 * time_limit) as stop:
+        if start is not None and ranks.writes:
+            tell_unfinished(start)
         with closing(image_loader(dataset, config, loading, subset=subset)) as loader:
             held_out = image_loader(dataset, config, loading, subset=HELD_OUT, evaluation=True) if validation else None
             result = finetune(

@@ -50,9 +50,11 @@ def command(
     \b
     selfie-model probe RUN SHARDS --test TEST_SHARDS
     """
+    from selfie_model.commands.running import tell_unfinished
     from selfie_model.features.encoder import FeatureKind, load_encoder
     from selfie_model.features.probe import linear_probe, nearest_neighbours
 
+    tell_unfinished(run)
     try:
         encoder, config = load_encoder(run, kind=cast(FeatureKind | None, kind))
     except ValueError as error:

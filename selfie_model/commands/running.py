@@ -1,10 +1,11 @@
-"""What the training commands share: how a run goes on, ends early, and says how it went."""
+"""What commands share about runs: how one goes on, ends early, says how it went, and that it was not finished."""
 
 from pathlib import Path
 
 import click
 
 from selfie_model.commands.loading import Command, add_options
+from selfie_model.training.checkpoint import steps_done
 from selfie_model.training.run_folder import Result
 
 
@@ -31,6 +32,16 @@ def run_options(function: Command) -> Command:
         click.option("--tensorboard", is_flag=True, help="Also write OUT/tensorboard."),
         click.option("--quiet", is_flag=True, help="Show no progress."),
     )
+
+
+def tell_unfinished(run: Path) -> None:
+    """Says on stderr when a run that is read was not finished."""
+    done, steps = steps_done(run)
+    if done < steps:
+        click.echo(
+            f"warning: {run} was not finished, {done:,} of {steps:,} steps are done; its weights are taken as they are",
+            err=True,
+        )
 
 
 def print_result(result: Result, out: Path, *, chance: float) -> None:

@@ -14,27 +14,25 @@ and P's stages) and says so in the file's metadata; load it with `strict=False`.
     norm                                norm
     head.weight [C, F]                  head.fc.weight [C, F, 1, 1]       fc.weight [C, F]
 
-Pixels: the exported networks take (pixel / 255 - mean) / std, and the metadata holds mean and std; the ONNX file takes
-uint8 [B, H, W, 3] and normalises itself.
+Pixels: the exported networks take (pixel / 255 - mean) / std, the ONNX file takes uint8 [B, H, W, 3] and normalises
+itself; `export_facts` says what stands in the files about that.
 """
 
-import json
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from selfie_data.files import make_output_folder, write_output
+from selfie_data.files import make_output_folder, write_output, write_output_json
 from selfie_model.config import Config
+from selfie_model.features.export_facts import Format, describe, timm_config, timm_config_path
 from selfie_model.network.classifier import Classifier
 
-Format = Literal["timm", "torchvision", "safetensors", "onnx"]
 _OPSET = 18
 
 _TIMM = (
@@ -106,9 +104,26 @@ def network_state(state: Mapping[str, Tensor], config: Config, *, classes: int |
 
 
 def export_weights(
-    state: Mapping[str, Tensor], config: Config, path: Path, *, format: Format, classes: int | None, fingerprint: str
+    state: Mapping[str, Tensor],
+    config: Config,
+    path: Path,
+    *,
+    format: Format,
+    classes: int | None,
+    fingerprint: str,
+    class_names: Sequence[str] = (),
+    resize: int | None = None,
 ) -> dict[str, str]:
     """Writes weights as safetensors, atomically: names of timm or torchvision, or (`safetensors`) all of a run's own.
+
+    For timm its configuration is written too, see `export_facts.timm_config_path`.
+
+    Args:
+        state: of the run's model.
+        config: of the run.
+        path: of the file.
+        format: whose names the weights get.
+        classes, fingerprint, class_names, resize: as `export_facts.describe` takes them.
 
     Returns:
         The metadata in the file.
@@ -121,28 +136,20 @@ def export_weights(
     else:
         picked = network_state(state, config, classes=classes)
         tensors = to_timm(picked) if format == "timm" else to_torchvision(picked)
-    metadata = describe(state, config, format=format, classes=classes, fingerprint=fingerprint)
+    metadata = describe(
+        state,
+        config,
+        format=format,
+        classes=classes,
+        fingerprint=fingerprint,
+        class_names=class_names,
+        resize=resize,
+    )
     kept = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     write_output(path, save(kept, metadata=metadata))
+    if format == "timm":
+        write_output_json(timm_config_path(path), timm_config(metadata, config))
     return metadata
-
-
-def describe(
-    state: Mapping[str, Tensor], config: Config, *, format: Format, classes: int | None, fingerprint: str
-) -> dict[str, str]:
-    """Returns what a file says of itself: configuration, dataset, pixels, and whether it is a part of a network."""
-    scale, bias = state["normalise.scale"].double(), state["normalise.bias"].double()
-    std = 1 / (255 * scale)
-    return {
-        "format": "pt",  # what loaders of safetensors files look for
-        "selfie_format": format,
-        "selfie_config": json.dumps(config.to_dict(), sort_keys=True),
-        "selfie_fingerprint": fingerprint,
-        "selfie_classes": "" if classes is None else str(classes),
-        "selfie_part": "stem and the stages of P; load with strict=False" if classes is None else "whole network",
-        "mean": json.dumps([round(value, 7) for value in (-bias * std).tolist()]),
-        "std": json.dumps([round(value, 7) for value in std.tolist()]),
-    }
 
 
 def export_onnx(classifier: Classifier, path: Path, *, metadata: Mapping[str, str]) -> None:

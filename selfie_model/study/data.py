@@ -18,6 +18,10 @@ class StudyData(Protocol):
     def identity(self) -> dict[str, str]:
         """What the results depend on: fingerprints of the datasets, how they were split."""
 
+    @property
+    def resize(self) -> int:
+        """Shorter side, in pixels, that an image has when evaluation crops its centre."""
+
     def patches(self, config: Config) -> AbstractContextManager[BatchLoader[PatchBatch]]:
         """Every training image, for `config.pretrain`."""
 

@@ -143,7 +143,7 @@ def _run_cell(
                 validation=held_out if tuning else None,
                 resume="auto",
                 stop=stop,
-                data={**data.identity, "labelled": f"{cell.percent:g} %"},
+                data={**data.identity, "resize": data.resize, "labelled": f"{cell.percent:g} %"},
                 quiet=quiet,
             )
         except DivergedError:
@@ -174,7 +174,7 @@ def _pretrain_cell(
             ranks=ranks,
             resume="auto",
             stop=stop,
-            data=data.identity,
+            data={**data.identity, "resize": data.resize},
             quiet=quiet,
         )
     if not result.finished:

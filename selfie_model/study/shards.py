@@ -20,7 +20,7 @@ from selfie_data.dataset.splits import SplitOptions, split_ids
 from selfie_data.errors import DatasetError
 from selfie_data.files import write_output
 from selfie_model.config import Config
-from selfie_model.data import LoaderOptions, image_loader, open_shards, patch_loader
+from selfie_model.data import LoaderOptions, image_loader, open_shards, patch_loader, shorter_side_seen
 from selfie_model.study.grid import TUNING_SEED
 
 TEST_PERCENT = "20"
@@ -70,6 +70,10 @@ class StudyShards:
     def identity(self) -> dict[str, str]:
         test = f"{TEST_PERCENT} % of the same images" if self._held_out else self._test.fingerprint
         return {"fingerprint": self._shards.fingerprint, "test": test, "validation": f"{VALIDATION_PERCENT} %"}
+
+    @property
+    def resize(self) -> int:
+        return shorter_side_seen(self._shards)
 
     @property
     def note(self) -> str:

@@ -118,6 +118,20 @@ def find_checkpoint(run: Path, *, which: Literal["best", "last", "auto"] = "auto
     return found
 
 
+def steps_done(run: Path) -> tuple[int, int]:
+    """Returns the steps that a run has done, by its newest checkpoint, and those that it was to do.
+
+    Raises:
+        RunError: there is no checkpoint, or a damaged one.
+    """
+    path = find_checkpoint(run)
+    if path.parent.name == _FOLDER:  # the best checkpoint may be an early one of a run that went on
+        path = Checkpoints(path.parent.parent).newest() or path
+    state = read_checkpoint(path)
+    steps: int = getattr(config_of(state, path), state["kind"]).steps
+    return state["step"], steps
+
+
 def read_run(run: Path, *, kind: str, which: Literal["best", "last", "auto"] = "auto") -> tuple[State, Config]:
     """Returns the state and the configuration of a run of the given kind, `pretrain` or `finetune`.
 

@@ -17,6 +17,8 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file
 
 from selfie_data.build.build_shards import BuildOptions, build_shards
 from selfie_data.dataset.opened import open_dataset
@@ -74,7 +76,8 @@ def test_pretrain_writes_a_run(shards: Path, pretrained: Path) -> None:
     config = Config.from_dict(json.loads((pretrained / "config.json").read_text()))
     assert (config.preset, config.pretrain.steps, config.pretrain.batch_size) == ("tiny", 4, 32)
     state = read_checkpoint(pretrained / "checkpoints/step-000000004.pt")
-    assert state["data"] == {"fingerprint": open_dataset(shards).fingerprint, "subset": "all", "samples": 1000}
+    fingerprint = open_dataset(shards).fingerprint
+    assert state["data"] == {"fingerprint": fingerprint, "subset": "all", "samples": 1000, "resize": 32}
 
 
 def test_trainings_hand_on_what_loaders_offer(shards: Path, pretrained: Path, tmp_path: Path) -> None:
@@ -461,6 +464,90 @@ def test_tensorboard_shows_every_step_once_after_a_kill(shards: Path, tmp_path: 
     invoke("pretrain", shards, "--out", run, *options, "--resume", "auto")
     accumulator = accumulators.EventAccumulator(str(run / "tensorboard")).Reload()
     assert [event.step for event in accumulator.Scalars("train/loss")] == [*range(1, 9)]
+
+
+@pytest.fixture(scope="module")
+def unfinished(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pretraining of four steps whose newest checkpoint is of the second."""
+    out = tmp_path_factory.mktemp("runs") / "unfinished"
+    invoke("pretrain", shards, "--out", out, *SMALL, "--set", "runtime.checkpoint_every=2")
+    (out / "checkpoints/step-000000004.pt").unlink()
+    return out
+
+
+@pytest.mark.parametrize("command", ["finetune", "export", "embed", "evaluate", "probe"])
+def test_who_reads_a_run_says_when_it_was_not_finished(
+    shards: Path, pretrained: Path, unfinished: Path, tmp_path: Path, command: str
+) -> None:
+    def call(run: Path, name: str) -> str:
+        out = tmp_path / name
+        arguments: dict[str, list[object]] = {
+            "finetune": [shards, "--from", run, "--out", out, "--steps", 1, "--batch-size", 16, *QUICK],
+            "export": [run, "--format", "safetensors", "--out", out],
+            "embed": [run, shards, out, "--device", "cpu"],
+            "evaluate": [run, shards, "--subset", "validation", "--json", "--device", "cpu"],
+            "probe": [run, shards, "--json", "--device", "cpu"],
+        }
+        return invoke(command, *arguments[command]).stderr
+
+    told = "was not finished, 2 of 4 steps are done; its weights are taken as they are"
+    assert f"warning: {unfinished} {told}" in call(unfinished, "a")
+    assert told in call(unfinished / "checkpoints/step-000000002.pt", "b")
+    assert "not finished" not in call(pretrained, "c")
+
+
+def test_an_early_best_checkpoint_is_no_unfinished_run(shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = ["--set", "runtime.validate_every=1", "--set", "runtime.checkpoint_every=1"]
+    invoke("pretrain", shards, "--out", run, "--validation", *SMALL, *options)
+    state = read_checkpoint(run / "checkpoints/best.pt")
+    torch.save({**state, "step": 1}, run / "checkpoints/best.pt")
+    export = ["export", run, "--format", "safetensors"]
+    assert "not finished" not in invoke(*export, "--out", tmp_path / "a").stderr
+    for path in (run / "checkpoints").glob("step-*.pt"):
+        path.unlink()
+    assert "was not finished, 1 of 4 steps" in invoke(*export, "--out", tmp_path / "b").stderr
+
+
+@pytest.mark.parametrize("file_format", ["timm", "safetensors"])
+def test_an_export_is_not_written_over(pretrained: Path, tmp_path: Path, file_format: str) -> None:
+    out = tmp_path / "mine.safetensors"
+    export = ["export", pretrained, "--format", file_format, "--out", out]
+    out.write_text("mine")
+    assert f"{out} exists already; give another --out, or --overwrite" in error_line(invoke(*export, code=1))
+    assert out.read_text() == "mine"
+    invoke(*export, "--overwrite")
+    assert load_file(out)
+    out.unlink()
+    if file_format == "timm":
+        assert f"{out.with_suffix('.json')} exists already" in error_line(invoke(*export, code=1))
+        assert not out.exists()
+
+
+def test_an_export_spares_the_configuration_of_a_run(pretrained: Path) -> None:
+    before = (pretrained / "config.json").read_bytes()
+    for name in ("model.safetensors", "config.safetensors"):
+        export = ["export", pretrained, "--format", "timm", "--out", pretrained / name, "--overwrite"]
+        assert "config.json is the configuration of a run; give another --out" in error_line(invoke(*export, code=1))
+    assert (pretrained / "config.json").read_bytes() == before
+
+
+def test_exports_hold_the_classes_and_the_shorter_side(shards: Path, pretrained: Path, tmp_path: Path) -> None:
+    """A run of an older version does not say how images were resized: the file does not either, and that is told."""
+    run, out = tmp_path / "run", tmp_path / "out.safetensors"
+    invoke("finetune", shards, "--from", pretrained, "--no-validation", "--out", run, "--steps", 1, *QUICK)
+    export = ["export", run, "--format", "timm", "--out", out, "--overwrite"]
+    assert "resized" not in invoke(*export).stderr
+    with safe_open(out, framework="pt") as file:
+        metadata = file.metadata()
+    assert json.loads(metadata["class_names"]) == list(open_dataset(shards).class_names)
+    assert metadata["resize"] == "32"
+    checkpoint = run / "checkpoints/step-000000001.pt"
+    state = read_checkpoint(checkpoint)
+    del state["data"]["resize"]
+    torch.save(state, checkpoint)
+    assert f"{run} does not say how its images were resized" in invoke(*export).stderr
+    assert "crop_pct" not in json.loads(out.with_suffix(".json").read_text())["pretrained_cfg"]
 
 
 def test_missing_tensorboard_is_one_line(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Contact sheets: what is shown is what is stored, holes show nothing, and the same sheet comes out again."""
+"""Contact sheets: what is shown is what is stored, hidden patches show nothing, and the same sheet comes out again."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipelines.preview.contact_sheet import HOLE, PAPER, SheetEntry, draw_sheet
+from pipelines.preview.contact_sheet import HIDDEN, PAPER, SheetEntry, draw_sheet
 from pipelines.sampling.grid import Grid, patchify
 from pipelines.sampling.selection import select_cells
 from selfie_data.cli.__main__ import main
@@ -57,7 +57,7 @@ def test_context_is_in_its_cells_and_each_target_stands_once_beside() -> None:
         ((_, column),) = _where(sheet, tile)
         assert column > left + 4 * 60  # a distractor is beside the grid, not in it
         hole = sheet[top + cell // 4 * 60 :, left + cell % 4 * 60 :][:56, :56]
-        assert (hole[6] == HOLE).all(axis=-1).sum() > 30  # dark, with a hatch
+        assert (hole[6] == HIDDEN).all(axis=-1).sum() > 30  # dark, with a hatch
 
 
 @pytest.mark.parametrize(

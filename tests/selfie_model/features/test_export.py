@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from selfie_model import Classifier, Selfie, presets
 from selfie_model.config import Config
 from selfie_model.features.export import export_onnx, export_weights, network_state, to_timm, to_torchvision
+from selfie_model.features.export_facts import describe, timm_config
 
 DATA = Path(__file__).parents[2] / "data"
 TINY: dict[str, Any] = {"width": 8, "blocks": (1, 2, 1, 1), "attention_heads": 4, "attention_hidden": 16}
@@ -184,6 +186,61 @@ def test_plain_safetensors_hold_every_weight_and_what_they_are(tmp_path: Path) -
     assert json.loads(metadata["mean"]) == pytest.approx([0.5] * 3)
     assert json.loads(metadata["std"]) == pytest.approx([0.25] * 3)
     assert [entry.name for entry in tmp_path.iterdir()] == ["run.safetensors"]
+
+
+def test_files_say_what_is_done_to_an_image_and_what_its_classes_are(tmp_path: Path) -> None:
+    names = ["cat", "a\nb", "Hündin, trächtig"]
+    config = presets.imagenet224().override(model={"width": 8, "attention_heads": 4, "variant": "v1"})
+    facts = {"classes": 3, "fingerprint": "f", "class_names": names}
+    for file_format, resize in (("safetensors", 256), ("torchvision", 224), ("safetensors", None)):
+        path = tmp_path / f"{file_format}.safetensors"
+        state = classifier(config, 3).state_dict()
+        export_weights(state, config, path, format=file_format, resize=resize, **facts)  # type: ignore[arg-type]
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+        assert json.loads(metadata["class_names"]) == names
+        assert metadata["resize"] == ("" if resize is None else str(resize))
+        assert (metadata["image_size"], metadata["crop"], metadata["interpolation"]) == ("224", "center", "bilinear")
+
+
+@pytest.mark.parametrize("place", ["model.safetensors", "mine.safetensors"])
+def test_timms_configuration_stands_beside_its_weights(tmp_path: Path, place: str) -> None:
+    config = presets.imagenet224().override(model=TINY)
+    network = classifier(config, 2)
+    facts = {"classes": 2, "fingerprint": "f", "class_names": ["cat", "dog"], "resize": 256}
+    export_weights(network.state_dict(), config, tmp_path / place, format="timm", **facts)  # type: ignore[arg-type]
+    written = json.loads((tmp_path / ("config.json" if place.startswith("model") else "mine.json")).read_text())
+    assert (written["num_classes"], written["num_features"]) == (2, 256)
+    assert written["label_names"] == ["cat", "dog"]
+    pixels = written["pretrained_cfg"]
+    assert (pixels["input_size"], pixels["crop_pct"], pixels["crop_mode"]) == ([3, 224, 224], 0.875, "center")
+    assert pixels["mean"] == pytest.approx([0.5] * 3, abs=1e-2)
+
+
+def test_timms_share_of_the_crop_gives_back_the_shorter_side() -> None:
+    config = presets.cifar10().override(model=TINY)
+    state = classifier(config, 2).state_dict()
+    for size in range(32, 2048, 8):
+        for resize in (size, size * 8 // 7):
+            sized = config.override(model={"image_size": size})
+            metadata = describe(state, sized, format="timm", classes=2, fingerprint="", resize=resize)
+            share = timm_config(metadata, sized)["pretrained_cfg"]["crop_pct"]
+            assert math.floor(size / share) == resize, size
+
+
+def test_timm_builds_the_network_from_what_was_written(tmp_path: Path) -> None:
+    timm = imported("timm")
+    config = presets.imagenet224().override(model=TINY)
+    ours = classifier(config, 2)
+    facts = {"classes": 2, "fingerprint": "f", "class_names": ["cat", "dog"], "resize": 256}
+    path = tmp_path / "model.safetensors"
+    export_weights(ours.state_dict(), config, path, format="timm", **facts)  # type: ignore[arg-type]
+    theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    assert_equal_logits(ours, theirs)
+    data = timm.data.resolve_model_data_config(theirs)
+    assert list(data["input_size"]) == [3, 224, 224]
+    assert (data["crop_pct"], data["crop_mode"], data["interpolation"]) == (0.875, "center", "bilinear")
+    assert theirs.pretrained_cfg["label_names"] == ["cat", "dog"]
 
 
 def test_onnx_gives_equal_logits(tmp_path: Path) -> None:

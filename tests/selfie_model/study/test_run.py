@@ -36,6 +36,7 @@ class FakeData:
     """Random images; remembers what was asked of it."""
 
     class_names = ("a", "b", "c")
+    resize = 16
 
     def __init__(self, fingerprint: str = "f") -> None:
         self.identity = {"fingerprint": fingerprint}
