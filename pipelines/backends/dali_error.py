@@ -1,13 +1,13 @@
 """What DALI's errors say: which operator failed, why, and at which sample.
 
-Critical error in pipeline:
-Error in CPU operator `nvidia.dali.fn.decoders.image`,
-which was used in the pipeline definition with the following traceback:
-  ...
-encountered:
-Failed to decode sample #2 :
-C++ context: ...
-Current pipeline object is no longer valid.
+    Critical error in pipeline:
+    Error in CPU operator `nvidia.dali.fn.decoders.image`,
+    which was used in the pipeline definition with the following traceback:
+      ...
+    encountered:
+    Failed to decode sample #2 :
+    C++ context: ...
+    Current pipeline object is no longer valid.
 """
 
 import re
