@@ -1,5 +1,7 @@
 """What DALI's errors say: which operator failed, why, and at which sample.
 
+One of them, as DALI words it:
+
     Critical error in pipeline:
     Error in CPU operator `nvidia.dali.fn.decoders.image`,
     which was used in the pipeline definition with the following traceback:
