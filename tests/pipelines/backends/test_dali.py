@@ -85,7 +85,7 @@ def test_resized_patches_stay_within_the_bound(photo_shards: Path, options: dict
             assert share <= SHARE_BOUND
 
 
-def test_crops_of_decoded_images_equal_the_reference(photo_shards: Path) -> None:
+def test_decoding_a_region_equals_decoding_all_of_it(photo_shards: Path) -> None:
     """Crops without a resize leave nothing but the decoder, which then must equal Pillow's to the bit."""
     dataset, rng = open_dataset(photo_shards), np.random.default_rng(1)
     one = np.ones(3, np.float32)
