@@ -1,6 +1,7 @@
 """From the options of a loader to its parts: what exists, on which device, for which rank. Nothing is built yet."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -115,6 +116,7 @@ def resolve_parts(options: ImageLoaderOptions, *, preset: str) -> LoaderParts:
     dataset = options.shards if isinstance(options.shards, Dataset) else open_dataset(options.shards)
     if options.store is not None:
         check_store(options.store, dataset)
+    _check_exclusions(options)
     subset = resolve_subset(dataset, options.subset, options.exclude)
     augmentation = _augmentation(options, dataset.image_size, preset)
     check_views(backend, dataset, augmentation)
@@ -144,3 +146,10 @@ def _augmentation(options: ImageLoaderOptions, image_size: int, preset: str) -> 
     if options.evaluation and augmentation.random:
         raise ValueError(f"an evaluation sees every image as it is, so augment must be 'none', got {augment!r}")
     return augmentation
+
+
+def _check_exclusions(options: ImageLoaderOptions) -> None:
+    """Refuses an exclusion record that is not there, unless this loader is to begin it."""
+    named = options.exclude if isinstance(options.exclude, str | Path) else None
+    if named is not None and options.on_error != "record" and not Path(named).exists() and Path(named).suffix == ".txt":
+        raise ValueError(f"exclude={str(named)!r}: there is no such file; on_error='record' begins one")

@@ -56,3 +56,13 @@ def test_excluded_ids_are_taken_out_of_the_subset_not_of_the_whole(raw_shards: P
     left = [10, 11, 13, 14, 15, 16, 17, 18]
     assert loader.state_dict() == patches(raw_shards, batch=8, subset=left).state_dict()
     assert sorted(ids_of(loader)) == left
+
+
+def test_an_exclusion_record_that_is_not_there_is_refused_unless_it_is_to_be_begun(
+    raw_shards: Path, tmp_path: Path
+) -> None:
+    missing = tmp_path / "excluded.txt"
+    with pytest.raises(ValueError, match=r"excluded\.txt.*there is no such file; on_error='record' begins one"):
+        patches(raw_shards, exclude=missing)
+    begun = patches(raw_shards, exclude=missing, on_error="record")
+    assert begun.state_dict() == patches(raw_shards).state_dict()
