@@ -13,7 +13,7 @@ from selfie_data.build.plan import Plan
 from selfie_data.build.shard_record import ShardRecord, load_record
 from selfie_data.build.shard_task import BUILD, record_path
 from selfie_data.dataset import table as sample_table
-from selfie_data.dataset.manifest import Manifest, ShardEntry
+from selfie_data.dataset.manifest import Manifest, ShardEntry, add_restarts
 from selfie_data.dataset.names import index_name, shard_name
 from selfie_data.dataset.table import SampleTable, write_table
 from selfie_data.errors import BuildError
@@ -60,6 +60,7 @@ def finish_dataset(
             files=files | {index_name(shard_name(record.number)): record.index_sha256 for record in kept},
             quarantined=quarantined,
             notices=notices.summary(),
+            restarts=add_restarts(record.restarts for record in kept),
         ).sealed()
         manifest.save(out)
     except OSError as error:

@@ -1,6 +1,7 @@
 """What a build is asked for, checked once, defaults resolved."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from selfie_data.images.decode import LARGEST_MAX_PIXELS, MAX_PIXELS
 from selfie_data.images.encode import STORED_AS, Encoder
@@ -27,6 +28,9 @@ class BuildOptions:
         seed: of the plan, 0 <= seed < 2**64.
         limit: use that many images, a random sample of the source; None: all.
         max_pixels: that an image may have to be decoded whole; a JPEG decoded at a reduced scale, four times as many.
+        restart_blocks: MCUs (blocks of 8 or 16 px) between the restart markers of stored JPEGs, at most; "auto": 32 to
+            64 px, fewer markers where they would cost more than 4 % of a file; 0: none. None: "auto" for the
+            encodings auto and jpeg above 64 px, 0 otherwise. The encoding keep takes 0 only: it changes no byte.
         on_error: what an unusable image does: "quarantine" (left out, listed in the manifest) or "fail".
     """
 
@@ -40,6 +44,7 @@ class BuildOptions:
     limit: int | None = None
     max_pixels: int = MAX_PIXELS
     on_error: str = "quarantine"
+    restart_blocks: int | Literal["auto"] | None = None
 
     def __post_init__(self) -> None:
         _check_range("size", self.size, 1, 1 << 14)
@@ -51,6 +56,7 @@ class BuildOptions:
             raise ValueError(f"encoding must be one of {', '.join(ENCODINGS)}, got {self.encoding!r}")
         if self.on_error not in ("quarantine", "fail"):
             raise ValueError(f"on_error must be quarantine or fail, got {self.on_error!r}")
+        self._check_restart_blocks()
         if self.samples_per_shard is not None:
             _check_range("samples_per_shard", self.samples_per_shard, 1, 1 << 40)
         if self.limit is not None:
@@ -77,6 +83,7 @@ class BuildOptions:
             shorter_side=self.shorter_side,
             quality=self.quality,
             max_pixels=self.max_pixels,
+            restart_blocks=self._restart_blocks,
         )
 
     @property
@@ -85,8 +92,31 @@ class BuildOptions:
             return self.encoding
         return "raw" if self.size <= SMALL else "keep"
 
+    @property
+    def _restart_blocks(self) -> int | Literal["auto"]:
+        if self.restart_blocks is not None:
+            return self.restart_blocks
+        return "auto" if self.encoding in ("auto", "jpeg") and self.size > SMALL else 0
+
+    def _check_restart_blocks(self) -> None:
+        blocks = self.restart_blocks
+        if isinstance(blocks, str) and blocks != "auto":
+            raise ValueError(f"restart_blocks must be auto or a number, got {blocks!r}")
+        if isinstance(blocks, int):
+            _check_range("restart_blocks", blocks, 0, (1 << 16) - 1)  # what a file can say
+        if blocks and self.encoding == "keep":
+            raise ValueError(
+                "restart_blocks must be 0 for the encoding keep, which changes no byte; encoding auto adds them"
+            )
+        if blocks and STORED_AS[self._stores] != "jpeg":
+            raise ValueError(f"restart_blocks must be 0 where images are stored as {self._stores}, got {blocks}")
+
     def describe(self) -> dict[str, Json]:
-        """Returns what the stored bytes depend on, seed apart, defaults resolved: what the manifest says."""
+        """Returns what the stored bytes depend on, seed apart, defaults resolved: what the manifest says.
+
+        `restart_blocks` is left out where it is 0, as before there was such an option: those builds stay the same.
+        """
+        blocks = self._restart_blocks
         return {
             "size": self.size,
             "encoding": self._stores,
@@ -96,6 +126,7 @@ class BuildOptions:
             "samples_per_shard": self.samples_per_shard,
             "limit": self.limit,
             **({} if self.max_pixels == MAX_PIXELS else {"max_pixels": self.max_pixels}),  # as before it was an option
+            **({"restart_blocks": blocks} if blocks else {}),
         }
 
 

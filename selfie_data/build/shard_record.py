@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from selfie_data.dataset.manifest import Quarantined
+from selfie_data.dataset.manifest import Quarantined, Restarts
 from selfie_data.files import write_file
 from selfie_data.images.statistics import PixelSums
 
@@ -36,6 +37,7 @@ class ShardRecord:
 
     Attributes:
         rows: structured array [samples] of `ROW`, in the order of the shard.
+        restarts: of its JPEGs, if they were to get markers.
         decoders: name -> version of what decoded images of the rarer formats, "missing" if nothing could.
     """
 
@@ -47,6 +49,7 @@ class ShardRecord:
     quarantined: tuple[Quarantined, ...]
     rows: NDArray[np.void]
     decoders: dict[str, str] = field(default_factory=dict)
+    restarts: Restarts | None = None
 
     @property
     def samples(self) -> int:
@@ -63,6 +66,7 @@ class ShardRecord:
             "sums": self.sums,
             "quarantined": [[entry.key, entry.name, entry.reason] for entry in self.quarantined],
             "decoders": self.decoders,
+            "restarts": msgspec.to_builtins(self.restarts),
             "rows_sha256": hashlib.sha256(rows).hexdigest(),
         }
         scratch = path.with_suffix(".tmp")
@@ -77,6 +81,7 @@ def load_record(path: Path) -> ShardRecord | None:
         parts: dict[str, Any] = json.loads(line)
         if parts.pop("rows_sha256") != hashlib.sha256(rows).hexdigest():
             return None
+        restarts = msgspec.convert(parts.pop("restarts", None), Restarts | None)
         pixels, total, squares = parts.pop("sums")
         quarantined = (Quarantined(key=key, name=name, reason=reason) for key, name, reason in parts.pop("quarantined"))
         return ShardRecord(
@@ -84,6 +89,7 @@ def load_record(path: Path) -> ShardRecord | None:
             sums=PixelSums(pixels, tuple(total), tuple(squares)),
             quarantined=tuple(quarantined),
             rows=np.frombuffer(rows, ROW),
+            restarts=restarts,
         )
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None

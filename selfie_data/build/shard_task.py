@@ -7,6 +7,7 @@ short is done again; a shard with a record is checked by its hash and left alone
 import hashlib
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from selfie_data.build.plan import Plan
 from selfie_data.build.shard_record import ROW, ShardRecord, load_record
 from selfie_data.dataset.index import Member, format_index
-from selfie_data.dataset.manifest import Quarantined
+from selfie_data.dataset.manifest import Quarantined, Restarts
 from selfie_data.dataset.names import SUFFIX, key_of, shard_name
 from selfie_data.dataset.shard import ShardWriter
 from selfie_data.errors import BuildError, ImageError
@@ -126,6 +127,8 @@ class _ShardTask:
         self.quarantined: list[Quarantined] = []
         self.rows: list[tuple[int, int, int, int, int, int]] = []
         self.members: list[tuple[Member, ...]] = []
+        self.intervals = Counter[str]()
+        self.reasons = Counter[str]()
         self.sums: list[PixelSums] = []
         self.decoders: dict[str, str] = {}
         self.reported = Tick(0, 0, 0)
@@ -149,8 +152,14 @@ class _ShardTask:
             sums=add_up(self.sums),
             quarantined=tuple(self.quarantined),
             rows=np.array(self.rows, dtype=ROW),
+            restarts=self._restarts(),
             decoders=self.decoders,
         )
+
+    def _restarts(self) -> Restarts | None:
+        if self.job.encoder.restart_blocks == 0:
+            return None
+        return Restarts(intervals=dict(self.intervals), reasons=dict(self.reasons))
 
     def _publish(self, scratch: Path, final: Path) -> str:
         """Gives shard and index their names, durably; returns the SHA-256 of the index."""
@@ -210,6 +219,9 @@ class _ShardTask:
             text = b"%d" % label
             members += (Member(name=f"{key}.cls", offset=shard.add(f"{key}.cls", text), length=len(text)),)
         self.members.append(members)
+        self.intervals[str(stored.interval)] += 1
+        if stored.reason:
+            self.reasons[stored.reason] += 1
         height, width = stored.pixels.shape[:2]
         self.rows.append((label, offset, len(payload), height, width, google_crc32c.value(payload)))
 

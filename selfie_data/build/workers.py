@@ -32,7 +32,11 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _NAME = "selfie-build"  # of worker processes, with a number after it
 _UNGUARDED = 78  # exit status of a worker whose import of the script began a build; EX_CONFIG of sysexits.h
 _PRELOADED = ["selfie_data.build.workers", "selfie_data.images.encode"]  # 0.4 s
-_KERNELS = ["selfie_data.kernels.resample", "selfie_data.kernels.sums"]  # 0.5 s more: Numba
+_KERNELS = [
+    "selfie_data.kernels.resample",
+    "selfie_data.kernels.sums",
+    "selfie_data.images.jpeg_restarts_kernel",
+]  # 0.5 s more: Numba
 
 
 def run_inline(job: Job, shards: Sequence[int], report: Report) -> Generator[Done, None, None]:

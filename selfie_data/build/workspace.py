@@ -15,6 +15,7 @@ from selfie_data.errors import BuildError
 from selfie_data.files import read_json, sync_directory, write_atomic
 
 IDENTITY = "identity.json"
+_RESTARTS = "options.restart_blocks"  # not said where it is 0, as before there was such an option
 
 
 @contextlib.contextmanager
@@ -73,9 +74,11 @@ def refuse_other(out: Path, recorded: Mapping[str, Any], wanted: Mapping[str, An
                 f"{out}: holds {what} of a source whose files had other names, sizes or times of change; "
                 "bring them back, or choose another folder"
             )
+        then, now = (parts.get(name, 0 if name == _RESTARTS else None) for parts in (old, new))
+        remedy = f"give --restart-blocks {then}" if name == _RESTARTS else "give the same command as then"
         raise BuildError(
-            f"{out}: holds {what} with {name} = {_short(old.get(name))}, asked for is {_short(new.get(name))}; "
-            "give the same command as then, or choose another folder"
+            f"{out}: holds {what} with {name} = {_short(then)}, asked for is {_short(now)}; {remedy}, or choose "
+            "another folder"
         )
 
 

@@ -61,6 +61,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "std": list(manifest.std),
         "quarantined": len(manifest.quarantined),
         "notices": msgspec.to_builtins(manifest.notices),
+        "restarts": msgspec.to_builtins(manifest.restarts),
         "subsets": {name: len(dataset.subset(name)) for name in dataset.subset_names()},
         "source": dict(manifest.source),
         "options": dict(manifest.options),

@@ -7,6 +7,8 @@ is in it.
 
 import hashlib
 import json
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,31 @@ class Quarantined(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return f"{self.name}: {self.reason}" if self.name else self.reason
 
 
+class Restarts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Restart markers of stored JPEGs.
+
+    Attributes:
+        intervals: MCUs between markers, written as text ("0": no markers), to the number of images.
+        reasons: why images are stored as they came, to their number; the others got their markers.
+    """
+
+    intervals: dict[str, int]
+    reasons: dict[str, int]
+
+
+def add_restarts(parts: Iterable[Restarts | None]) -> Restarts | None:
+    """Returns the sums over shards, sorted; None if no shard counted any."""
+    counted = [part for part in parts if part is not None]
+    if not counted:
+        return None
+    intervals, reasons = Counter[str](), Counter[str]()
+    for part in counted:
+        intervals.update(part.intervals)
+        reasons.update(part.reasons)
+    by_number = sorted(intervals.items(), key=lambda item: int(item[0]))
+    return Restarts(intervals=dict(by_number), reasons=dict(sorted(reasons.items())))
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `manifest.json` says, in its order.
 
@@ -68,6 +95,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         files: relative path -> SHA-256 of every other file, the manifest and `splits/` excepted.
         quarantined: in order of key.
         notices: what of the source is not used, or used by a guess, largest first; left out where there is nothing.
+        restarts: of stored JPEGs, where they were to get markers; left out otherwise.
         digest: SHA-256 of the file up to its last entry (set by `save` and `load`).
     """
 
@@ -88,6 +116,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     files: dict[str, str]
     quarantined: tuple[Quarantined, ...] = ()
     notices: tuple[Notice, ...] = ()
+    restarts: Restarts | None = None
     digest: str = ""
 
     @property
@@ -158,6 +187,8 @@ def _serialise(manifest: Manifest) -> tuple[bytes, str]:
     del parts["digest"]
     if not manifest.notices:
         del parts["notices"]  # as it was before there were any: such a manifest keeps its bytes
+    if manifest.restarts is None:
+        del parts["restarts"]  # likewise
     body = json.dumps(parts, indent=1, ensure_ascii=True).removesuffix("\n}").encode()
     digest = hashlib.sha256(body).hexdigest()
     return body + _DIGEST_MARK + digest.encode() + b'"\n}\n', digest

@@ -33,6 +33,7 @@ from selfie_data.dataset.table import NAME as TABLE
 from selfie_data.dataset.table import read_checked, read_table
 from selfie_data.errors import DatasetError, ImageError
 from selfie_data.images.decode import decode_stored
+from selfie_data.images.jpeg_scan import marked_interval
 
 _READ_BYTES = 1 << 22
 
@@ -44,7 +45,7 @@ def verify_dataset(
 
     Args:
         path: the dataset directory.
-        decode: decode every image too, and compare its size with the table.
+        decode: decode every image too, compare its size with the table, and count its restart markers.
         threads: shards checked at a time.
         progress: called with the number of samples just checked.
 
@@ -61,11 +62,24 @@ def verify_dataset(
     bounds = np.searchsorted(table.shard, np.arange(len(manifest.shards) + 1))
     if (np.diff(table.shard) < 0).any() or bounds[-1] != len(table):
         return [*problems, f"{path / TABLE}: column shard does not run from 0 to {len(manifest.shards) - 1}"]
-    check = partial(_check_shard, dataset, decode=decode, progress=progress)
+    intervals: list[int] | None = [] if decode else None
+    check = partial(_check_shard, dataset, intervals=intervals, progress=progress)
     with ThreadPoolExecutor(max_workers=threads) as pool:
         for found in pool.map(check, range(len(manifest.shards)), bounds[:-1], bounds[1:]):
             problems += found
-    return [*problems, *check_splits(path)]
+    return [*problems, *_check_restarts(path, manifest, intervals), *check_splits(path)]
+
+
+def _check_restarts(path: Path, manifest: Manifest, intervals: list[int] | None) -> Iterator[str]:
+    """Compares the restart markers that were found with what the manifest says."""
+    if manifest.restarts is None or intervals is None or len(intervals) < manifest.samples:  # others are damaged
+        return
+    found = {str(interval): count for interval, count in Counter(intervals).items()}
+    for interval in sorted(found.keys() | manifest.restarts.intervals.keys(), key=int):
+        count, said = found.get(interval, 0), manifest.restarts.intervals.get(interval, 0)
+        if count != said:
+            what = f"a restart marker every {interval} MCUs" if interval != "0" else "no restart markers"
+            yield f"{path}: {count} images have {what}, the manifest says {said}"
 
 
 def _unless_listed(problem: str, problems: list[str]) -> list[str]:
@@ -99,7 +113,13 @@ def _changed_files(path: Path, manifest: Manifest) -> Iterator[str]:
 
 
 def _check_shard(
-    dataset: Dataset, shard: int, first: int, last: int, *, decode: bool, progress: Callable[[int], object]
+    dataset: Dataset,
+    shard: int,
+    first: int,
+    last: int,
+    *,
+    intervals: list[int] | None,
+    progress: Callable[[int], object],
 ) -> list[str]:
     """Returns the problems of one shard, whose rows of the table are [first, last)."""
     record = dataset.manifest.shards[shard]
@@ -111,7 +131,7 @@ def _check_shard(
         with path.open("rb") as file:
             digest = _sha256(file)
             size = os.fstat(file.fileno()).st_size
-            found, index = _check_rows(dataset, file.fileno(), record, first, last, decode=decode)
+            found, index = _check_rows(dataset, file.fileno(), record, first, last, intervals)
     except OSError as error:
         return [*problems, f"{path}: cannot be read ({error.strerror})"]
     if size != record.bytes:
@@ -142,9 +162,12 @@ def _check_counts(dataset: Dataset, record: ShardEntry, first: int, last: int) -
 
 
 def _check_rows(
-    dataset: Dataset, descriptor: int, record: ShardEntry, first: int, last: int, *, decode: bool
+    dataset: Dataset, descriptor: int, record: ShardEntry, first: int, last: int, intervals: list[int] | None
 ) -> tuple[list[str], bytes]:
-    """Returns the problems of the samples of a shard, and the index that belongs to it."""
+    """Returns the problems of the samples of a shard, and the index that belongs to it.
+
+    Unless `intervals` is None, images are decoded too, and the restart intervals of JPEGs that are sound are appended to it.
+    """
     problems: list[str] = []
     listed: list[tuple[Member, ...]] = []
     suffix = SUFFIX[dataset.encoding]
@@ -165,10 +188,12 @@ def _check_rows(
             or "the checksum of its bytes differs from the table's"
             * (google_crc32c.value(payload) != int(table.crc32c[row]))
             or (_check_label(block[BLOCK + padded :], f"{key}.cls", text) if text else "")
-            or (_check_pixels(payload, dataset, row) if decode else "")
+            or ("" if intervals is None else _check_pixels(payload, dataset, row))
         )
         if reason:
             problems.append(f"{dataset.path / record.name}: sample {key} at offset {offset}: {reason}")
+        elif intervals is not None and dataset.manifest.restarts is not None:
+            intervals.append(marked_interval(payload))
         image = Member(name=f"{key}.{suffix}", offset=offset, length=length)
         label_member = Member(name=f"{key}.cls", offset=offset + padded + BLOCK, length=len(text))
         listed.append((image, label_member) if text else (image,))

@@ -5,12 +5,13 @@
     jpeg   everything becomes RGB, upright, shrunk, JPEG without metadata
     png    the same, lossless
 
-Shrinking is antialiased and never enlarges; only `raw` must enlarge what is smaller than S.
+Shrinking is antialiased and never enlarges; only `raw` must enlarge what is smaller than S. JPEGs may get restart
+markers, without loss, by which a loader decodes the part of an image that a crop needs: those that stay get them too.
 """
 
 import io
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -18,6 +19,8 @@ from PIL import Image
 
 from selfie_data.errors import BuildError, ImageError
 from selfie_data.images.decode import MAX_PIXELS, JpegHeader, Pixels, decode_image, decode_jpeg, parse_jpeg_header
+from selfie_data.images.jpeg_restarts import insert_restarts
+from selfie_data.images.jpeg_scan import marked_interval
 from selfie_data.images.resize import DECODED, Buffer, centre_crop, resize_shorter
 from selfie_data.source import SourceImage
 
@@ -31,10 +34,14 @@ class Stored(NamedTuple):
         payload: the member's bytes.
         pixels: uint8 [H, W, 3] of the stored size: what statistics are taken of. For an image that was encoded anew,
             the pixels handed to the encoder. Unless raw, good until this thread encodes the next image.
+        interval: MCUs between the restart markers of a JPEG; 0: it has none.
+        reason: why a JPEG that was to get markers is stored without, or with those that it had; empty if it got them.
     """
 
     payload: bytes
     pixels: Pixels
+    interval: int = 0
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +53,7 @@ class Encoder:
         size: the model's input size S in pixels; what `raw` stores.
         shorter: shorter side, in pixels, that larger images are shrunk to; 0: never shrink.
         quality: JPEG quality, 1 to 100.
+        restart_blocks: MCUs between restart markers, at most; "auto": what suits each JPEG; 0: bytes as they come.
         max_pixels: of an image, as `decode_image` takes it.
     """
 
@@ -54,6 +62,7 @@ class Encoder:
     shorter_side: int
     quality: int
     max_pixels: int = MAX_PIXELS
+    restart_blocks: int | Literal["auto"] = 0
 
     def __call__(self, image: SourceImage) -> Stored:
         """Encodes one image.
@@ -85,7 +94,7 @@ class Encoder:
         pixels = decode_jpeg(data, header, buffer=DECODED, max_pixels=self.max_pixels)
         if pixels.shape[:2] != (header.height, header.width):
             raise ImageError(f"decodes to {pixels.shape[1]} x {pixels.shape[0]}, not to what its header says")
-        return Stored(data, pixels)
+        return self._marked(data, pixels)
 
     def _raw(self, image: SourceImage) -> Stored:
         pixels = image.data if isinstance(image.data, np.ndarray) else self._decode(image.data)
@@ -105,4 +114,10 @@ class Encoder:
             Image.fromarray(pixels).save(buffer, "PNG", compress_level=6)
             return Stored(buffer.getvalue(), pixels)
         payload = simplejpeg.encode_jpeg(pixels, quality=self.quality, colorsubsampling="420", fastdct=False)
-        return Stored(payload, pixels)
+        return self._marked(payload, pixels)
+
+    def _marked(self, jpeg: bytes, pixels: Pixels) -> Stored:
+        if self.restart_blocks == 0:
+            return Stored(jpeg, pixels)
+        data, interval, reason = insert_restarts(jpeg, self.restart_blocks)
+        return Stored(data, pixels, marked_interval(data) if reason else interval, reason)

@@ -3,6 +3,7 @@
 Sections of ITU-T T.81: B.2.2 (frame), B.2.3 (scan), B.2.4.2 (Huffman tables), B.2.4.4 (restart interval), A.2 (MCUs).
 """
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from selfie_data.images.decode import MAX_JPEG_PIXELS
 
 _SOF0, _SOF1, _DHT, _SOS, _DRI = 0xC0, 0xC1, 0xC4, 0xDA, 0xDD
 _TABLES_AND_TEXT = frozenset((0xDB, 0xFE, *range(0xE0, 0xF0)))  # DQT, COM, APP0 to APP15: copied as they are
+_RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _MOST_BLOCKS = 10  # of an MCU
 
 
@@ -78,6 +80,32 @@ def read_scan(jpeg: bytes) -> Scan:
         else:
             raise NotSuitable("it is not a baseline JPEG")
     raise NotSuitable("its header is damaged")
+
+
+def marked_interval(jpeg: bytes) -> int:
+    """Returns the MCUs between the restart markers of such a JPEG; 0 if it has none, or not those that its header says.
+
+    B.2.1: a marker after each interval but the last, RST0 to RST7 in turn; B.1.1.5: nothing else looks like one.
+    """
+    interval, mcus, frame, data = 0, 0, b"", 0
+    for start, segment in _segments(jpeg):
+        if segment[1] == _DRI and len(segment) == 6:
+            interval = int.from_bytes(segment[4:6], "big")
+        elif segment[1] in (_SOF0, _SOF1):
+            frame = segment
+        elif segment[1] == _SOS:
+            try:
+                columns, rows, _, _ = _mcus(frame, segment)
+            except NotSuitable:
+                return 0
+            mcus, data = columns * rows, start
+            break
+        elif segment[1] != _DHT and segment[1] not in _TABLES_AND_TEXT:
+            return 0
+    if not interval or not mcus:
+        return 0
+    found = [marker[1] & 7 for marker in _RESTART.findall(jpeg, data)]
+    return interval if found == [number & 7 for number in range(-(-mcus // interval) - 1)] else 0
 
 
 def _segments(jpeg: bytes) -> Iterator[tuple[int, bytes]]:

@@ -1,21 +1,25 @@
 """Building: what is written, what is refused, what is left out, and that it can go on."""
 
 import datetime
+import json
 import os
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
-from selfie_data.build.build_shards import BuildOptions, build_shards
+from selfie_data.build.build_shards import BuildOptions, build_shards, describe_build
 from selfie_data.build.plan import Plan
 from selfie_data.build.shard_task import BUILD
+from selfie_data.dataset.manifest import Restarts
 from selfie_data.dataset.opened import open_dataset
 from selfie_data.dataset.read import decode_payload, read_payloads
 from selfie_data.dataset.verify import verify_dataset
-from selfie_data.errors import SourceError
+from selfie_data.errors import BuildError, SourceError
+from selfie_data.sources import open_source
 from selfie_data.sources.synthetic import SyntheticSource
-from tests.material import memory_source, photographs, picture
+from tests.material import jpeg, memory_source, photographs, picture
 
 SMALL = BuildOptions(size=32, samples_per_shard=16)
 
@@ -116,3 +120,47 @@ def test_a_finished_dataset_is_found_finished(tmp_path: Path) -> None:
 def test_workers_must_be_positive(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="workers must be at least 1, got 0"):
         build_shards(pictures(4), tmp_path / "out", SMALL, workers=0)
+
+
+def test_restart_markers_are_in_the_manifest_and_verified(tmp_path: Path) -> None:
+    source = memory_source([*photographs(15), jpeg(picture(96, 96, seed=1), restart_marker_blocks=2)])
+    manifest = build_shards(source, tmp_path / "out", BuildOptions(size=224, samples_per_shard=7), workers=1)
+    assert manifest.restarts is not None
+    assert sum(manifest.restarts.intervals.values()) == 16
+    assert manifest.restarts.reasons["it has restart markers already"] == 1
+    assert verify_dataset(tmp_path / "out", decode=True) == []
+    intervals = {**manifest.restarts.intervals, "2": manifest.restarts.intervals["2"] + 1}
+    msgspec.structs.replace(manifest, restarts=Restarts(intervals=intervals, reasons={})).save(tmp_path / "out")
+    [problem] = verify_dataset(tmp_path / "out", decode=True)
+    assert f"images have a restart marker every 2 MCUs, the manifest says {intervals['2']}" in problem
+    assert verify_dataset(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_build_from_before_there_were_markers_is_one_without(tmp_path: Path, finished: bool) -> None:
+    source, out = memory_source(photographs(20)), tmp_path / "out"
+    options = BuildOptions(size=224, samples_per_shard=7, restart_blocks=0)
+    manifest = build_shards(source, out, options, workers=1)
+    assert manifest.restarts is None
+    assert b"restart" not in (out / "manifest.json").read_bytes()
+    if not finished:
+        (out / "manifest.json").unlink()
+        (out / BUILD).mkdir()
+        identity = {**describe_build(source, options), "source_fingerprint": source.fingerprint}
+        (out / BUILD / "identity.json").write_text(json.dumps(identity))
+    with pytest.raises(BuildError, match='restart_blocks = 0, asked for is "auto"; give --restart-blocks 0, or choose'):
+        build_shards(source, out, BuildOptions(size=224, samples_per_shard=7), workers=1)
+    assert build_shards(source, out, options, workers=1) == manifest
+
+
+def test_real_photographs_get_their_markers_for_few_bytes(tmp_path: Path, real_data: Path) -> None:
+    source = open_source("tar", real_data / "imagenet-fullres-120.tar")
+    for name, most, changed in (("anew", 1.03, {"encoding": "jpeg"}), ("kept", 1.04, {"resize_shorter": 0})):
+        sizes = []
+        for blocks in (0, None):
+            options = BuildOptions(size=224, restart_blocks=blocks, **changed)  # type: ignore[arg-type]
+            manifest = build_shards(source, tmp_path / f"{name}-{blocks}", options, workers=1)
+            sizes.append(int(open_dataset(tmp_path / f"{name}-{blocks}").table.length.sum()))
+        assert manifest.restarts is not None
+        assert manifest.restarts.intervals.get("0", 0) <= 6
+        assert sizes[0] < sizes[1] <= most * sizes[0]

@@ -10,6 +10,7 @@ from selfie_data.build.options import BuildOptions
 from selfie_data.errors import BuildError, ImageError
 from selfie_data.images.decode import decode_image, parse_jpeg_header
 from selfie_data.images.encode import Encoder, Stored
+from selfie_data.images.jpeg_scan import marked_interval
 from selfie_data.images.resize import centre_crop, resize_by_pillow
 from selfie_data.source import SourceImage
 from tests.material import encoded, jpeg, picture
@@ -28,7 +29,7 @@ def opened(stored: Stored) -> Image.Image:
 def test_plain_small_jpegs_stay_byte_for_byte(gray: bool, height: int, width: int) -> None:
     pixels = picture(height, width, seed=1)
     data = jpeg(pixels[:, :, 0] if gray else pixels)
-    stored = encode(data, size=224)
+    stored = encode(data, size=224, restart_blocks=0)
     assert stored.payload is data
     assert stored.pixels.shape == (height, width, 3)
     assert np.array_equal(stored.pixels, decode_image(data))
@@ -111,7 +112,7 @@ def test_jpeg_encodes_even_what_could_stay() -> None:
 
 def test_never_shrinking() -> None:
     data = jpeg(picture(500, 700, seed=9))
-    assert encode(data, size=224, resize_shorter=0).payload is data
+    assert encode(data, size=224, resize_shorter=0, restart_blocks=0).payload is data
     assert encode(
         encoded(Image.fromarray(picture(500, 700, seed=9)), "PNG"), size=224, resize_shorter=0
     ).pixels.shape == (
@@ -165,5 +166,29 @@ def test_defaults_are_resolved() -> None:
     assert BuildOptions(size=32).encoder == Encoder(encoding="raw", size=32, shorter_side=32, quality=90)
     assert BuildOptions(size=64).encoder.encoding == "raw"
     assert BuildOptions(size=65).encoder.encoding == "keep"
-    assert BuildOptions(size=224).encoder == Encoder(encoding="keep", size=224, shorter_side=256, quality=90)
+    assert BuildOptions(size=224).encoder == Encoder(
+        encoding="keep", size=224, shorter_side=256, quality=90, restart_blocks="auto"
+    )
     assert BuildOptions(size=32, encoding="jpeg").encoder.shorter_side == 36
+
+
+def test_restart_markers_change_no_pixel_and_are_told() -> None:
+    kept, large = jpeg(picture(200, 256, seed=1)), jpeg(picture(500, 700, seed=9))
+    for data, options in ((kept, {}), (large, {}), (kept, {"encoding": "jpeg"})):
+        plain, marked = encode(data, size=224, restart_blocks=0, **options), encode(data, size=224, **options)
+        assert np.array_equal(decode_image(marked.payload), decode_image(plain.payload))
+        assert (plain.interval, marked.reason) == (0, "")
+        assert marked.interval == marked_interval(marked.payload) > 0
+        assert len(marked.payload) <= 1.04 * len(plain.payload)
+    progressive = jpeg(picture(100, 90, seed=1), progressive=True)
+    assert encode(progressive, size=224).interval > 0  # encoded anew
+    own = jpeg(picture(100, 96, seed=1), restart_marker_blocks=2)
+    stored = encode(own, size=224)
+    assert (stored.payload, stored.interval, stored.reason) == (own, 2, "it has restart markers already")
+    cut = own.replace(b"\xff\xd1", b"\xff\xd2", 1)
+    assert (marked_interval(own), marked_interval(cut), marked_interval(b"no image")) == (2, 0, 0)
+
+
+def test_keep_changes_no_byte() -> None:
+    data = jpeg(picture(200, 256, seed=1))
+    assert encode(data, size=224, encoding="keep").payload is data
