@@ -166,7 +166,7 @@ def _check_rows(
 ) -> tuple[list[str], bytes]:
     """Returns the problems of the samples of a shard, and the index that belongs to it.
 
-    Unless `intervals` is None, images are decoded too, and the restart intervals of JPEGs that are sound are appended to it.
+    Unless `intervals` is None, images are decoded too, and the restart intervals of sound JPEGs appended to it.
     """
     problems: list[str] = []
     listed: list[tuple[Member, ...]] = []

@@ -153,6 +153,7 @@ def test_a_build_from_before_there_were_markers_is_one_without(tmp_path: Path, f
     assert build_shards(source, out, options, workers=1) == manifest
 
 
+@pytest.mark.real_data
 def test_real_photographs_get_their_markers_for_few_bytes(tmp_path: Path, real_data: Path) -> None:
     source = open_source("tar", real_data / "imagenet-fullres-120.tar")
     for name, most, changed in (("anew", 1.03, {"encoding": "jpeg"}), ("kept", 1.04, {"resize_shorter": 0})):
