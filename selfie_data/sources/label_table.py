@@ -129,9 +129,10 @@ def _columns(first: list[str], table: str, path_column: str | None, label_column
 def _line(number: int, row: list[str], columns: _Columns, *, width: int, table: Path) -> Line:
     if len(row) != width:
         raise SourceError(f"{table.name}, line {number}: {len(row)} fields where the first line has {width}")
-    name = row[columns.path].strip().removeprefix("./")
-    parts = name.split("/")
-    if not name or name.startswith("/") or ".." in parts:
-        raise SourceError(f"{table.name}, line {number}: {printable(name)!r} is no path below the root")
+    written = row[columns.path].strip()
+    parts = written.split("/")
+    name = "/".join(part for part in parts if part not in ("", "."))  # a//b and a/./b are one file
+    if not name or written.startswith("/") or ".." in parts:
+        raise SourceError(f"{table.name}, line {number}: {printable(written)!r} is no path below the root")
     text = "" if columns.label is None else row[columns.label].strip()
     return Line(number, name, text, None if columns.split is None else row[columns.split].strip())

@@ -78,7 +78,7 @@ def label_text(data: bytes, size: int, name: str) -> str:
         raise SourceError(f"{printable(name)} has {size} bytes: a label is one integer or name")
     if len(data) < size:
         raise SourceError(f"the archive is truncated: it ends inside {printable(name)}")
-    return data.decode("utf-8", "backslashreplace").strip()
+    return data.decode("utf-8-sig", "backslashreplace").strip()
 
 
 class SortedFiles(NamedTuple):

@@ -59,6 +59,8 @@ def label_by_code(
     if codes.size and int(codes.max()) >= len(code_names):
         raise SourceError(f"a label is {int(codes.max())}, but there are only {len(code_names)} class names")
     ordered = sorted(code_names) if classes is None else sorted(classes)
+    if undecodable := [name for name in ordered if any("\ud800" <= character <= "\udfff" for character in name)]:
+        raise SourceError(f"the class name {printable(undecodable[0])!r} is not in UTF-8: rename its folder")
     if len(set(code_names)) < len(code_names) or len(set(ordered)) < len(ordered):
         twice = next(name for name in [*code_names, *ordered] if max(code_names.count(name), ordered.count(name)) > 1)
         raise SourceError(f"the class name {printable(twice)!r} stands twice in the list of classes")

@@ -81,6 +81,12 @@ def test_label_files_beside_the_images(tmp_path: Path) -> None:
         open_source("folder", tmp_path)
 
 
+def test_a_class_folder_that_no_manifest_could_name_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, {"dog/1.jpg": b"a", os.fsdecode(b"caf\xe9/2.jpg"): b"b"})
+    with pytest.raises(SourceError, match="is not in UTF-8: rename its folder"):
+        open_source("folder", tmp_path)
+
+
 def test_the_fingerprint_sees_every_change(root: Path) -> None:
     def fingerprint() -> str:
         return open_source("folder", root, subtree=".").fingerprint

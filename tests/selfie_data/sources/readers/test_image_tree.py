@@ -173,6 +173,11 @@ def test_negative_labels_are_told(opened: Opener) -> None:
     assert told(source)["images whose label is below zero, taken for none"] == ("1.jpg",)
 
 
+def test_a_byte_order_mark_is_no_part_of_a_label(opened: Opener) -> None:
+    source = opened({"1.jpg": PICTURE, "1.cls": b"\xef\xbb\xbf10\r\n", "2.jpg": PICTURE, "2.cls": b"2"})
+    assert source.class_names == ("02", "10")
+
+
 def test_images_outside_of_class_folders_are_told(tmp_path: Path) -> None:
     for name in ("cat/1.jpg", "dog/2.jpg", "3.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
