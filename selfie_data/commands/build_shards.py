@@ -90,7 +90,7 @@ _PATH = click.Path(path_type=Path)
     show_default=True,
     type=click.Choice(ENCODINGS),
     help="auto: raw up to 64 px, else keep; keep: JPEGs that need no change as they are, "
-    "without restart markers: training decodes them whole, 1.4 times as long; png: lossless.",
+    "without restart markers: training decodes them whole, and decoding takes 1.4 times as long; png: lossless.",
 )
 @click.option(
     "--restart-blocks",
