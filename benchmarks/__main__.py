@@ -8,7 +8,7 @@ from types import ModuleType
 
 import click
 
-from benchmarks import build_shards, patch_stage, scaling, startup, train_step
+from benchmarks import build_shards, cpu_step, patch_stage, scaling, startup, train_step
 from benchmarks import loader as loader_question
 from benchmarks.harness.plot import chart
 from benchmarks.harness.record import RESULTS, Record, load, record_files, save
@@ -105,6 +105,15 @@ def patch_stage_command(rounds: int, threads: int, scratch: Path | None, output:
 def train_step_command(rounds: int, threads: int, scratch: Path | None, output: Path | None, quick: bool) -> None:
     """One pretraining step on the loader's batches, beside the same step on a cached batch."""
     simple(train_step, rounds, threads, scratch, output, quick)
+
+
+@main.command("cpu-step")
+@shared
+def cpu_step_command(rounds: int, threads: int, scratch: Path | None, output: Path | None, quick: bool) -> None:
+    """A pretraining step on a CPU by number format, memory layout and batch size; needs no images."""
+    del scratch
+    records = cpu_step.run(rounds=min(rounds, 3) if quick else rounds, threads=threads)
+    finish(records, output, cpu_step.QUESTION, quick=quick)
 
 
 @main.command("startup")

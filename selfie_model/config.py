@@ -38,6 +38,7 @@ class ModelConfig:
         width: channels of the stem; stage s has width·4·2^s at its output. 64 is ResNet-50.
         blocks: residual blocks of the four stages of the classifier.
         patch_stages: how many of the stages make P; its embedding has width·4·2^(patch_stages - 1) channels.
+        pooling: `attention` is A; `mean` and `max` over u0 and the context have no blocks (ablations).
         attention_blocks, attention_heads, attention_hidden: A's depth, heads, and width between its two linear layers.
         dropout: on the output of each sub-layer of A; also on its attention weights.
         positions: `table` one vector a cell, `row_column` the sum of one a row and one a column.
@@ -56,6 +57,7 @@ class ModelConfig:
     width: int = 64
     blocks: tuple[int, int, int, int] = (3, 4, 6, 3)
     patch_stages: int = 3
+    pooling: Literal["attention", "mean", "max"] = "attention"
     attention_blocks: int = 3
     attention_heads: int = 32
     attention_hidden: int = 640
@@ -113,6 +115,7 @@ class TrainConfig:
         steps: optimiser steps.
         batch_size: images a step, over all ranks.
         learning_rate: peak, reached after `warmup_steps` of linear warm-up; a cosine takes it to 0 at `steps`.
+        transferred_rate: factor on the rate of what finetuning took from a pretraining run; 1 = as all else.
         momentum: Nesterov's.
         weight_decay: L2 term, added to the gradient.
         decay: which parameters it acts on: `weights` spares biases, norms, positions and u0; `all` spares none.
@@ -126,6 +129,7 @@ class TrainConfig:
     steps: int = 120_000
     batch_size: int = 512
     learning_rate: float = 0.1
+    transferred_rate: float = 1.0
     warmup_steps: int = 100
     momentum: float = 0.9
     weight_decay: float = 1e-4
@@ -140,6 +144,7 @@ class TrainConfig:
         _check_least(1, self, "steps", "batch_size", "accumulate")
         _check_least(0, self, "warmup_steps", "weight_decay")
         _check(self.learning_rate > 0, "learning_rate must be positive", self)
+        _check(self.transferred_rate > 0, "transferred_rate must be positive", self)
         _check(0 < self.momentum < 1, "momentum must be in (0, 1)", self)
         _check(0 < self.crop_area_min <= 1, "crop_area_min must be in (0, 1]", self)
         _check(0 <= self.seed < 2**63, "seed must be in [0, 2**63)", self)

@@ -41,6 +41,11 @@ if TYPE_CHECKING:
     "[default: half, once and twice the preset's]",
 )
 @click.option("--pretrain-per-seed", is_flag=True, help="Pretrain once a seed instead of once for all.")
+@click.option(
+    "--compute-matched",
+    is_flag=True,
+    help="A third arm: supervised from scratch for as long as pretraining and finetuning together.",
+)
 @click.option("--quiet", is_flag=True, help="No progress of single trainings.")
 @loader_options
 def command(
@@ -52,6 +57,7 @@ def command(
     test: Path | None,
     learning_rates: str | None,
     pretrain_per_seed: bool,
+    compute_matched: bool,
     quiet: bool,
     loading: LoaderOptions,
     **configuration: Any,
@@ -78,7 +84,14 @@ def command(
     config = resolve_config("finetune", **configuration)
     data = StudyShards(shards, test, config=config, loading=loading)
     try:
-        grid = _grid(config, fractions, seeds, learning_rates, pretrain_per_seed=pretrain_per_seed)
+        grid = _grid(
+            config,
+            fractions,
+            seeds,
+            learning_rates,
+            pretrain_per_seed=pretrain_per_seed,
+            compute_matched=compute_matched,
+        )
         study = Study(out=out, config=config, grid=grid, budget=budget, notes=(data.note,))
     except ValueError as error:
         raise click.UsageError(str(error)) from error
@@ -96,7 +109,13 @@ def command(
 
 
 def _grid(
-    config: "Config", fractions: str, seeds: int, learning_rates: str | None, *, pretrain_per_seed: bool
+    config: "Config",
+    fractions: str,
+    seeds: int,
+    learning_rates: str | None,
+    *,
+    pretrain_per_seed: bool,
+    compute_matched: bool,
 ) -> "StudyGrid":
     from selfie_model.study.grid import StudyGrid
 
@@ -106,6 +125,7 @@ def _grid(
         percents=tuple(sorted(_numbers("--fractions", fractions))),
         seeds=tuple(range(seeds)),
         rates=rates,
+        arms=("scratch", "long", "selfie") if compute_matched else ("scratch", "selfie"),
         pretrain_seeds=tuple(range(seeds)) if pretrain_per_seed else (0,),
     )
 

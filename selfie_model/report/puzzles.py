@@ -71,9 +71,11 @@ def solve(selfie: Selfie, batch: PatchBatch) -> list[Puzzle]:
     selfie.eval()
     probability = selfie(batch).logits.softmax(dim=2)
     context = selfie.embed_patches(batch)[:, : batch.context_count]
-    weights = selfie.attention_pooling.attention(selfie.sequence(context, batch.context_position))
+    seen = torch.zeros(context.shape[:2])  # [B, context]; without attention nothing is looked at more than the rest
+    if selfie.attention_pooling.blocks:
+        weights = selfie.attention_pooling.attention(selfie.sequence(context, batch.context_position))
+        seen = weights[-1].mean(dim=1)[:, 0, 1:]
     selfie.train(was_training)
-    seen = weights[-1].mean(dim=1)[:, 0, 1:]  # [B, context]
     cells = selfie.config.model.cells
     attention = torch.zeros(len(batch), cells).scatter_(1, batch.context_position.cpu(), seen.float().cpu())
     images = assemble(batch, side=selfie.config.model.side)

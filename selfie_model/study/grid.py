@@ -3,6 +3,10 @@
     pretrain ──────────────┐
     tune/ARM-FRACTION/RATE ─┴→ (best rate on validation) → final/ARM-FRACTION/seed
 
+    scratch   supervised from scratch, as long as finetuning
+    long      supervised from scratch, as many images as pretraining and finetuning together (not in the paper)
+    selfie    pretrained, then finetuned
+
 Each cell is a folder. A cell is finished when its `done.json` stands there, which is written last and atomically. A
 machine works on a cell while it holds the kernel's lock on the cell's `lock` file: the lock vanishes with the process,
 however that ends, so no claim is ever stale. On a shared file system (NFS 4, Lustre with `flock`, CephFS) the same
@@ -17,12 +21,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from selfie_data.files import damaged, make_output_folder, number, read_json, write_output_json
 from selfie_model.config import Config
 
-Arm = Literal["scratch", "selfie"]
+Arm = Literal["scratch", "long", "selfie"]
+ARMS: Final[tuple[Arm, ...]] = ("scratch", "long", "selfie")
 Stage = Literal["pretrain", "tune", "final"]
 DONE = "done.json"
 RUN_AGAIN = "delete it to run the cell again"
@@ -84,10 +89,6 @@ class StudyGrid:
         if any(not 0 < rate < math.inf for rate in self.rates):
             raise ValueError(f"learning rates must be positive and finite, got {self.rates}")
 
-    def pretraining(self) -> list[Cell]:
-        """The pretraining cells; none if no arm needs one."""
-        return [Cell(stage="pretrain", seed=seed) for seed in self.pretrain_seeds] if "selfie" in self.arms else []
-
     def pretraining_of(self, seed: int) -> Cell:
         """The pretraining that finetuning with `seed` starts from."""
         return Cell(stage="pretrain", seed=self.pretrain_seeds[seed % len(self.pretrain_seeds)])
@@ -99,13 +100,14 @@ class StudyGrid:
         return [Cell(stage="tune", seed=TUNING_SEED, arm=arm, percent=percent, rate=rate) for rate in self.rates]
 
     def cells(self) -> list[Cell]:
-        """Every cell, those that others wait for first; seeds outermost, so that a whole table fills up early."""
+        """Every cell, each after those it waits for; seeds outermost, so that a whole table fills up early."""
         columns = [(arm, percent) for percent in self.percents for arm in self.arms]
         tune = [cell for arm, percent in columns for cell in self.tuning(arm, percent)]
         final = [
             Cell(stage="final", seed=seed, arm=arm, percent=percent) for seed in self.seeds for arm, percent in columns
         ]
-        return [*self.pretraining(), *tune, *final]
+        needed = (one for cell in [*tune, *final] for one in (*self.waits_for(cell), cell))
+        return list(dict.fromkeys(needed))
 
     def waits_for(self, cell: Cell) -> list[Cell]:
         """The cells that must be finished before `cell` can start."""
@@ -138,6 +140,14 @@ class Study:
 
     def folder(self, cell: Cell) -> Path:
         return self.out / cell.name
+
+
+def steps_of(arm: Arm, config: Config) -> int:
+    """Returns the steps of an arm's supervised training; `long` also gets pretraining's images, in its own batches."""
+    finetune, pretrain = config.finetune, config.pretrain
+    if arm != "long":
+        return finetune.steps
+    return finetune.steps + -(-pretrain.steps * pretrain.batch_size // finetune.batch_size)
 
 
 def apply_budget(config: Config, budget: float) -> Config:

@@ -11,10 +11,15 @@ import msgspec
 
 from selfie_data.files import damaged, write_output, write_output_json
 from selfie_model.charts import Spread, spread_chart
-from selfie_model.study.grid import DONE, RUN_AGAIN, Arm, Study, apply_budget, read_done
+from selfie_model.study.grid import DONE, RUN_AGAIN, Arm, Study, apply_budget, read_done, steps_of
 from selfie_model.study.table import FinalResult, Published, Row, differences_of, rows_of
 
-ARM_NAMES: Final[dict[Arm, str]] = {"scratch": "supervised from scratch", "selfie": "Selfie, finetuned"}
+ARM_NAMES: Final[dict[Arm, str]] = {
+    "scratch": "supervised from scratch",
+    "long": "supervised, as long as both phases",
+    "selfie": "Selfie, finetuned",
+}
+_IN_CHART: Final[dict[Arm, str]] = {"scratch": "supervised", "long": "as long as both", "selfie": "Selfie"}
 
 
 def collect(study: Study) -> list[Row]:
@@ -53,13 +58,20 @@ def notes_of(study: Study) -> list[str]:
     if len(grid.rates) > 1:
         rates = ", ".join(f"{rate:g}" for rate in sorted(grid.rates))
         tuned = f"the best of {rates} on a validation split of the training images, never on the test images"
+    long = []
+    if "long" in grid.arms:
+        long = [
+            f"“{ARM_NAMES['long']}” sees as many images as pretraining and finetuning together: "
+            f"{steps_of('long', config):,} steps."
+        ]
     return [
         f"Preset {config.preset}, budget {study.budget:g}: {config.pretrain.steps:,} steps of pretraining and "
         f"{config.finetune.steps:,} of finetuning; the paper trains 120,000.",
         f"Pretraining was done {times}.",
+        *long,
         f"The peak learning rate is {tuned}.",
         "± is the sample standard deviation over seeds (ddof = 1). A seed decides the labelled images, the first "
-        "weights and the order; both arms of a seed share the labelled images.",
+        "weights and the order; the arms of a seed share the labelled images.",
     ]
 
 
@@ -84,10 +96,11 @@ def markdown(rows: Sequence[Row], *, notes: Sequence[str] = ()) -> str:
 
 
 def difference_sentences(rows: Sequence[Row]) -> list[str]:
-    """Returns one plain sentence a labelled share: what the difference is, and whether it can be told from zero."""
+    """Returns a sentence a labelled share and supervised arm: the difference, and whether it can be told from zero."""
     sentences = []
     for item in differences_of(rows):
-        start = f"At {item.percent:g} % labelled, Selfie minus supervised: {100 * item.mean:+.2f} points"
+        other = "supervised" if item.arm == "scratch" else "supervised for as long as both phases"
+        start = f"At {item.percent:g} % labelled, Selfie minus {other}: {100 * item.mean:+.2f} points"
         if item.interval is None or item.deviation is None:
             sentences.append(f"{start} from one seed: no spread is known, so nothing can be said about its sign.")
             continue
@@ -141,7 +154,7 @@ def chart(rows: Sequence[Row]) -> str:
     return spread_chart(
         spreads,
         columns=[f"{percent:g} %" for percent in percents],
-        arms=["supervised" if arm == "scratch" else "Selfie" for arm in arms],
+        arms=[_IN_CHART[arm] for arm in arms],
         title="Test accuracy by labelled share",
         description=f"Accuracy in per cent, mean ± standard deviation over seeds. {spoken}.",
         x_label="labelled share of the training images",

@@ -23,7 +23,7 @@ from selfie_data.errors import DivergedError, RunError
 from selfie_data.files import damaged, read_json, write_output_json
 from selfie_model.config import Config, differences
 from selfie_model.study.data import StudyData
-from selfie_model.study.grid import Cell, Study, apply_budget, best_rate, claim, read_done, write_done
+from selfie_model.study.grid import Cell, Study, apply_budget, best_rate, claim, read_done, steps_of, write_done
 from selfie_model.training.distributed import Ranks
 from selfie_model.training.evaluate import evaluate
 from selfie_model.training.finetune import finetune, load_classifier
@@ -123,6 +123,7 @@ def _run_cell(
     config = config.override(
         finetune={
             "seed": cell.seed,
+            "steps": steps_of(cell.arm, config),
             "learning_rate": rate,
             "batch_size": min(config.finetune.batch_size, count),  # a share smaller than a batch is one batch
         },

@@ -2,7 +2,7 @@
 
 Accuracies are kept as shares in 0..1; the paper's are in per cent, as printed there (arXiv 1906.02940, table of
 results). Means, deviations and differences are taken before rounding. A deviation is that of a sample (ddof = 1); with
-one seed there is none. The two arms of a seed share their labelled images, so the difference is taken seed by seed.
+one seed there is none. The arms of a seed share their labelled images, so the difference is taken seed by seed.
 """
 
 import math
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from selfie_model.study.grid import Arm
+from selfie_model.study.grid import ARMS, Arm
 
 # Two-sided 95 % points of Student's t for 1..30 degrees of freedom.
 _T95 = (
@@ -107,9 +107,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """Selfie minus supervised at one labelled share, seed by seed.
+    """Selfie minus a supervised arm at one labelled share, seed by seed.
 
     Attributes:
+        arm: the supervised one.
         percent: labelled share, per cent.
         pairs: number of seeds finished in both arms.
         ahead: number of them where Selfie is strictly better.
@@ -118,6 +119,7 @@ class Difference:
         interval: 95 % confidence interval of the mean (Student's t); None with one pair.
     """
 
+    arm: Arm
     percent: float
     pairs: int
     ahead: int
@@ -132,7 +134,7 @@ def rows_of(results: Sequence[FinalResult], *, preset: str) -> list[Row]:
     for result in results:
         groups.setdefault((result.percent, result.arm), []).append(result)
     rows = []
-    for (percent, arm), members in sorted(groups.items()):
+    for (percent, arm), members in sorted(groups.items(), key=lambda group: (group[0][0], ARMS.index(group[0][1]))):
         members.sort(key=lambda result: result.seed)
         accuracies = tuple(result.accuracy for result in members)
         rows.append(
@@ -152,17 +154,18 @@ def rows_of(results: Sequence[FinalResult], *, preset: str) -> list[Row]:
 
 
 def differences_of(rows: Sequence[Row]) -> list[Difference]:
-    """Pairs the two arms of each labelled share by seed; a share that lacks an arm has no difference."""
+    """Pairs Selfie with each supervised arm of a labelled share by seed, in the rows' order."""
     by_arm = {(row.percent, row.arm): dict(zip(row.seeds, row.accuracies, strict=True)) for row in rows}
     differences = []
-    for percent in sorted({row.percent for row in rows}):
-        scratch, selfie = by_arm.get((percent, "scratch"), {}), by_arm.get((percent, "selfie"), {})
-        values = [selfie[seed] - scratch[seed] for seed in sorted(scratch.keys() & selfie.keys())]
-        if not values:
+    for percent, arm in by_arm:
+        supervised, selfie = by_arm[percent, arm], by_arm.get((percent, "selfie"), {})
+        values = [selfie[seed] - supervised[seed] for seed in sorted(supervised.keys() & selfie.keys())]
+        if arm == "selfie" or not values:
             continue
         mean, deviation = statistics.fmean(values), _deviation(values)
         differences.append(
             Difference(
+                arm=arm,
                 percent=percent,
                 pairs=len(values),
                 ahead=sum(value > 0 for value in values),
@@ -178,7 +181,7 @@ def published(preset: str, arm: str, percent: float) -> Published | None:
     """Returns the paper's accuracy for a preset, an arm and a labelled share; None if it has none."""
     for column, scratch, selfie in _TABLE.get(preset, ()):
         if column == percent:
-            return scratch if arm == "scratch" else selfie
+            return {"scratch": scratch, "selfie": selfie}.get(arm)
     return None
 
 

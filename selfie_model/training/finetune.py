@@ -63,9 +63,10 @@ def finetune(
     torch.manual_seed(config.finetune.seed)
     model = Classifier(config, len(class_names))
     model.normalise.set(*loader.normalisation)
-    start = {"from": "scratch", "from_sha256": ""}
+    start, transferred = {"from": "scratch", "from_sha256": ""}, list[str]()
     if source is not None:
-        start = {"from": source.resolve().name, "from_sha256": _digest(model, start_from(source, model))}
+        transferred = start_from(source, model)
+        start = {"from": source.resolve().name, "from_sha256": _digest(model, transferred)}
     _check_same_start(out, state, start)
     training = Training(
         kind=KIND,
@@ -77,6 +78,7 @@ def finetune(
         chance=1 / len(class_names),
         run=out,
         class_names=class_names,
+        transferred=tuple(transferred),
         data={**(data or {}), **start},
     )
     return run_training(training, ranks=ranks, resume=state, stop=stop, tensorboard=tensorboard, quiet=quiet)

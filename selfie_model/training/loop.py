@@ -83,7 +83,7 @@ class _Trainer(Generic[BatchT]):
         self.model.eval()  # the first step enters training mode
         self.wrapped = distribute(self.model, ranks, sync_batch_norm=self.runtime.sync_batch_norm)
         self.forward = compiled(self.wrapped, ranks.device, self.runtime)
-        self.optimiser = make_optimiser(self.model, self.train)
+        self.optimiser = make_optimiser(self.model, self.train, transferred=training.transferred)
         self.state = TrainingState()
         if resume is not None:
             self.state = restore_snapshot(resume, training, self.optimiser, ranks.device)

@@ -5,11 +5,15 @@ SGD with Nesterov momentum 0.9, L2 weight decay 1e-4, cosine decay after 100 war
 """
 
 import math
+from collections.abc import Collection
+from typing import Final
 
 import torch
 from torch import nn
 
 from selfie_model.config import TrainConfig
+
+FACTOR: Final = "rate_factor"  # of a parameter group, on the learning rate
 
 
 def learning_rate(step: int, train: TrainConfig) -> float:
@@ -25,20 +29,26 @@ def is_decayed(name: str, parameter: nn.Parameter) -> bool:
     return parameter.ndim >= 2 and not name.startswith("positions.")
 
 
-def make_optimiser(model: nn.Module, train: TrainConfig) -> torch.optim.SGD:
-    """Returns the optimiser of all parameters, those that decay in a group of their own; one fused kernel on a GPU."""
-    decayed: list[nn.Parameter] = []
-    spared: list[nn.Parameter] = []
+def make_optimiser(model: nn.Module, train: TrainConfig, *, transferred: Collection[str] = ()) -> torch.optim.SGD:
+    """Returns the optimiser of all parameters, those that decay in groups of their own; one fused kernel on a GPU.
+
+    Args:
+        model: its parameters, on their device.
+        train: rates, momentum, decay.
+        transferred: names of the parameters that came from a pretraining run: `train.transferred_rate` acts on these.
+    """
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {(True, 1.0): [], (False, 1.0): []}
     for name, parameter in model.named_parameters():
         acts = train.decay == "all" or is_decayed(name, parameter)
-        (decayed if acts else spared).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": train.weight_decay},
-        {"params": spared, "weight_decay": 0.0},
-    ]
+        factor = train.transferred_rate if name in transferred else 1.0
+        groups.setdefault((acts, factor), []).append(parameter)
     on_gpu = next(model.parameters()).is_cuda
     return torch.optim.SGD(
-        [group for group in groups if group["params"]],
+        [
+            {"params": parameters, "weight_decay": train.weight_decay if acts else 0.0, FACTOR: factor}
+            for (acts, factor), parameters in groups.items()
+            if parameters
+        ],
         lr=train.learning_rate,
         momentum=train.momentum,
         nesterov=True,
@@ -47,6 +57,6 @@ def make_optimiser(model: nn.Module, train: TrainConfig) -> torch.optim.SGD:
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Sets the rate of every group."""
+    """Sets the rate of every group, times the group's own factor."""
     for group in optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get(FACTOR, 1.0)  # checkpoints of before there were factors restore groups without

@@ -24,6 +24,7 @@ class Training(Generic[BatchT]):
         chance: accuracy of guessing.
         run: folder of the run.
         class_names: of the labels; () in pretraining.
+        transferred: names of the parameters that came from a pretraining run.
         data: what the run learned from, for the record: plain JSON values.
     """
 
@@ -36,4 +37,5 @@ class Training(Generic[BatchT]):
     chance: float
     run: Path
     class_names: tuple[str, ...] = ()
+    transferred: tuple[str, ...] = ()
     data: dict[str, Any] = field(default_factory=dict)

@@ -1,5 +1,9 @@
 """A: its size, its order of operations, what it pools."""
 
+from collections.abc import Callable
+
+import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -65,3 +69,29 @@ def test_dropout_is_active_in_training_only() -> None:
     assert not torch.equal(pooling(x), pooling(x))
     pooling.eval()
     assert torch.equal(pooling(x), pooling(x))
+
+
+@pytest.mark.parametrize(("name", "twin"), [("mean", np.mean), ("max", np.max)])
+def test_ablations_pool_without_attention(name: str, twin: Callable[..., np.ndarray]) -> None:
+    pooling = AttentionPooling(small_config(pooling=name))
+    x = torch.randn(2, 5, 64)
+    assert not list(pooling.parameters())
+    assert np.allclose(pooling(x).numpy(), twin(x.numpy(), axis=1), atol=1e-6)
+
+
+def test_under_bf16_a_cpu_attends_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    block = AttentionPooling(small_config()).eval().blocks[0]
+    x = torch.randn(2, 5, 64)
+    exact, attend, seen = block(x), F.scaled_dot_product_attention, []
+
+    def recorded(query: torch.Tensor, *others: torch.Tensor, dropout_p: float) -> torch.Tensor:
+        mixed = attend(query, *others, dropout_p=dropout_p)
+        seen.append((query.dtype, mixed.dtype))
+        return mixed
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", recorded)
+    with torch.autocast("cpu", torch.bfloat16):
+        near = block(x)
+    assert seen == [(torch.float32, torch.float32)]
+    assert not torch.equal(near, exact)  # the linear layers do round
+    assert torch.allclose(near, exact, atol=0.05)

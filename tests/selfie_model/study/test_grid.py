@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfie_data.errors import RunError
-from selfie_model.study.grid import Cell, StudyGrid, best_rate, claim, read_done, write_done
+from selfie_model.study.grid import ARMS, Arm, Cell, StudyGrid, best_rate, claim, read_done, steps_of, write_done
+from tests.selfie_model.memory import small_config
 
 
 @given(
@@ -19,20 +20,23 @@ from selfie_model.study.grid import Cell, StudyGrid, best_rate, claim, read_done
     seeds=st.integers(1, 6),
     rates=st.lists(st.sampled_from([0.02, 0.05, 0.1]), min_size=1, unique=True),
     pretrainings=st.integers(1, 3),
+    arms=st.sampled_from([("scratch", "selfie"), ARMS]),
 )
 def test_every_cell_comes_after_what_it_waits_for(
-    percents: list[float], seeds: int, rates: list[float], pretrainings: int
+    percents: list[float], seeds: int, rates: list[float], pretrainings: int, arms: tuple[Arm, ...]
 ) -> None:
     grid = StudyGrid(
         percents=tuple(percents),
         seeds=tuple(range(seeds)),
         rates=tuple(rates),
+        arms=arms,
         pretrain_seeds=tuple(range(pretrainings)),
     )
     cells = grid.cells()
     assert len({cell.name for cell in cells}) == len(cells)
-    tuning = 2 * len(percents) * len(rates) if len(rates) > 1 else 0
-    assert len(cells) == pretrainings + tuning + 2 * len(percents) * seeds
+    columns = len(arms) * len(percents)
+    tuning = columns * len(rates) if len(rates) > 1 else 0
+    assert len(cells) == min(pretrainings, seeds) + tuning + columns * seeds
     done: set[Cell] = set()
     for cell in cells:
         assert set(grid.waits_for(cell)) <= done
@@ -42,8 +46,29 @@ def test_every_cell_comes_after_what_it_waits_for(
 def test_names_are_the_folders_of_the_cells() -> None:
     grid = StudyGrid(percents=(5, 0.5), seeds=(0, 1), rates=(0.1, 0.2))
     names = [cell.name for cell in grid.cells()]
-    assert names[:3] == ["pretrain/seed-0", "tune/scratch-5/rate-0.1", "tune/scratch-5/rate-0.2"]
+    assert names[:3] == ["tune/scratch-5/rate-0.1", "tune/scratch-5/rate-0.2", "pretrain/seed-0"]
     assert names[-1] == "final/selfie-0.5/seed-1"
+
+
+def test_a_seed_is_pretrained_when_its_turn_comes() -> None:
+    """Whoever stops after some seeds has whole rows of the table, not only pretrained networks."""
+    grid = StudyGrid(percents=(5,), seeds=(0, 1), rates=(0.1,), pretrain_seeds=(0, 1))
+    names = [cell.name for cell in grid.cells()]
+    assert names == [
+        "final/scratch-5/seed-0",
+        "pretrain/seed-0",
+        "final/selfie-5/seed-0",
+        "final/scratch-5/seed-1",
+        "pretrain/seed-1",
+        "final/selfie-5/seed-1",
+    ]
+
+
+def test_the_long_arm_sees_as_many_images_as_both_phases() -> None:
+    config = small_config().override(
+        pretrain={"steps": 100, "batch_size": 24}, finetune={"steps": 50, "batch_size": 16}
+    )
+    assert [steps_of(arm, config) for arm in ARMS] == [50, 200, 50]
 
 
 def test_without_selfie_nothing_is_pretrained() -> None:

@@ -86,7 +86,7 @@ def test_a_study_runs_every_cell_once_and_is_not_run_again(tmp_path: Path) -> No
     finished, said = run(study(tmp_path), data)
     assert finished
     assert len(said) == 2 * 17  # 1 pretraining, 8 tuning, 8 final; a line before and one after
-    assert said[0] == "[1/17] pretrain/seed-0"
+    assert said[0] == "[1/17] tune/scratch-20/rate-0.01"
     assert data.asked.count("patches") == 1
     assert data.asked.count("test") == 8
     assert "labelled 20 0 tune 0.02" in data.asked

@@ -35,6 +35,16 @@ def test_differences_pair_the_arms_by_seed_only() -> None:
     assert difference.interval == pytest.approx((-12.706 * 0.01, 12.706 * 0.01), rel=1e-3)
 
 
+def test_selfie_is_held_against_every_supervised_arm() -> None:
+    results = [result(arm, seed, 0.5) for arm, seed in (("scratch", 0), ("scratch", 1), ("long", 0), ("long", 1))]
+    results += [result("selfie", seed, value) for seed, value in enumerate((0.6, 0.62))]
+    rows = rows_of(results, preset="cifar10")
+    assert [row.arm for row in rows] == ["scratch", "long", "selfie"]
+    assert [row.paper is None for row in rows] == [False, True, False]
+    assert [difference.arm for difference in differences_of(rows)] == ["scratch", "long"]
+    assert "Selfie minus supervised for as long as both phases: +11.00 points" in markdown(rows)
+
+
 def test_a_tie_is_not_ahead() -> None:
     results = [result("scratch", seed, 0.5) for seed in range(3)]
     results += [result("selfie", seed, value) for seed, value in enumerate((0.5, 0.6, 0.4))]

@@ -78,3 +78,13 @@ def test_rate_is_set_in_every_group() -> None:
     optimiser = make_optimiser(Selfie(small_config()), TRAIN)
     set_learning_rate(optimiser, 0.123)
     assert [group["lr"] for group in optimiser.param_groups] == [0.123, 0.123]
+
+
+def test_what_was_transferred_learns_at_its_own_share_of_the_rate() -> None:
+    model = Selfie(small_config())
+    transferred = [name for name, _ in model.named_parameters() if name.startswith("patch_network.stem")]
+    optimiser = make_optimiser(model, TrainConfig(transferred_rate=0.25), transferred=transferred)
+    set_learning_rate(optimiser, 0.4)
+    rates = {id(parameter): group["lr"] for group in optimiser.param_groups for parameter in group["params"]}
+    for name, parameter in model.named_parameters():
+        assert rates[id(parameter)] == (0.1 if name in transferred else 0.4), name
