@@ -99,7 +99,7 @@ def small() -> Config:
     instructions `--set runtime.precision=float32` is faster.
 
     Hardware: any CPU; two processes of one thread each (OMP_NUM_THREADS=1, the same --out) share the cells. Time: by
-    the step's rate on an AMD EPYC (1,209 images a second and thread) ten hours on two cores for the command above; not
+    the step's rate on an AMD EPYC (1,221 images a second and thread) ten hours on two cores for the command above; not
     measured as a whole. Accuracy: not measured yet.
     """
     longer = tiny().override(
