@@ -162,7 +162,7 @@ def differences_of(rows: Sequence[Row]) -> list[Difference]:
         values = [selfie[seed] - supervised[seed] for seed in sorted(supervised.keys() & selfie.keys())]
         if arm == "selfie" or not values:
             continue
-        mean, deviation = statistics.fmean(values), _deviation(values)
+        mean, half = statistics.fmean(values), half_interval(values)
         differences.append(
             Difference(
                 arm=arm,
@@ -170,8 +170,8 @@ def differences_of(rows: Sequence[Row]) -> list[Difference]:
                 pairs=len(values),
                 ahead=sum(value > 0 for value in values),
                 mean=mean,
-                deviation=deviation,
-                interval=_interval(mean, deviation, len(values)),
+                deviation=_deviation(values),
+                interval=None if half is None else (mean - half, mean + half),
             )
         )
     return differences
@@ -189,8 +189,9 @@ def _deviation(values: Sequence[float]) -> float | None:
     return statistics.stdev(values) if len(values) > 1 else None
 
 
-def _interval(mean: float, deviation: float | None, count: int) -> tuple[float, float] | None:
+def half_interval(values: Sequence[float]) -> float | None:
+    """Returns half of the 95 % confidence interval of the mean (Student's t); None with one value."""
+    deviation = _deviation(values)
     if deviation is None:
         return None
-    half = _T95[min(count - 1, len(_T95)) - 1] * deviation / math.sqrt(count)
-    return (mean - half, mean + half)
+    return _T95[min(len(values) - 1, len(_T95)) - 1] * deviation / math.sqrt(len(values))
