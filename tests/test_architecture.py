@@ -14,7 +14,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = {  # a layer imports those before it, never one after it; inside a layer a room does the same
-    "selfie_data": "randomness kernels images sources.readers sources.naming sources dataset build commands cli",
+    "selfie_data": (
+        "storage randomness kernels images sources.readers sources.naming sources dataset build commands cli"
+    ),
     "pipelines": "sampling kernels backends preview",
     "selfie_model": "network training features study report commands",
     "benchmarks": "work harness peers floors ours gpu gpu.sections",
@@ -152,14 +154,14 @@ def test_loaders_import_few_packages(raw_dataset: Path, backend: str) -> None:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_importing_a_package_imports_neither_torch_nor_dali(package: str) -> None:
-    heavy = "('torch', 'nvidia.dali', 'numba')"
+    heavy = "('torch', 'nvidia.dali', 'numba', 'obstore')"
     code = f"import sys, {package}; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_the_command_line_starts_without_heavy_imports() -> None:
-    heavy = "('torch', 'nvidia.dali', 'numba', 'zarr', 'webdataset', 'pyarrow')"
+    heavy = "('torch', 'nvidia.dali', 'numba', 'zarr', 'webdataset', 'pyarrow', 'obstore')"
     code = "import sys, selfie_data.build.build_shards, selfie_data.cli.__main__ as _; "
     code += f"print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)

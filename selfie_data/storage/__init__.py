@@ -1,0 +1,1 @@
+"""Where bytes lie: folders of this machine, buckets, web servers; one small protocol for the three."""

@@ -1,0 +1,291 @@
+"""Buckets (`s3://`, `gs://`, `az://`) and web servers (`http://`, `https://`, read-only) as storage, through obstore.
+
+obstore repeats what failed on the way (refused, reset, cut short, stalled, 429, 5xx) with growing pauses and goes on in
+the middle of an object by its ETag. What is here asks for parts whose transfer a time limit can bound, compares lengths
+(obstore gives what there is of a range, without a word) and says in one line what went wrong. Credentials come from the
+environment and stay in the client: not in URLs, not in what is pickled, not in errors.
+"""
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar, cast
+from urllib.parse import unquote, urlsplit
+
+from selfie_data.storage.protocol import Stat, StorageError
+
+BUCKETS = ("s3", "gs", "az")
+WEB = ("http", "https")
+PART_BYTES = 8 << 20  # of a read: a limit on the time of a whole transfer is then one on the rate, 70 kB/s
+_SINGLE_PUT_BYTES = 5 << 30  # S3's and Azure's largest; beyond it an upload has parts
+_LIMITS = {
+    "connect": timedelta(seconds=5),
+    "silence": timedelta(seconds=20),  # between two pieces of a reply
+    "read": timedelta(minutes=2),  # a request and its reply
+    "write": timedelta(minutes=15),  # likewise: a shard of 1 GiB at 1.2 MB/s
+    "retry": timedelta(minutes=3),  # from the first attempt on
+}
+_RETRIES = 10
+_PAUSES_S = (0.1, 0.5, 2.0, 0.0)
+_SHOWN = 160  # characters of what a server or the client says
+_SECRET = re.compile(r"SECRET|TOKEN|PASSWORD|CREDENTIAL|ACCESS_KEY|ACCOUNT_KEY|SAS|SIGNATURE", re.IGNORECASE)
+_user: int | None = None  # the process whose client has threads: a fork of it would wait for them for ever
+
+_T = TypeVar("_T")
+
+
+class _UnansweredError(StorageError):
+    """No reply, or none that could be read: what was asked for may have been done."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectStorage:
+    """The `Storage` of a bucket, or of what lies below a path in it."""
+
+    url: str
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        if parts.username is not None or parts.query or "@" in parts.netloc:
+            raise StorageError(
+                f"{parts.scheme}://…",
+                "the URL holds credentials or a query, which would end in logs and manifests: give the plain URL, and "
+                "credentials by the environment",
+            )
+        if not parts.netloc:
+            raise StorageError(self.url, "a URL names a bucket or a host, as in s3://bucket/folder")
+
+    def read(self, name: str, *, start: int = 0, length: int | None = None) -> bytes:
+        end = None if length is None else start + length
+        pieces, options = list[bytes](), dict[str, Any]()
+        while end is None or start < end:
+            stop = start + PART_BYTES if end is None else min(start + PART_BYTES, end)
+            size, options["if_match"], piece = self._part(name, start, stop, options)
+            end = size if end is None else end
+            wanted = min(stop, end) - start
+            if len(piece) != wanted:
+                raise StorageError(
+                    self._at(name),
+                    f"truncated, it has {size} bytes, and of {start} to {start + wanted} came {len(piece)}; restore it",
+                )
+            pieces.append(piece)
+            start += wanted
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _part(self, name: str, start: int, stop: int, options: Mapping[str, Any]) -> tuple[int, str | None, bytes]:
+        """Returns the object's size and ETag, and what there is of its bytes from `start` to `stop`."""
+
+        def get(store: Any) -> tuple[int, str | None, bytes]:
+            import obstore
+
+            given = {"range": (start, stop), **{key: value for key, value in options.items() if value}}
+            result = obstore.get(store, self._key(name), options=cast(Any, given))
+            return result.meta["size"], result.meta["e_tag"], result.bytes().to_bytes()
+
+        try:
+            return self._call(name, get)
+        except StorageError as error:
+            if "416" not in str(error):
+                raise
+            found = self.stat(name)  # no range of it can be had: does it end before?
+            if found is None or found.size > start:
+                raise
+            return found.size, None, b""
+
+    def stat(self, name: str) -> Stat | None:
+        import obstore
+
+        try:
+            found = self._call(name, lambda store: obstore.head(store, self._key(name)))
+        except FileNotFoundError:
+            return None
+        return Stat(name, found["size"], _nanoseconds(found))
+
+    def list(self, folder: str = "") -> Iterator[Stat]:
+        import obstore
+
+        inside = self._key(folder)
+        pages = self._call(folder, lambda store: iter(obstore.list(store, inside or None)))
+        cut = len(self.prefix) + 1 if self.prefix else 0
+        while page := self._call(folder, lambda _: next(pages, None)):
+            for found in page:
+                yield Stat(found["path"][cut:], found["size"], _nanoseconds(found))
+
+    def publish(self, files: Mapping[str, Path]) -> None:
+        for name, file in files.items():
+            self._put(name, file, use_multipart=file.stat().st_size > _SINGLE_PUT_BYTES)
+            file.unlink()
+
+    def write(self, name: str, data: bytes, *, durable: bool = True) -> None:  # noqa: ARG002 - a bucket always is
+        self._put(name, data, use_multipart=False)
+
+    def create(self, name: str, data: bytes) -> bool:
+        from obstore.exceptions import AlreadyExistsError
+
+        for pause in _PAUSES_S:  # a request with a condition is not repeated by obstore: it may have been done
+            try:
+                self._put(name, data, use_multipart=False, mode="create")
+                return True
+            except AlreadyExistsError:  # perhaps by ourselves, if a reply was lost: the caller compares
+                return False
+            except _UnansweredError as error:
+                failure = error
+                time.sleep(pause)
+        raise failure
+
+    def delete(self, names: Iterable[str]) -> None:
+        import obstore
+
+        keys = [self._key(name) for name in names]
+        if keys:
+            self._call("", lambda store: obstore.delete(store, keys), writing=True)
+
+    def _put(self, name: str, data: bytes | Path, **options: Any) -> None:
+        import obstore
+
+        self._call(name, lambda store: obstore.put(store, self._key(name), data, **options), writing=True)
+
+    @property
+    def prefix(self) -> str:
+        """What the names of all objects begin with, in the bucket; "" for the whole bucket."""
+        return unquote(urlsplit(self.url).path).strip("/")
+
+    def _key(self, name: str) -> str:
+        return f"{self.prefix}/{name}".strip("/")
+
+    def _at(self, name: str) -> str:
+        return f"{self.url.rstrip('/')}/{name}" if name else self.url
+
+    def _call(self, name: str, operation: Callable[[Any], _T], *, writing: bool = False) -> _T:
+        """Runs an operation of obstore; what it raises becomes one line, and its own text, with URLs, goes no further.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+            AlreadyExistsError: `create` found one.
+            StorageError: anything else.
+        """
+        parts = urlsplit(self.url)
+        store = _store(f"{parts.scheme}://{parts.netloc}", writing=writing)
+        from obstore import exceptions
+
+        try:
+            return operation(store)
+        except exceptions.AlreadyExistsError:
+            raise
+        except (exceptions.BaseError, ValueError, OSError) as error:
+            status, code = _answer(error)
+            if code != "NoSuchBucket" and (status == "404" or isinstance(error, FileNotFoundError)):
+                raise FileNotFoundError(2, "there is no such object", self._at(name)) from None
+            where, verb = self._at(name), "write" if writing else "read"
+            if reason := _refusal(error, status, code, verb=verb):
+                failure = StorageError(where, reason)
+            else:
+                done = verb.replace("write", "written")
+                failure = _UnansweredError(where, f"cannot be {done} ({_line(error)}); repeat the command")
+        raise failure from None
+
+
+@dataclass(frozen=True, slots=True)
+class HttpStorage(ObjectStorage):
+    """The `Storage` of a web server that knows byte ranges: files are read by their names, nothing else."""
+
+    def list(self, folder: str = "") -> Iterator[Stat]:
+        raise StorageError(self._at(folder), "a web server has no list of its files; name one")
+
+    def _put(self, name: str, data: bytes | Path, **options: Any) -> None:  # noqa: ARG002
+        raise self._read_only(name)
+
+    def delete(self, names: Iterable[str]) -> None:
+        raise self._read_only(next(iter(names), ""))
+
+    def _read_only(self, name: str) -> StorageError:
+        return StorageError(self._at(name), "a web server is read only; write into a folder or a bucket")
+
+
+def _store(url: str, *, writing: bool) -> Any:
+    """Returns this process's client.
+
+    Raises:
+        StorageError: obstore is not there, the URL names nothing it knows, or the process was forked off a user of it.
+    """
+    global _user
+    if _user not in (None, os.getpid()):
+        raise StorageError(
+            url,
+            "the process that this one was forked from used remote storage, whose client does not survive a fork: "
+            'start processes with multiprocessing.get_context("spawn") or "forkserver"',
+        )
+    _user = os.getpid()
+    return _new_store(url, writing)
+
+
+@lru_cache
+def _new_store(url: str, writing: bool) -> Any:
+    try:
+        from obstore.exceptions import BaseError
+        from obstore.store import AzureStore, from_url
+    except ImportError:
+        raise StorageError(url, "remote storage needs obstore: pip install 'selfie[remote]'") from None
+    options: Any = {
+        "client_options": {
+            "allow_http": True,  # where the user's own endpoint or URL says http
+            "connect_timeout": _LIMITS["connect"],
+            # A limit on silence would count an upload as silence.
+            **(
+                {"timeout": _LIMITS["write"]}
+                if writing
+                else {"timeout": _LIMITS["read"], "read_timeout": _LIMITS["silence"]}
+            ),
+        },
+        "retry_config": {"max_retries": _RETRIES, "retry_timeout": _LIMITS["retry"]},
+    }
+    scheme, _, place = url.partition("://")
+    try:
+        return AzureStore(place, **options) if scheme == "az" else from_url(url, **options)
+    except (BaseError, ValueError) as error:
+        raise StorageError(url, f"cannot be opened ({_line(error)})") from None
+
+
+def _nanoseconds(found: Any) -> int:
+    return int(found["last_modified"].timestamp() * 1_000_000) * 1000
+
+
+def _answer(error: Exception) -> tuple[str, str]:
+    """Returns status and code of the reply that an error tells of, "" where there are none."""
+    status, code = (re.search(pattern, str(error)) for pattern in (r"status code: (\d+)", r"<Code>(\w+)</Code>"))
+    return status[1] if status else "", code[1] if code else ""
+
+
+def _refusal(error: Exception, status: str, code: str, *, verb: str) -> str:
+    """Returns why the server refuses and what to do, "" if it does not: obstore tells it by type or in the text."""
+    from obstore import exceptions
+
+    if code == "NoSuchBucket":
+        return "there is no such bucket; make it, or mend the URL"
+    if status in ("401", "403") or isinstance(
+        error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError
+    ):
+        return (
+            f"access is refused ({code or status or 'no credentials'}): the credentials in the environment are "
+            f"missing, expired or do not allow to {verb} here"
+        )
+    if status == "412" or isinstance(error, exceptions.PreconditionError):
+        return "changed while it was read: let its writer end, then begin again"
+    if isinstance(error, exceptions.NotSupportedError):
+        return "the server does not give ranges of bytes; choose one that does, or copy the files"
+    return ""
+
+
+def _line(error: Exception) -> str:
+    """Returns what went wrong without URLs, of which a query may hold a signature, and without credentials."""
+    text = re.sub(r"\S+://\S+", "…", str(error).partition("\n\nDebug source")[0].partition("<")[0])
+    for name, value in os.environ.items():
+        if value and _SECRET.search(name):
+            text = text.replace(value, "…")
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]} … {text[-_SHOWN // 2 :]}"

@@ -1,0 +1,77 @@
+import io
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from selfie_data.storage.place import RemotePath, place_of, storage_of
+from selfie_data.storage.protocol import StorageError
+
+
+def test_paths_stay_paths() -> None:
+    assert place_of("a/b") == Path("a/b")
+    assert place_of(Path("a")) == Path("a")
+    assert place_of(place_of("s3://bucket/a")) == place_of("s3://bucket/a")
+
+
+@pytest.mark.parametrize(
+    ("url", "base", "key"),
+    [
+        ("s3://bucket", "s3://bucket", ""),
+        ("S3://bucket/a/b/", "s3://bucket", "a/b"),
+        ("gs://bucket/a.tar", "gs://bucket", "a.tar"),
+        ("az://container/x", "az://container", "x"),
+        ("https://host:8080/a%20b/c", "https://host:8080", "a b/c"),
+    ],
+)
+def test_urls_are_bucket_and_key(url: str, base: str, key: str) -> None:
+    assert place_of(url) == RemotePath(base, key)
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://KEY:hidden@bucket/a", "https://host/a?sig=hidden", "ftp://host/hidden", "s3:///hidden", "pipe://x"]
+)
+def test_urls_with_credentials_or_without_a_bucket_are_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(StorageError) as caught:
+        place_of(url)
+    assert "KEY" not in str(caught.value)
+    assert "sig=" not in str(caught.value)
+
+
+def test_a_remote_path_answers_as_a_path_does(bucket: str, tmp_path: Path) -> None:
+    files = {"a/one.txt": b"1", "a/b/two.txt": b"22", "three.txt": b"333"}
+    places = (tmp_path, place_of(bucket))
+    for place in places:
+        for name, data in files.items():
+            storage_of(place).write(name, data)
+
+    def ask(place: Path | RemotePath) -> list[object]:
+        inner = place / "a"
+        return [
+            sorted(each.name for each in place.iterdir()),
+            sorted(each.relative_to(place).as_posix() for each in place.rglob("*") if each.is_file()),
+            (inner.exists(), inner.is_dir(), inner.is_file(), inner.name),
+            (place / "three.txt").stat().st_size,
+            (place / "three.txt").read_bytes(),
+            ((place / "none").exists(), (place / "none").is_dir(), (place / "none").is_file()),
+            (place / "three.txt").with_suffix(".idx").name,
+            (inner / "one.txt").parent.name,
+        ]
+
+    assert ask(places[0]) == ask(places[1])
+    for place in places:
+        with pytest.raises(FileNotFoundError):
+            (place / "none").stat()
+
+
+def test_a_remote_file_can_be_sought_in(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("selfie_data.storage.place.PART_BYTES", 1000)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for number in range(20):
+            archive.writestr(f"{number}.bin", bytes([number]) * 700)
+    place = place_of(bucket) / "some.zip"
+    storage_of(place_of(bucket)).write("some.zip", packed.getvalue())
+    with place.open("rb") as file, zipfile.ZipFile(file) as archive:
+        assert archive.read("17.bin") == bytes([17]) * 700
+        assert archive.testzip() is None
