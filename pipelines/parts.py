@@ -114,6 +114,7 @@ def resolve_parts(options: ImageLoaderOptions, *, preset: str) -> LoaderParts:
     device = resolve_device(options.device)
     backend = choose_backend(options.backend, device, store=options.store)
     dataset = options.shards if isinstance(options.shards, Dataset) else open_dataset(options.shards)
+    _ = dataset.local_path  # refuses a URL
     if options.store is not None:
         check_store(options.store, dataset)
     _check_exclusions(options)

@@ -2,7 +2,9 @@
 
 import itertools
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from selfie_data.build.build_shards import build_shards
 from selfie_data.build.options import BuildOptions
 from selfie_data.sources import open_source
 from selfie_data.storage import remote
-from tests.servers import seaweed
+from tests.servers import nginx, seaweed
 from tests.servers.fault_proxy import FaultProxy
 
 _numbers = itertools.count()
@@ -106,3 +108,21 @@ def proxy(_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> FaultProxy:
 def bucket(proxy: FaultProxy) -> str:
     """The URL of a folder of the bucket that no other test uses."""
     return f"s3://{seaweed.BUCKET}/{next(_numbers):04d}"
+
+
+@pytest.fixture
+def web() -> Iterator[tuple[str, Path]]:
+    """The URL of a web server and the folder that it serves; skips where nginx is not installed."""
+    if nginx.program() is None:
+        pytest.skip("nginx is not installed: apt-get install nginx, or .ci/run unpacks it")
+    base = Path(tempfile.mkdtemp(prefix="selfie-web-", dir="/tmp"))  # nginx's workers may not enter pytest's folders
+    base.chmod(0o755)
+    root, work = base / "root", base / "work"
+    for folder in (root, work):
+        folder.mkdir()
+        folder.chmod(0o755)
+    try:
+        with nginx.nginx(root, work) as url:
+            yield url, root
+    finally:
+        shutil.rmtree(base, ignore_errors=True)

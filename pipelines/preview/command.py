@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from pipelines.preview.contact_sheet import SheetEntry, draw_sheet
 from pipelines.sampling.grid import Grid, default_patch_size, default_split, patchify
 from pipelines.sampling.selection import select_cells
+from selfie_data.commands.place_argument import LocalPath, PlaceArgument
 from selfie_data.dataset.opened import Dataset, open_dataset
 from selfie_data.dataset.read import central_view, read_payloads, stored_at_size
 from selfie_data.errors import BuildError
 from selfie_data.files import write_atomic
+from selfie_data.storage.place import Place
 
 if TYPE_CHECKING:
     from pipelines.batch import PatchBatch
@@ -23,8 +25,8 @@ Ids = NDArray[np.int64]
 
 
 @click.command("preview")
-@click.argument("out", type=click.Path(path_type=Path, readable=False))
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("preview.png"), show_default=True)
+@click.argument("out", type=PlaceArgument())
+@click.option("-o", "--output", type=LocalPath(), default=Path("preview.png"), show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace the sheet that stands there.")
 @click.option("--count", default=8, show_default=True, type=click.IntRange(1, 200), help="Images on the sheet.")
 @click.option("--first", default=0, show_default=True, type=click.IntRange(0), help="Sample id of the first image.")
@@ -36,7 +38,7 @@ Ids = NDArray[np.int64]
 @click.option("--target", type=click.IntRange(1), help="Target patches an image.  [default: a quarter of the grid]")
 @click.option("--batch", is_flag=True, help="Show the first training batch of the loader: its order, augmented.")
 def command(
-    out: Path,
+    out: Place,
     output: Path,
     overwrite: bool,
     count: int,
@@ -69,10 +71,11 @@ def command(
             entries = _stored_entries(dataset, grid, targets, chosen, seed=seed, epoch=epoch)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    name = out.resolve().name if isinstance(out, Path) else out.name
     sheet = draw_sheet(
         entries,
         side=grid.side,
-        title=f"{out.resolve().name}: {len(dataset):,} images of {size} px, stored as {dataset.encoding}",
+        title=f"{name}: {len(dataset):,} images of {size} px, stored as {dataset.encoding}",
         subtitle=(
             f"{'first batch of the loader, augmented' if batch else 'as stored, not augmented'}; "
             f"grid {grid.side} x {grid.side}, patches of {grid.patch_size} px, "

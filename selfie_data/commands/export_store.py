@@ -5,15 +5,17 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
+from selfie_data.commands.place_argument import LocalPath, PlaceArgument
 from selfie_data.dataset.opened import open_dataset
 from selfie_data.dataset.pixel_store import export_store
+from selfie_data.storage.place import Place
 
 
 @click.command("export-store")
-@click.argument("out", type=click.Path(path_type=Path, readable=False))
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("out", type=PlaceArgument())
+@click.argument("store", type=LocalPath())
 @click.option("--workers", type=click.IntRange(1), help="Decoding threads; default: one a core.")
-def command(out: Path, store: Path, workers: int | None) -> None:
+def command(out: Place, store: Path, workers: int | None) -> None:
     """Decodes the dataset OUT into the zarr group STORE: uint8 [N, H, W, 3] in order of sample id, and labels.
 
     JPEG and PNG sets are stored as evaluation sees them: shorter side resized, centre crop at the dataset's image size.

@@ -2,23 +2,24 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
+from selfie_data.commands.place_argument import PlaceArgument
 from selfie_data.dataset.manifest import NAME as MANIFEST
 from selfie_data.dataset.manifest import Manifest
 from selfie_data.dataset.opened import Dataset, open_dataset
 from selfie_data.notices import EXAMPLES
 from selfie_data.notices import NAME as NOTICES
+from selfie_data.storage.place import Place
 
 
 @click.command("info")
-@click.argument("out", type=click.Path(path_type=Path, readable=False))
+@click.argument("out", type=PlaceArgument())
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
-def command(out: Path, as_json: bool) -> None:
+def command(out: Place, as_json: bool) -> None:
     """Shows what the dataset OUT holds: samples, shards, bytes, classes, source, options, subsets."""
     dataset = open_dataset(out)
     facts = describe(dataset)

@@ -1,18 +1,19 @@
 """`selfie-data split`: validation and labelled subsets."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 
+from selfie_data.commands.place_argument import PlaceArgument
 from selfie_data.dataset.opened import open_dataset
 from selfie_data.dataset.splits import Ids, SplitOptions, write_splits
+from selfie_data.storage.place import Place
 
 
 @click.command("split")
-@click.argument("out", type=click.Path(path_type=Path, readable=False))
+@click.argument("out", type=PlaceArgument())
 @click.option("--validation", default="10", show_default=True, metavar="PERCENT", help="Share of each class held out.")
 @click.option(
     "--fractions",
@@ -23,7 +24,7 @@ from selfie_data.dataset.splits import Ids, SplitOptions, write_splits
 )
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, (1 << 64) - 1))
 @click.option("--force", is_flag=True, help="Replace splits made with other options.")
-def command(out: Path, validation: str, fractions: str, seed: int, force: bool) -> None:
+def command(out: Place, validation: str, fractions: str, seed: int, force: bool) -> None:
     """Splits the dataset OUT into training, validation and labelled subsets: stratified, nested, seeded.
 
     The subsets are stored as OUT/splits/NAME.npy (sample ids) and are named in `--subset NAME` later.

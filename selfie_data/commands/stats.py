@@ -1,22 +1,23 @@
 """`selfie-data stats`: the channel statistics and the sizes of the stored images."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 
+from selfie_data.commands.place_argument import PlaceArgument
 from selfie_data.dataset.opened import Dataset, open_dataset
+from selfie_data.storage.place import Place
 
 _PERCENTILES = (0, 25, 50, 75, 100)
 
 
 @click.command("stats")
-@click.argument("out", type=click.Path(path_type=Path, readable=False))
+@click.argument("out", type=PlaceArgument())
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
-def command(out: Path, as_json: bool) -> None:
+def command(out: Place, as_json: bool) -> None:
     """Shows the channel means and deviations (0..255) of the dataset OUT, and the sizes of its images.
 
     The statistics are exact sums over every stored pixel, taken when the dataset was built.

@@ -2,17 +2,18 @@
 
 import os
 import sys
-from pathlib import Path
 
 import click
 from tqdm import tqdm
 
+from selfie_data.commands.place_argument import PlaceArgument
 from selfie_data.dataset.manifest import Manifest
 from selfie_data.dataset.verify import verify_dataset
+from selfie_data.storage.place import Place, RemotePath
 
 
 @click.command("verify")
-@click.argument("out", type=click.Path(path_type=Path, readable=False))
+@click.argument("out", type=PlaceArgument())
 @click.option("--decode", is_flag=True, help="Decode every image too and compare its size with the table.")
 @click.option(
     "--threads",
@@ -21,7 +22,7 @@ from selfie_data.dataset.verify import verify_dataset
     type=click.IntRange(1),
     help="Shards checked at a time.",
 )
-def command(out: Path, decode: bool, threads: int) -> None:
+def command(out: Place, decode: bool, threads: int) -> None:
     """Checks the dataset OUT: every hash, index, count, class histogram, table row, and the splits.
 
     Prints what is wrong, a line each, and exits 1; prints one line and exits 0 if the dataset is sound.
@@ -39,4 +40,6 @@ def command(out: Path, decode: bool, threads: int) -> None:
         )
         raise SystemExit(1)
     decoded = ", every image decoded" if decode else ""
+    if isinstance(out, RemotePath) and not out.listable:
+        decoded += "; what else lies there was not looked at: a web server has no list of its files"
     click.echo(f"{out}: sound, {manifest.samples:,} samples in {len(manifest.shards)} shards{decoded}")

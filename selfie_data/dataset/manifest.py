@@ -9,14 +9,13 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from selfie_data.errors import DatasetError
-from selfie_data.files import write_atomic
 from selfie_data.notices import Notice
+from selfie_data.storage.place import Place, storage_of
 
 SCHEMA = 1
 NAME = "manifest.json"
@@ -151,14 +150,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
-    def save(self, path: Path) -> str:
+    def save(self, path: Place) -> str:
         """Writes the manifest to the file or dataset directory `path` atomically; returns its digest."""
         text, digest = _serialise(self)
-        write_atomic(_file(path), text)
+        storage_of(_file(path).parent).write(NAME, text)
         return digest
 
     @classmethod
-    def load(cls, path: Path) -> "Manifest":
+    def load(cls, path: Place) -> "Manifest":
         """Reads the manifest of a dataset directory, or a manifest file, and checks its digest and its schema.
 
         Raises:
@@ -178,7 +177,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return _parse(text, file)
 
 
-def _file(path: Path) -> Path:
+def _file(path: Place) -> Place:
     return path if path.name == NAME else path / NAME
 
 
@@ -201,7 +200,7 @@ class _Head(msgspec.Struct):
     digest: Any = None
 
 
-def _parse(text: bytes, file: Path) -> Manifest:
+def _parse(text: bytes, file: Place) -> Manifest:
     try:
         head = msgspec.json.decode(text, type=_Head)
     except (ValueError, RecursionError) as error:

@@ -19,15 +19,16 @@ from selfie_data.dataset.names import SPLITS_FOLDER, index_name, key_of
 from selfie_data.dataset.splits_record import read_splits
 from selfie_data.dataset.table import SampleTable, read_checked, read_table
 from selfie_data.errors import DatasetError
+from selfie_data.storage.place import Place, RemotePath, place_of, storage_of
 
 _THREADS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Dataset:
-    """A dataset directory with its manifest and its sample table."""
+    """A dataset directory, or a URL, with its manifest and its sample table."""
 
-    path: Path
+    path: Place
     manifest: Manifest
     table: SampleTable
 
@@ -54,8 +55,23 @@ class Dataset:
         return self.manifest.encoding
 
     def shard_path(self, shard: int) -> Path:
-        """Returns the path of shard number `shard`, a value of the table's column."""
-        return self.path / self.manifest.shards[shard].name
+        """Returns the path of shard number `shard`, a value of the table's column.
+
+        Raises:
+            DatasetError: the dataset is at a URL.
+        """
+        return self.local_path / self.manifest.shards[shard].name
+
+    @property
+    def local_path(self) -> Path:
+        """The directory.
+
+        Raises:
+            DatasetError: the dataset is at a URL.
+        """
+        if isinstance(self.path, Path):
+            return self.path
+        raise DatasetError(f"{self.path}: loaders read from folders of this machine: copy the dataset to one")
 
     def key(self, sample_id: int) -> str:
         """Returns the member key of a sample: its plan position as 12 digits."""
@@ -93,20 +109,46 @@ class Dataset:
         return ids
 
 
-def open_dataset(path: Path | str) -> Dataset:
-    """Opens a dataset directory; checks every hash but those of the shards, whose sizes it checks.
+def open_dataset(path: Place | str) -> Dataset:
+    """Opens a dataset directory or URL; checks every hash but those of the shards, whose sizes it checks.
+
+    At a URL, indexes are not read: no reader of ours needs them, `verify` compares them, and each is a request.
 
     Raises:
         DatasetError: something is missing, damaged, does not belong, or is of a newer schema.
     """
-    directory = Path(path)
+    directory = place_of(path)
     manifest = Manifest.load(directory)
+    if isinstance(directory, Path):
+        _check_shards(directory, manifest)
+    else:
+        _check_objects(directory, manifest)
+    table = read_table(directory, samples=manifest.samples, files=manifest.files)
+    return Dataset(path=directory, manifest=manifest, table=table)
+
+
+def _check_shards(directory: Path, manifest: Manifest) -> None:
     with ThreadPoolExecutor(_THREADS) as pool:  # hashing leaves the interpreter free
         for _ in pool.map(lambda shard: _check_shard(directory, shard, manifest), manifest.shards):
             pass
-    _check_no_other_shards(directory, manifest)
-    table = read_table(directory, samples=manifest.samples, files=manifest.files)
-    return Dataset(path=directory, manifest=manifest, table=table)
+    _refuse_other_shards(directory, {path.name for path in directory.glob("shard-*.tar")}, manifest)
+
+
+def _check_objects(directory: RemotePath, manifest: Manifest) -> None:
+    """Compares sizes: those of a bucket's list, a request for a thousand objects; those of a web server one by one."""
+    if directory.listable:
+        sizes = {found.name: found.size for found in storage_of(directory).list()}
+        shards = {name for name in sizes if name.startswith("shard-") and name.endswith(".tar")}
+        _refuse_other_shards(directory, shards, manifest)
+    else:
+        names = [shard.name for shard in manifest.shards]
+        with ThreadPoolExecutor(_THREADS) as pool:
+            found = pool.map(storage_of(directory).stat, names)
+            sizes = {name: stat.size for name, stat in zip(names, found, strict=True) if stat}
+    for shard in manifest.shards:
+        if shard.name not in sizes:
+            raise DatasetError(f"{directory / shard.name}: missing")
+        _compare_size(directory / shard.name, sizes[shard.name], shard.bytes)
 
 
 def _check_shard(directory: Path, shard: ShardEntry, manifest: Manifest) -> None:
@@ -114,9 +156,8 @@ def _check_shard(directory: Path, shard: ShardEntry, manifest: Manifest) -> None
     read_checked(directory, index_name(shard.name), manifest.files)
 
 
-def _check_no_other_shards(directory: Path, manifest: Manifest) -> None:
-    known = {shard.name for shard in manifest.shards}
-    others = sorted(path.name for path in directory.glob("shard-*.tar") if path.name not in known)
+def _refuse_other_shards(directory: Place, names: set[str], manifest: Manifest) -> None:
+    others = sorted(names - {shard.name for shard in manifest.shards})
     if others:
         raise DatasetError(f"{directory / others[0]}: a shard that the manifest does not list; remove it")
 
@@ -128,6 +169,10 @@ def _check_size(path: Path, expected: int) -> None:
         raise DatasetError(f"{path}: missing") from None
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror})") from error
+    _compare_size(path, size, expected)
+
+
+def _compare_size(path: Place, size: int, expected: int) -> None:
     if size != expected:
         what = "truncated" if size < expected else "too long"
         raise DatasetError(f"{path}: {what}, {size} bytes where the manifest says {expected}")

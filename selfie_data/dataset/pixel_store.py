@@ -57,7 +57,7 @@ def export_store(dataset: Dataset, path: Path, *, workers: int | None = None, pr
         BuildError: something else is at `path`, or it cannot be written.
         CorruptSampleError: a sample of the dataset is not what was written.
     """
-    if path.absolute().is_relative_to(dataset.path.absolute()):
+    if isinstance(dataset.path, Path) and path.absolute().is_relative_to(dataset.path.absolute()):
         raise BuildError(f"{path}: is inside the dataset, which holds its own files only; choose a path beside it")
     if path.exists():
         if not (path / "zarr.json").exists():

@@ -4,6 +4,7 @@ For the pixel store and the contact sheets; trainers read through `pipelines`.
 """
 
 import os
+from pathlib import Path
 
 import google_crc32c
 import numpy as np
@@ -81,8 +82,10 @@ def corrupt_sample(dataset: Dataset, sample: int, reason: str) -> CorruptSampleE
 
 
 def _read(dataset: Dataset, shard: int, start: int, length: int) -> bytes:
-    path = dataset.shard_path(shard)
+    path = dataset.path / dataset.manifest.shards[shard].name
     try:
+        if not isinstance(path, Path):
+            return path.read_range(start, length)
         with path.open("rb", buffering=0) as file:
             return os.pread(file.fileno(), length, start)
     except OSError as error:

@@ -25,10 +25,10 @@ from selfie_data.dataset.names import SPLITS_FOLDER
 from selfie_data.dataset.opened import Dataset, open_dataset
 from selfie_data.dataset.splits_record import NAME, SplitsRecord, StoredOptions, StoredSubset, read_splits
 from selfie_data.errors import BuildError, DatasetError
-from selfie_data.files import write_atomic
 from selfie_data.randomness import permutation
 from selfie_data.randomness.permutation import Permutation
 from selfie_data.randomness.philox import Purpose
+from selfie_data.storage.place import Place, storage_of
 
 _UNLABELLED_STREAM = (1 << 32) - 1  # the order of a dataset without any label; labels are below 2**31
 
@@ -95,40 +95,38 @@ def write_splits(dataset: Dataset, options: SplitOptions, *, force: bool = False
     subsets = split_ids(dataset.table.label, options)
     record = _describe(dataset, options, subsets)
     directory = dataset.path / SPLITS_FOLDER
-    index = directory / NAME
+    storage = storage_of(directory)
     if not force and (found := read_splits(dataset.path)):
         _refuse_other(directory, found, record)
     try:
-        directory.mkdir(exist_ok=True)
-        if index.exists() and index.read_bytes() != record.encode():
-            index.unlink()  # so that no moment has an index that is not of its files
+        if storage.stat(NAME) and storage.read(NAME) != record.encode():
+            storage.delete([NAME])  # so that no moment has an index that is not of its files
         for name, ids in subsets.items():
-            write_atomic(directory / f"{name}.npy", _npy(ids))
-        for stale in sorted(set(directory.glob("*.npy")) - {directory / f"{name}.npy" for name in subsets}):
-            stale.unlink()
-        write_atomic(index, record.encode())
+            storage.write(f"{name}.npy", _npy(ids))
+        there = {found.name for found in storage.list() if found.name.endswith(".npy")}
+        storage.delete(sorted(there - {f"{name}.npy" for name in subsets}))
+        storage.write(NAME, record.encode())
     except OSError as error:
         raise BuildError(f"{directory}: cannot be written ({error.strerror})") from error
     return subsets
 
 
-def check_splits(path: Path) -> list[str]:
+def check_splits(path: Place) -> list[str]:
     """Returns what is wrong with the splits of the dataset directory `path`, a line each; [] if nothing, or no splits.
 
     Every file's hash is checked and, unless the dataset itself is damaged, that the subsets are what the recorded
     options give for it.
     """
     directory = path / SPLITS_FOLDER
-    if not directory.exists():
-        return []
     try:
         record = read_splits(path)
     except DatasetError as error:
         return [str(error).removeprefix(f"{path}/")]
     if record is None:
-        return [f"{SPLITS_FOLDER}/{NAME}: missing; run `selfie-data split` again"]
+        return [f"{SPLITS_FOLDER}/{NAME}: missing; run `selfie-data split` again"] if directory.exists() else []
     listed = {f"{name}.npy": entry.sha256 for name, entry in record.subsets.items()}
-    unlisted = sorted({entry.name for entry in directory.iterdir()} - {NAME, *listed})
+    there = {entry.name for entry in directory.iterdir()} if isinstance(path, Path) or path.listable else set()
+    unlisted = sorted(there - {NAME, *listed})
     problems = [f"{SPLITS_FOLDER}/{name}: not listed in {NAME}" for name in unlisted]
     for name, digest in listed.items():
         problems += _check_file(directory / name, digest)
@@ -206,7 +204,7 @@ def _labelled(labels: NDArray[np.int32]) -> NDArray[np.int32]:
     return labels[labels >= 0]
 
 
-def _refuse_other(directory: Path, found: SplitsRecord, wanted: SplitsRecord) -> None:
+def _refuse_other(directory: Place, found: SplitsRecord, wanted: SplitsRecord) -> None:
     theirs, mine = ({**msgspec.to_builtins(each.options), "dataset": each.dataset} for each in (found, wanted))
     for key, value in mine.items():
         if theirs[key] != value:
@@ -215,7 +213,7 @@ def _refuse_other(directory: Path, found: SplitsRecord, wanted: SplitsRecord) ->
             )
 
 
-def _check_origin(path: Path, record: SplitsRecord) -> list[str]:
+def _check_origin(path: Place, record: SplitsRecord) -> list[str]:
     try:
         dataset = open_dataset(path)
         options = SplitOptions(**msgspec.structs.asdict(record.options))
@@ -230,7 +228,7 @@ def _check_origin(path: Path, record: SplitsRecord) -> list[str]:
     return []
 
 
-def _check_file(path: Path, digest: str) -> list[str]:
+def _check_file(path: Place, digest: str) -> list[str]:
     name = f"{SPLITS_FOLDER}/{path.name}"
     try:
         found = hashlib.sha256(path.read_bytes()).hexdigest()

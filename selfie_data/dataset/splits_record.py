@@ -1,12 +1,12 @@
 """`splits/splits.json`: which subsets are stored, how they were chosen, and the hash of each one's file."""
 
 import json
-from pathlib import Path
 
 import msgspec
 
 from selfie_data.dataset.names import SPLITS_FOLDER
 from selfie_data.errors import DatasetError
+from selfie_data.storage.place import Place
 
 SCHEMA = 1
 NAME = "splits.json"
@@ -45,7 +45,7 @@ class SplitsRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return f'{{\n{head},\n "subsets": {{\n{subsets}\n }}\n}}\n'.encode()
 
 
-def read_splits(dataset: Path) -> SplitsRecord | None:
+def read_splits(dataset: Place) -> SplitsRecord | None:
     """Returns what `splits/splits.json` of a dataset directory says; None if there is no such file.
 
     Raises:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from selfie_data.errors import DatasetError
 from selfie_data.files import write_file
+from selfie_data.storage.place import Place
 
 if TYPE_CHECKING:
     from zarr.core.buffer import Buffer
@@ -100,7 +101,7 @@ def _write_file(path: Path, data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def read_table(dataset: Path, *, samples: int, files: Mapping[str, str]) -> SampleTable:
+def read_table(dataset: Place, *, samples: int, files: Mapping[str, str]) -> SampleTable:
     """Reads the table of the dataset directory and checks every file of it.
 
     Args:
@@ -117,7 +118,7 @@ def read_table(dataset: Path, *, samples: int, files: Mapping[str, str]) -> Samp
         return SampleTable(**dict(zip(DTYPES, columns, strict=True)))
 
 
-def _read_column(dataset: Path, name: str, samples: int, files: Mapping[str, str]) -> NDArray[Any]:
+def _read_column(dataset: Place, name: str, samples: int, files: Mapping[str, str]) -> NDArray[Any]:
     metadata = read_checked(dataset, f"{NAME}/{name}/zarr.json", files)
     _check_metadata(metadata, name=name, samples=samples, path=dataset / NAME)
     chunks = [
@@ -127,7 +128,7 @@ def _read_column(dataset: Path, name: str, samples: int, files: Mapping[str, str
     return np.concatenate(chunks)[:samples]
 
 
-def read_checked(dataset: Path, name: str, files: Mapping[str, str]) -> bytes:
+def read_checked(dataset: Place, name: str, files: Mapping[str, str]) -> bytes:
     """Returns the bytes of file `name` of a dataset, after comparing their SHA-256 with the manifest's."""
     if name not in files:
         raise DatasetError(f"{dataset / name}: the manifest does not list this file")
@@ -145,7 +146,7 @@ def read_checked(dataset: Path, name: str, files: Mapping[str, str]) -> bytes:
     return data
 
 
-def _check_metadata(metadata: bytes, *, name: str, samples: int, path: Path) -> None:
+def _check_metadata(metadata: bytes, *, name: str, samples: int, path: Place) -> None:
     """The hash proves that the file is as written; this proves that it was written as `read_table` assumes."""
     parts: dict[str, Any] = json.loads(metadata)
     found = (

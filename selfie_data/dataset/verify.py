@@ -11,13 +11,15 @@ A shard holds, for each of its rows of the table and nothing else (512-byte bloc
 """
 
 import hashlib
-import io
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 import google_crc32c
 import numpy as np
@@ -34,17 +36,18 @@ from selfie_data.dataset.table import read_checked, read_table
 from selfie_data.errors import DatasetError, ImageError
 from selfie_data.images.decode import decode_stored
 from selfie_data.images.jpeg_scan import marked_interval
+from selfie_data.storage.place import Place, storage_of
 
 _READ_BYTES = 1 << 22
 
 
 def verify_dataset(
-    path: Path, *, decode: bool = False, threads: int = 1, progress: Callable[[int], object] = lambda _: None
+    path: Place, *, decode: bool = False, threads: int = 1, progress: Callable[[int], object] = lambda _: None
 ) -> list[str]:
     """Returns every problem of the dataset directory `path`, one line each; [] if it is sound.
 
     Args:
-        path: the dataset directory.
+        path: the dataset directory or its URL; a shard of the latter lies in a temporary file while it is checked.
         decode: decode every image too, compare its size with the table, and count its restart markers.
         threads: shards checked at a time.
         progress: called with the number of samples just checked.
@@ -70,7 +73,7 @@ def verify_dataset(
     return [*problems, *_check_restarts(path, manifest, intervals), *check_splits(path)]
 
 
-def _check_restarts(path: Path, manifest: Manifest, intervals: list[int] | None) -> Iterator[str]:
+def _check_restarts(path: Place, manifest: Manifest, intervals: list[int] | None) -> Iterator[str]:
     """Compares the restart markers that were found with what the manifest says."""
     if manifest.restarts is None or intervals is None or len(intervals) < manifest.samples:  # others are damaged
         return
@@ -86,17 +89,23 @@ def _unless_listed(problem: str, problems: list[str]) -> list[str]:
     return [] if problem in problems else [problem]
 
 
-def _unlisted_files(path: Path, manifest: Manifest) -> Iterator[str]:
+def _unlisted_files(path: Place, manifest: Manifest) -> Iterator[str]:
     """Names what the manifest does not know, empty folders too; a dataset directory holds nothing else."""
     files = [MANIFEST, *manifest.files, *(shard.name for shard in manifest.shards)]
     known = {*files, *(folder.as_posix() for name in files for folder in PurePosixPath(name).parents), SPLITS_FOLDER}
-    for entry in sorted(path.rglob("*")):
-        name = entry.relative_to(path).as_posix()
-        if name not in known and not name.startswith(f"{SPLITS_FOLDER}/") and not _has_entries(entry):
-            yield f"{entry}: not part of the dataset (the manifest does not list it); remove it"
+    for name in _names_below(path):
+        if name not in known and not name.startswith(f"{SPLITS_FOLDER}/") and not _has_entries(path / name):
+            yield f"{path / name}: not part of the dataset (the manifest does not list it); remove it"
 
 
-def _has_entries(path: Path) -> bool:
+def _names_below(path: Place) -> list[str]:
+    """Returns the names of files, of a folder also those of folders, sorted; none of a web server: it has no list."""
+    if isinstance(path, Path):
+        return [entry.relative_to(path).as_posix() for entry in sorted(path.rglob("*"))]
+    return sorted(found.name for found in storage_of(path).list()) if path.listable else []
+
+
+def _has_entries(path: Place) -> bool:
     """Tells whether it is a folder, not a link to one, whose entries are judged by themselves."""
     try:
         return path.is_dir() and not path.is_symlink() and any(path.iterdir())
@@ -104,7 +113,7 @@ def _has_entries(path: Path) -> bool:
         return False
 
 
-def _changed_files(path: Path, manifest: Manifest) -> Iterator[str]:
+def _changed_files(path: Place, manifest: Manifest) -> Iterator[str]:
     for name in sorted(manifest.files):
         try:
             read_checked(path, name, manifest.files)
@@ -125,10 +134,10 @@ def _check_shard(
     record = dataset.manifest.shards[shard]
     path = dataset.path / record.name
     problems = list(_check_counts(dataset, record, first, last))
-    if path.exists() and not path.is_file():  # a pipe or a device would be read for ever
+    if isinstance(path, Path) and path.exists() and not path.is_file():  # a pipe or a device would be read for ever
         return [*problems, f"{path}: not a regular file"]
     try:
-        with path.open("rb") as file:
+        with _opened(path) as file:
             digest = _sha256(file)
             size = os.fstat(file.fileno()).st_size
             found, index = _check_rows(dataset, file.fileno(), record, first, last, intervals)
@@ -142,7 +151,20 @@ def _check_shard(
     return [*problems, *found, *_check_index(path.with_suffix(".idx"), index)]
 
 
-def _sha256(file: io.BufferedReader) -> str:
+@contextmanager
+def _opened(path: Place) -> Iterator[BinaryIO]:
+    """Opens a shard of this machine, or a copy of it that nobody sees and that is gone afterwards."""
+    if isinstance(path, Path):
+        with path.open("rb") as file:
+            yield file
+        return
+    with tempfile.TemporaryFile() as copy:
+        path.copy_to(copy)
+        copy.seek(0)
+        yield copy
+
+
+def _sha256(file: BinaryIO) -> str:
     digest = hashlib.sha256()
     while block := file.read(_READ_BYTES):
         digest.update(block)
@@ -232,7 +254,7 @@ def _check_pixels(payload: bytes, dataset: Dataset, row: int) -> str:
     return ""
 
 
-def _check_index(path: Path, expected: bytes) -> Iterator[str]:
+def _check_index(path: Place, expected: bytes) -> Iterator[str]:
     try:
         found = path.read_bytes()
     except OSError as error:

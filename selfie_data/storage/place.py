@@ -9,6 +9,7 @@ Reading goes by places; what is written goes through `Storage`, which says what 
 
 import io
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -78,7 +79,12 @@ class RemotePath:
         return bool(self.key) and self._root.stat(self.key) is not None
 
     def is_dir(self) -> bool:
-        return self.base.startswith(BUCKETS) and any(True for _ in self._root.list(self.key))
+        return self.listable and any(True for _ in self._root.list(self.key))
+
+    @property
+    def listable(self) -> bool:
+        """Whether what lies below can be listed: a web server has no list."""
+        return not self.base.startswith(WEB)
 
     def is_symlink(self) -> bool:
         return False
@@ -102,6 +108,11 @@ class RemotePath:
     def read_range(self, start: int, length: int) -> bytes:
         """Returns exactly these bytes."""
         return self._root.read(self.key, start=start, length=length)
+
+    def copy_to(self, file: BinaryIO) -> None:
+        """Writes all bytes to an open file of this machine, part by part."""
+        with self.open("rb") as remote:
+            shutil.copyfileobj(remote, file, PART_BYTES)
 
     def open(self, mode: str) -> BinaryIO:
         """Opens a file for reading; `mode` must be "rb". Parts of 8 MiB are fetched when they are come to."""
