@@ -10,11 +10,17 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from selfie_data.errors import RunError
 
 _SHOWN = 60  # characters of a wrong value
+
+
+class Readable(Protocol):
+    """A path, wherever it leads."""
+
+    def read_bytes(self) -> bytes: ...
 
 
 @contextmanager
@@ -115,7 +121,7 @@ def make_output_folder(path: Path) -> None:
         raise RunError(f"{path}: cannot be made a folder ({error.strerror}); give another --out") from error
 
 
-def read_json(path: Path, *, remedy: str, error: type[Exception] = RunError) -> dict[str, Any] | None:
+def read_json(path: Readable, *, remedy: str, error: type[Exception] = RunError) -> dict[str, Any] | None:
     """Returns the object that a JSON file holds, None if there is no such file.
 
     Args:
@@ -137,7 +143,7 @@ def read_json(path: Path, *, remedy: str, error: type[Exception] = RunError) -> 
 
 
 @contextmanager
-def damaged(path: Path, *, remedy: str, error: type[Exception] = RunError) -> Iterator[None]:
+def damaged(path: Readable, *, remedy: str, error: type[Exception] = RunError) -> Iterator[None]:
     """Turns what goes wrong while a file's content is taken apart into one line: `error`, which names file and remedy.
 
     Raises:

@@ -6,6 +6,8 @@
     OUT/notices.json       what of the source is not used, if anything
     OUT/manifest.json      last; then .build goes
 
+OUT may be the URL of a bucket's folder: files are written into one for temporaries of this machine, then published.
+
 The bytes depend on source, options, seed and library versions; not on workers, time, host or interruptions.
 """
 
@@ -23,7 +25,7 @@ from selfie_data.build.finish import finish_dataset, prepare_finishing
 from selfie_data.build.options import BuildOptions
 from selfie_data.build.plan import Plan
 from selfie_data.build.progress import Reporter, Silent, human_bytes
-from selfie_data.build.shard_task import BUILD, Job
+from selfie_data.build.shard_task import BUILD, Job, scratch_folder
 from selfie_data.build.workers import Engine, refuse_in_worker, run_inline, run_processes, start_server
 from selfie_data.build.workspace import claim_folder, clear, is_finished, locked, refuse_other, remove_if_empty
 from selfie_data.dataset.manifest import Manifest
@@ -34,6 +36,7 @@ from selfie_data.images.formats import current_versions
 from selfie_data.notices import notices_of
 from selfie_data.randomness import permutation
 from selfie_data.source import ImageSource
+from selfie_data.storage.place import Place, place_of
 
 __all__ = ["BuildOptions", "build_shards", "default_workers"]
 
@@ -49,7 +52,7 @@ def default_workers() -> int:
 
 def build_shards(
     source: ImageSource,
-    out: Path | str,
+    out: Place | str,
     options: BuildOptions,
     *,
     workers: int | None = None,
@@ -59,7 +62,7 @@ def build_shards(
 
     Args:
         source: where images come from.
-        out: the dataset directory; made if need be, must be empty or a build of the same kind.
+        out: the dataset directory, or its URL in a bucket; made if need be, must be empty or a build of the same kind.
         options: how to store them.
         workers: processes; 1 builds in this one. None: as many as there are processors. Does not change any byte.
         progress: told what happens.
@@ -71,7 +74,7 @@ def build_shards(
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     refuse_in_worker()
-    directory = Path(out).absolute()
+    directory = place_of(out).absolute()
     reporter = progress or Silent()
     with locked(directory), closing(reporter):
         identity = describe_build(source, options)
@@ -89,7 +92,7 @@ def build_shards(
 
 def _build(
     source: ImageSource,
-    directory: Path,
+    directory: Place,
     options: BuildOptions,
     workers: int,
     reporter: Reporter,
@@ -97,7 +100,7 @@ def _build(
 ) -> Manifest:
     if workers > 1:
         start_server(kernels=options.encoder.encoding != "raw")
-    plan, spooled = _prepare(source, directory, options, reporter)
+    plan, spooled = _prepare(source, directory, options, workers, reporter)
     job = Job(
         source=spooled,
         plan=plan,
@@ -106,9 +109,14 @@ def _build(
         fail_on_error=options.on_error == "fail",
     )
     _run(job, workers, reporter)
-    return finish_dataset(
-        directory, plan, identity=identity, class_names=spooled.class_names, notices=notices_of(spooled)
-    )
+    try:
+        return finish_dataset(
+            directory, plan, identity=identity, class_names=spooled.class_names, notices=notices_of(spooled)
+        )
+    except BuildError:
+        if isinstance(directory, Path) or not is_finished(directory):
+            raise
+        return _finished(directory, identity)  # the same build on another machine was faster, and cleared up
 
 
 def describe_build(source: ImageSource, options: BuildOptions) -> dict[str, Any]:
@@ -122,7 +130,7 @@ def describe_build(source: ImageSource, options: BuildOptions) -> dict[str, Any]
     }
 
 
-def _finished(directory: Path, identity: Mapping[str, Any]) -> Manifest:
+def _finished(directory: Place, identity: Mapping[str, Any]) -> Manifest:
     manifest = Manifest.load(directory)
     recorded = {name: getattr(manifest, name) for name in identity}
     identity = {**identity, "codecs": identity["codecs"] | current_versions(manifest.codecs)}
@@ -138,11 +146,12 @@ def _finished(directory: Path, identity: Mapping[str, Any]) -> Manifest:
 
 
 def _prepare(
-    source: ImageSource, directory: Path, options: BuildOptions, reporter: Reporter
+    source: ImageSource, directory: Place, options: BuildOptions, workers: int, reporter: Reporter
 ) -> tuple[Plan, ImageSource]:
-    build = directory / BUILD
-    _check_space(directory, source.spool_bytes - _bytes_below(build / "spool"), what="the spool")
-    spooled = source.spool(build / "spool", reporter.spool)
+    scratch = scratch_folder(directory)
+    disk = directory if isinstance(directory, Path) else scratch
+    _check_space(disk, source.spool_bytes - _bytes_below(scratch / "spool"), what="the spool")
+    spooled = source.spool(scratch / "spool", reporter.spool)
     if len(spooled) == 0:
         raise BuildError(f"the source {source.kind} holds no images")
     estimate = estimate_build(spooled, options)
@@ -154,7 +163,11 @@ def _prepare(
     )
     described = {"samples": plan.samples, "samples_per_shard": plan.samples_per_shard, "of": plan.size}
     claim_folder(directory, {**described, "class_names": list(spooled.class_names)}, file="plan.json")
-    _check_space(directory, _needed(estimate) - _bytes_below(directory, pattern="shard-*.tar"), what="the shards")
+    if isinstance(directory, Path):
+        needed = _needed(estimate) - _bytes_below(directory, pattern="shard-*.tar")
+    else:  # each goes away when it is published
+        needed = min(workers, plan.shards) * plan.samples_per_shard * estimate.sample_bytes
+    _check_space(disk, needed, what="the shards")
     return plan, spooled
 
 

@@ -3,6 +3,8 @@
 import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +13,20 @@ from numpy.typing import NDArray
 
 from selfie_data.build.plan import Plan
 from selfie_data.build.shard_record import ShardRecord, load_record
-from selfie_data.build.shard_task import BUILD, record_path
+from selfie_data.build.shard_task import record_path, scratch_folder
 from selfie_data.dataset import table as sample_table
 from selfie_data.dataset.manifest import Manifest, ShardEntry, add_restarts
 from selfie_data.dataset.names import index_name, shard_name
 from selfie_data.dataset.table import SampleTable, write_table
 from selfie_data.errors import BuildError
-from selfie_data.files import publish_tree, write_atomic
+from selfie_data.files import publish_tree
 from selfie_data.images.encode import STORED_AS
 from selfie_data.images.statistics import add_up
 from selfie_data.notices import NAME as NOTICES
 from selfie_data.notices import Notices
+from selfie_data.storage.place import Place, storage_of
+
+_REQUESTS = 16  # at a time
 
 
 def prepare_finishing() -> None:
@@ -30,14 +35,15 @@ def prepare_finishing() -> None:
 
 
 def finish_dataset(
-    out: Path, plan: Plan, *, identity: Mapping[str, Any], class_names: Sequence[str], notices: Notices
+    out: Place, plan: Plan, *, identity: Mapping[str, Any], class_names: Sequence[str], notices: Notices
 ) -> Manifest:
     """Writes table, notices and manifest of a dataset whose shards are all there.
 
     Raises:
         BuildError: no image could be used, or the files cannot be written.
     """
-    records = [_load(out, number) for number in range(plan.shards)]
+    with ThreadPoolExecutor(1 if isinstance(out, Path) else _REQUESTS) as pool:
+        records = list(pool.map(partial(_load, out), range(plan.shards)))
     kept = [record for record in records if record.samples]
     quarantined = tuple(entry for record in records for entry in record.quarantined)
     if not kept:
@@ -68,7 +74,7 @@ def finish_dataset(
     return Manifest.load(out)
 
 
-def _load(out: Path, number: int) -> ShardRecord:
+def _load(out: Place, number: int) -> ShardRecord:
     record = load_record(record_path(out, number))
     if record is None:
         raise BuildError(f"{record_path(out, number)}: gone or damaged while building; give the same command again")
@@ -91,22 +97,28 @@ def count_classes(labels: NDArray[np.int32]) -> dict[str, int]:
     return {str(value): int(count) for value, count in zip(values, counts, strict=True)}
 
 
-def _write_notices(out: Path, notices: Notices) -> dict[str, str]:
+def _write_notices(out: Place, notices: Notices) -> dict[str, str]:
     if not notices:
-        (out / NOTICES).unlink(missing_ok=True)  # of a build that was cut short, when the source was another
+        storage_of(out).delete([NOTICES])  # of a build that was cut short, when the source was another
         return {}
     content = notices.to_json()
-    write_atomic(out / NOTICES, content, temporary=out / BUILD / f"{NOTICES}.tmp")
+    storage_of(out).write(NOTICES, content)
     return {NOTICES: hashlib.sha256(content).hexdigest()}
 
 
-def _write_table(out: Path, kept: list[ShardRecord]) -> dict[str, str]:
+def _write_table(out: Place, kept: list[ShardRecord]) -> dict[str, str]:
     counts = [record.samples for record in kept]
     columns = {name: np.concatenate([record.rows[name] for record in kept]) for name in kept[0].rows.dtype.names or ()}
     table = SampleTable(shard=np.repeat(np.arange(len(kept), dtype=np.int32), counts), **columns)
-    scratch, final = out / BUILD / sample_table.NAME, out / sample_table.NAME
-    for stale in (scratch, final):
-        shutil.rmtree(stale, ignore_errors=True)
+    scratch, final = scratch_folder(out) / sample_table.NAME, out / sample_table.NAME
+    shutil.rmtree(scratch, ignore_errors=True)
     files = write_table(table, scratch)
-    publish_tree(scratch, final)
+    if isinstance(final, Path):
+        shutil.rmtree(final, ignore_errors=True)
+        publish_tree(scratch, final)
+    else:
+        storage = storage_of(out)
+        stale = {found.name for found in storage.list(sample_table.NAME)} - files.keys()
+        storage.publish({name: scratch.parent / name for name in files})
+        storage.delete(sorted(stale))
     return files

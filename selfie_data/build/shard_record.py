@@ -6,9 +6,7 @@ in place: a shard without a record is not finished and is built again.
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfie_data.dataset.manifest import Quarantined, Restarts
-from selfie_data.files import write_file
 from selfie_data.images.statistics import PixelSums
+from selfie_data.storage.place import Place
 
 ROW = np.dtype(
     [
@@ -55,26 +53,25 @@ class ShardRecord:
     def samples(self) -> int:
         return len(self.rows)
 
-    def save(self, path: Path) -> None:
-        """Writes the record; not durably, which costs as much as a small shard: a damaged one is taken for none."""
-        rows = self.rows.tobytes()
-        line = {
-            "number": self.number,
-            "bytes": self.bytes,
-            "sha256": self.sha256,
-            "index_sha256": self.index_sha256,
-            "sums": self.sums,
-            "quarantined": [[entry.key, entry.name, entry.reason] for entry in self.quarantined],
-            "decoders": self.decoders,
-            "restarts": msgspec.to_builtins(self.restarts),
-            "rows_sha256": hashlib.sha256(rows).hexdigest(),
-        }
-        scratch = path.with_suffix(".tmp")
-        write_file(scratch, json.dumps(line).encode() + b"\n" + rows, durable=False)
-        os.replace(scratch, path)
+
+def encode_record(record: ShardRecord) -> bytes:
+    """Returns the bytes of a record's file."""
+    rows = record.rows.tobytes()
+    line = {
+        "number": record.number,
+        "bytes": record.bytes,
+        "sha256": record.sha256,
+        "index_sha256": record.index_sha256,
+        "sums": record.sums,
+        "quarantined": [[entry.key, entry.name, entry.reason] for entry in record.quarantined],
+        "decoders": record.decoders,
+        "restarts": msgspec.to_builtins(record.restarts),
+        "rows_sha256": hashlib.sha256(rows).hexdigest(),
+    }
+    return json.dumps(line).encode() + b"\n" + rows
 
 
-def load_record(path: Path) -> ShardRecord | None:
+def load_record(path: Place) -> ShardRecord | None:
     """Returns the record at `path`; None if there is none or it is damaged, and the shard is to be built again."""
     try:
         line, _, rows = path.read_bytes().partition(b"\n")

@@ -1,11 +1,12 @@
 """Building one shard: a task of its own, idempotent, in any process.
 
-The shard is written under a temporary name, made durable, renamed; then its index; then its record. Whatever was cut
-short is done again; a shard with a record is checked by its hash and left alone.
+The shard is written under a temporary name, made durable, published; then its index; then its record. Whatever was cut
+short is done again; a shard with a record is checked and left alone: by its hash, in a bucket by its size.
 """
 
 import hashlib
 import os
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -18,17 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfie_data.build.plan import Plan
-from selfie_data.build.shard_record import ROW, ShardRecord, load_record
+from selfie_data.build.shard_record import ROW, ShardRecord, encode_record, load_record
 from selfie_data.dataset.index import Member, format_index
 from selfie_data.dataset.manifest import Quarantined, Restarts
-from selfie_data.dataset.names import SUFFIX, key_of, shard_name
+from selfie_data.dataset.names import SUFFIX, index_name, key_of, shard_name
 from selfie_data.dataset.shard import ShardWriter
 from selfie_data.errors import BuildError, ImageError
-from selfie_data.files import publish, write_file
+from selfie_data.files import write_file
 from selfie_data.images.encode import STORED_AS, Encoder, Stored
 from selfie_data.images.formats import current_versions, decoder_versions, rare_format
 from selfie_data.images.statistics import PixelSums, add_up, sum_by_numpy, sum_pixels
 from selfie_data.source import ImageSource, SourceImage, read_images
+from selfie_data.storage.place import Place, storage_of
 
 BUILD = ".build"
 _BATCH = 256  # images read at once from sources that can, and summed at once where all have one size
@@ -60,13 +62,29 @@ class Job:
     source: ImageSource
     plan: Plan
     encoder: Encoder
-    out: Path
+    out: Place
     fail_on_error: bool
 
 
-def record_path(out: Path, number: int) -> Path:
-    """Returns where the record of a shard is kept while building."""
-    return out / BUILD / f"shard-{number:06d}.done"
+def record_name(number: int) -> str:
+    """Returns the name, in the dataset, of the record of a shard, kept while building."""
+    return f"{BUILD}/shard-{number:06d}.done"
+
+
+def record_path(out: Place, number: int) -> Place:
+    """Returns where that record is."""
+    return out / record_name(number)
+
+
+def scratch_folder(out: Place) -> Path:
+    """Returns where files are written before they get their names; of a URL, a folder of this machine for temporaries.
+
+    It is found again when the same command is given again on this machine. `workspace.locked` makes it.
+    """
+    if isinstance(out, Path):
+        return out / BUILD
+    digest = hashlib.sha256(f"{os.getuid()} {out}".encode()).hexdigest()
+    return Path(tempfile.gettempdir()) / f"selfie-build-{digest[:16]}"
 
 
 def build_shard(job: Job, labels: NDArray[np.int32], number: int, report: Report) -> Done:
@@ -88,7 +106,9 @@ def build_shard(job: Job, labels: NDArray[np.int32], number: int, report: Report
         report(Tick(record.samples + len(record.quarantined), written, len(record.quarantined)))
         return Done(number, True)
     try:
-        _ShardTask(job, labels, number, report).run().save(record_path(job.out, number))
+        record = _ShardTask(job, labels, number, report).run()
+        # Not durable, which costs as much as a small shard: a damaged record is taken for none.
+        storage_of(job.out).write(record_name(number), encode_record(record), durable=False)
     except OSError as error:
         reason = error.strerror or str(error)
         raise BuildError(
@@ -98,12 +118,16 @@ def build_shard(job: Job, labels: NDArray[np.int32], number: int, report: Report
     return Done(number, False)
 
 
-def _is_intact(out: Path, record: ShardRecord) -> bool:
+def _is_intact(out: Place, record: ShardRecord) -> bool:
     if record.decoders != current_versions(record.decoders):
         return False
     if record.samples == 0:
         return True
-    shard = out / shard_name(record.number)
+    name = shard_name(record.number)
+    if not isinstance(out, Path):  # a reply to a PUT says that all of it arrived
+        found, index = (storage_of(out).stat(each) for each in (name, index_name(name)))
+        return found is not None and found.size == record.bytes and index is not None
+    shard = out / name
     try:
         if shard.stat().st_size != record.bytes:
             return False
@@ -135,15 +159,15 @@ class _ShardTask:
         self.next_tick = time.monotonic() + _TICK_S
 
     def run(self) -> ShardRecord:
-        final = self.job.out / shard_name(self.number)
-        scratch = self.job.out / BUILD / f"{final.name}.tmp"
+        name = shard_name(self.number)
+        scratch = scratch_folder(self.job.out) / f"{name}.tmp"
         with ShardWriter(scratch) as shard:
             self._fill(shard)
         index_sha256 = ""
         if self.rows:
-            index_sha256 = self._publish(scratch, final)
+            index_sha256 = self._publish(scratch, name)
         else:  # an archive without samples is legal tar, but no reader of shards takes it
-            os.unlink(scratch)
+            scratch.unlink()
         return ShardRecord(
             number=self.number,
             bytes=shard.bytes if self.rows else 0,
@@ -161,14 +185,12 @@ class _ShardTask:
             return None
         return Restarts(intervals=dict(self.intervals), reasons=dict(self.reasons))
 
-    def _publish(self, scratch: Path, final: Path) -> str:
+    def _publish(self, scratch: Path, name: str) -> str:
         """Gives shard and index their names, durably; returns the SHA-256 of the index."""
         index = format_index(self.members)
-        name = final.with_suffix(".idx")
-        scratch_index = self.job.out / BUILD / f"{name.name}.tmp"
+        scratch_index = scratch.with_name(f"{index_name(name)}.tmp")
         write_file(scratch_index, index, durable=True)
-        os.replace(scratch, final)
-        publish(scratch_index, name)  # the names of both: they are in one folder
+        storage_of(self.job.out).publish({name: scratch, index_name(name): scratch_index})
         return hashlib.sha256(index).hexdigest()
 
     def _fill(self, shard: ShardWriter) -> None:

@@ -1,4 +1,8 @@
-"""The folder being built: locked, and bound to one source, one set of options and one set of library versions."""
+"""The folder being built: locked, and bound to one source, one set of options and one set of library versions.
+
+A bucket knows no locks. There a build is held against others of this machine; those of several machines into one folder
+are of one identity or refused, and then each may do what the other does: the bytes are the same.
+"""
 
 import contextlib
 import fcntl
@@ -9,28 +13,35 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from selfie_data.build.shard_task import BUILD
+from selfie_data.build.shard_task import BUILD, scratch_folder
 from selfie_data.dataset.manifest import NAME as MANIFEST
 from selfie_data.errors import BuildError
 from selfie_data.files import read_json, sync_directory, write_atomic
+from selfie_data.storage.place import Place, storage_of
+from selfie_data.storage.protocol import StorageError
 
 IDENTITY = "identity.json"
 _RESTARTS = "options.restart_blocks"  # not said where it is 0, as before there was such an option
 
 
 @contextlib.contextmanager
-def locked(out: Path) -> Iterator[None]:
+def locked(out: Place) -> Iterator[None]:
     """Makes the folder and holds it against other builds; the lock ends with the process and leaves no file.
+
+    Of a URL it is the folder of this machine where its files are written first.
 
     Raises:
         BuildError: another build is at work there, or the folder cannot be made or written.
     """
+    folder = out if isinstance(out, Path) else scratch_folder(out)
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(out, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o777 if folder is out else 0o700)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW * (folder is not out))
     except OSError as error:
-        raise BuildError(f"{out}: cannot be made a dataset folder ({error.strerror})") from error
+        raise BuildError(f"{folder}: cannot be made a dataset folder ({error.strerror})") from error
     try:
+        if folder is not out and os.fstat(descriptor).st_uid != os.getuid():
+            raise BuildError(f"{folder}: belongs to another user; let TMPDIR name a folder of your own")
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
@@ -39,7 +50,7 @@ def locked(out: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def claim_folder(out: Path, identity: Mapping[str, Any], *, file: str = IDENTITY) -> None:
+def claim_folder(out: Place, identity: Mapping[str, Any], *, file: str = IDENTITY) -> None:
     """Records what is being built, or compares it with what is there.
 
     Raises:
@@ -52,18 +63,24 @@ def claim_folder(out: Path, identity: Mapping[str, Any], *, file: str = IDENTITY
                 raise BuildError(
                     f"{out}: not empty (it holds {foreign[0]}) and no build of ours; choose another folder"
                 )
-            build.mkdir()
+            if isinstance(build, Path):
+                build.mkdir()
         remedy = f"delete the folder's {BUILD} and build again"
         recorded = read_json(build / file, remedy=remedy, error=BuildError)
         if recorded is None:
-            write_atomic(build / file, json.dumps(identity, indent=1).encode())
-            return
+            data = json.dumps(identity, indent=1).encode()
+            if isinstance(build, Path):  # it is locked
+                write_atomic(build / file, data)
+                return
+            if storage_of(build).create(file, data):
+                return
+            recorded = read_json(build / file, remedy=remedy, error=BuildError) or {}  # another machine was faster
     except OSError as error:
         raise BuildError(f"{out}: cannot be written ({error.strerror})") from error
     refuse_other(out, recorded, identity, what="an unfinished build")
 
 
-def refuse_other(out: Path, recorded: Mapping[str, Any], wanted: Mapping[str, Any], *, what: str) -> None:
+def refuse_other(out: Place, recorded: Mapping[str, Any], wanted: Mapping[str, Any], *, what: str) -> None:
     """Raises a BuildError that names the first thing in which two builds differ, and both values."""
     old, new = _flatten(recorded), _flatten(json.loads(json.dumps(wanted)))
     for name in sorted(old.keys() | new.keys()):
@@ -82,30 +99,35 @@ def refuse_other(out: Path, recorded: Mapping[str, Any], wanted: Mapping[str, An
         )
 
 
-def clear(out: Path) -> None:
+def clear(out: Place) -> None:
     """Removes what only the build needed.
 
     Raises:
         BuildError: that failed; the dataset itself is whole.
     """
     try:
-        shutil.rmtree(out / BUILD)
-        sync_directory(out)
+        if isinstance(out, Path):
+            shutil.rmtree(out / BUILD)
+            sync_directory(out)
+        else:
+            storage = storage_of(out)
+            storage.delete([found.name for found in storage.list(BUILD)])
+            shutil.rmtree(scratch_folder(out), ignore_errors=True)
     except OSError as error:
         raise BuildError(f"{out / BUILD}: cannot be removed ({error.strerror}); the rest is whole") from error
 
 
-def remove_if_empty(out: Path) -> None:
+def remove_if_empty(out: Place) -> None:
     """After an error: unbinds a folder in which nothing was achieved yet, so that it takes another command."""
-    achieved = (out.glob("shard-*"), (out / BUILD).glob("*.done"), (out / BUILD / "spool").glob("*.rows"))
-    if not any(any(found) for found in achieved):
-        with contextlib.suppress(BuildError):  # what went wrong first is to be told
+    with contextlib.suppress(BuildError, StorageError):  # what went wrong first is to be told
+        shards = any(found.name.rpartition("/")[2].startswith("shard-") for found in storage_of(out).list())
+        if not shards and not any((scratch_folder(out) / "spool").glob("*.rows")):
             clear(out)
 
 
-def is_finished(out: Path) -> bool:
+def is_finished(out: Place) -> bool:
     """Says whether a manifest is there."""
-    return (out / MANIFEST).exists()
+    return storage_of(out).stat(MANIFEST) is not None
 
 
 def _flatten(parts: Any, prefix: str = "") -> dict[str, Any]:

@@ -13,6 +13,7 @@ from selfie_data.build.build_shards import build_shards, default_workers
 from selfie_data.build.estimate import estimate_build, samples_per_shard
 from selfie_data.build.options import ENCODINGS, SHARD_BYTES, BuildOptions
 from selfie_data.build.progress import Bar, JsonLines, Lines, Reporter
+from selfie_data.commands.place_argument import PlaceArgument
 from selfie_data.dataset.manifest import Manifest
 from selfie_data.errors import OptionError
 from selfie_data.images.decode import LARGEST_MAX_PIXELS, MAX_PIXELS
@@ -20,6 +21,7 @@ from selfie_data.notices import NAME as NOTICES
 from selfie_data.notices import Notice, notices_of, say
 from selfie_data.source import ImageSource
 from selfie_data.sources import KINDS, open_source
+from selfie_data.storage.place import Place
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
 
@@ -57,7 +59,7 @@ _PATH = click.Path(path_type=Path)
 
 @click.command("build-shards")
 @click.argument("source", metavar="SOURCE", type=click.Choice(KINDS))
-@click.argument("out", type=_PATH)
+@click.argument("out", type=PlaceArgument())
 @click.option("--root", help="Archive or folder to read; for `tar` also a brace list of shards or a URL.")
 @click.option(
     "--split",
@@ -80,7 +82,7 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--checksum/--no-checksum", default=None, help="Compare official archives with their MD5 [default: up to 1 GiB]."
 )
-@click.option("--classes-from", type=_PATH, metavar="DATASET", help="Use the class list of another dataset.")
+@click.option("--classes-from", type=PlaceArgument(), metavar="DATASET", help="Use the class list of another dataset.")
 @click.option(
     "--size", type=click.IntRange(8, 4096), help="Input size of the model, pixels [default: 224 for imagenet, else 32]."
 )
@@ -140,7 +142,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--dry-run", is_flag=True, help="Say what would be written and how long it takes; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Progress and result as JSON lines.")
 def command(**given: Any) -> None:
-    """Packs the images of SOURCE into checked, shuffled WebDataset shards in the folder OUT.
+    """Packs the images of SOURCE into checked, shuffled WebDataset shards in the folder OUT, or in a bucket by its URL.
 
     SOURCE is cifar10, cifar100, imagenet32, imagenet, folder, parquet, tar or synthetic.
 
@@ -245,7 +247,7 @@ def _dry_run(source: ImageSource, options: BuildOptions, *, workers: int, as_jso
         click.echo(say(notices))
 
 
-def _summary(manifest: Manifest, out: Path, *, said: tuple[Notice, ...], as_json: bool) -> None:
+def _summary(manifest: Manifest, out: Place, *, said: tuple[Notice, ...], as_json: bool) -> None:
     facts = {
         "samples": manifest.samples,
         "shards": len(manifest.shards),
