@@ -10,8 +10,9 @@ read). Whoever leaves something out or guesses adds a line; all that is told fol
     SpooledSource.of_files(…, notices=notices)     # known when it is opened, and
     Resolved(order, labelled, notices)             # … when all rows are known: `Layout.resolve`; the two are joined
 
-The build says them on the terminal in one line and in its JSON, writes `summary()` into the manifest and every name
-into the file `NAME` of the dataset, whose hash the manifest holds. Without notices there is neither entry nor file.
+What shows only when images are decoded stands in `Decoded.notices` and `Stored.notices`; the build adds the names. It
+says everything on the terminal in one line and in its JSON, writes `summary()` into the manifest and every name into
+the file `NAME` of the dataset, whose hash the manifest holds. Without notices there is neither entry nor file.
 What can mix training with test data, or change labels, is no notice but an error that names the option to answer it.
 """
 

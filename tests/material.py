@@ -5,12 +5,14 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from selfie_data.errors import ImageError
+from selfie_data.images.decode import decode_image
 from selfie_data.source import Json, Progress, SourceImage
 
 
@@ -74,6 +76,11 @@ def picture(height: int, width: int, *, seed: int) -> NDArray[np.uint8]:
 def jpeg(pixels: NDArray[np.uint8], **options: object) -> bytes:
     """Returns the JPEG that Pillow makes of uint8 [H, W] or [H, W, 3]; options go to `Image.save`."""
     return encoded(Image.fromarray(pixels), "JPEG", **{"quality": 90, **options})
+
+
+def decoded(data: bytes, **options: Any) -> NDArray[np.uint8]:
+    """Returns the pixels of `decode_image`."""
+    return decode_image(data, **options).pixels
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:

@@ -114,7 +114,7 @@ def to_patches(image: Any, spec: OutputSpec) -> Any:
 
 def _decoded(inputs: GraphInputs, *, gpu: bool) -> Any:
     encoded = fn.external_source(name=ENCODED, ndim=1, dtype=types.UINT8)
-    options: dict[str, Any] = {"output_type": types.RGB}
+    options: dict[str, Any] = {"output_type": types.RGB, "adjust_orientation": False}  # what is stored is upright
     if gpu:
         image = fn.decoders.image(
             encoded,

@@ -1,8 +1,7 @@
 """How much a build will write, from a sample of the source; and so how many samples make a shard."""
 
-import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import simplejpeg
@@ -10,6 +9,7 @@ import simplejpeg
 from selfie_data.build.options import BuildOptions
 from selfie_data.dataset.shard import stored_bytes
 from selfie_data.errors import ImageError
+from selfie_data.notices import Notices
 from selfie_data.randomness.permutation import Permutation
 from selfie_data.randomness.philox import Purpose
 from selfie_data.source import ImageSource, SourceImage, read_images
@@ -19,6 +19,7 @@ _TRIALS = 20
 _WRITING_S = 30e-6  # headers, hashes, statistics, index of a small image
 _SHARDS = 32  # at least so many, but for sets so small that starting a process takes longer than a shard
 _SMALLEST_SHARD = 64  # samples
+_UNUSABLE = "images that cannot be used"
 _UNKNOWN = 128 << 10  # bytes an image if none of the sample can be used
 
 
@@ -30,11 +31,15 @@ class Estimate:
         samples: images that will be used.
         sample_bytes: mean bytes of a sample in a shard, headers included, rounded up.
         seconds: for all images in one process, as the machine is now; None if nobody looked.
+        looked_at: images of the sample.
+        notices: of these, what cannot be used, or is used in part or by a guess.
     """
 
     samples: int
     sample_bytes: int
     seconds: float | None
+    looked_at: int = 0
+    notices: Notices = field(default_factory=Notices, compare=False)
 
     @property
     def bytes(self) -> int:
@@ -66,15 +71,22 @@ def estimate_build(source: ImageSource, options: BuildOptions, *, timed: bool = 
     if timed:
         _seconds_an_image(options)  # whatever is done once only
     started = time.perf_counter()
-    sizes = []
+    sizes, notices = [], Notices()
     for image, label in zip(read_images(source, indices.tolist()), labels.tolist(), strict=True):
-        with contextlib.suppress(ImageError):
-            if isinstance(image, SourceImage):
-                payload = options.encoder(image).payload
-                sizes.append(stored_bytes(len(payload), labelled=label >= 0))
+        if isinstance(image, ImageError):
+            notices.add(_UNUSABLE, str(image))
+            continue
+        try:
+            stored = options.encoder(image)
+        except ImageError as error:
+            notices.add(_UNUSABLE, f"{image.name}: {error}")
+            continue
+        sizes.append(stored_bytes(len(stored.payload), labelled=label >= 0))
+        for reason in stored.notices:
+            notices.add(reason, image.name)
     seconds = ((time.perf_counter() - started) / len(indices) + _WRITING_S) * samples if timed else None
     mean = -(-sum(sizes) // len(sizes)) if sizes else _UNKNOWN
-    return Estimate(samples=samples, sample_bytes=mean, seconds=seconds)
+    return Estimate(samples=samples, sample_bytes=mean, seconds=seconds, looked_at=len(indices), notices=notices)
 
 
 def _seconds_an_image(options: BuildOptions) -> float:

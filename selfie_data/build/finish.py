@@ -37,7 +37,7 @@ def prepare_finishing() -> None:
 def finish_dataset(
     out: Place, plan: Plan, *, identity: Mapping[str, Any], class_names: Sequence[str], notices: Notices
 ) -> Manifest:
-    """Writes table, notices and manifest of a dataset whose shards are all there.
+    """Writes table, notices (the source's and the shards') and manifest of a dataset whose shards are all there.
 
     Raises:
         BuildError: no image could be used, or the files cannot be written.
@@ -49,6 +49,7 @@ def finish_dataset(
     if not kept:
         first = quarantined[0]
         raise BuildError(f"none of {len(quarantined)} images can be used; the first, {first.text}")
+    notices = Notices(notices, _notices(kept))
     try:
         files = _write_table(out, kept) | _write_notices(out, notices)
         sums = add_up(record.sums for record in records)
@@ -79,6 +80,14 @@ def _load(out: Place, number: int) -> ShardRecord:
     if record is None:
         raise BuildError(f"{record_path(out, number)}: gone or damaged while building; give the same command again")
     return record
+
+
+def _notices(records: Sequence[ShardRecord]) -> Notices:
+    found = Notices()
+    for record in records:
+        for reason, name in record.notices:
+            found.add(reason, name)
+    return found
 
 
 def _entry(record: ShardRecord) -> ShardEntry:

@@ -37,6 +37,7 @@ class ShardRecord:
         rows: structured array [samples] of `ROW`, in the order of the shard.
         restarts: of its JPEGs, if they were to get markers.
         decoders: name -> version of what decoded images of the rarer formats, "missing" if nothing could.
+        notices: reason and name of each image that was used in part, or by a guess.
     """
 
     number: int
@@ -48,6 +49,7 @@ class ShardRecord:
     rows: NDArray[np.void]
     decoders: dict[str, str] = field(default_factory=dict)
     restarts: Restarts | None = None
+    notices: tuple[tuple[str, str], ...] = ()
 
     @property
     def samples(self) -> int:
@@ -66,6 +68,7 @@ def encode_record(record: ShardRecord) -> bytes:
         "quarantined": [[entry.key, entry.name, entry.reason] for entry in record.quarantined],
         "decoders": record.decoders,
         "restarts": msgspec.to_builtins(record.restarts),
+        "notices": record.notices,
         "rows_sha256": hashlib.sha256(rows).hexdigest(),
     }
     return json.dumps(line).encode() + b"\n" + rows
@@ -80,6 +83,7 @@ def load_record(path: Place) -> ShardRecord | None:
             return None
         restarts = msgspec.convert(parts.pop("restarts", None), Restarts | None)
         pixels, total, squares = parts.pop("sums")
+        notices = parts.pop("notices")  # not in records of earlier versions, which turned and cut images by other rules
         quarantined = (Quarantined(key=key, name=name, reason=reason) for key, name, reason in parts.pop("quarantined"))
         return ShardRecord(
             **parts,
@@ -87,6 +91,7 @@ def load_record(path: Place) -> ShardRecord | None:
             quarantined=tuple(quarantined),
             rows=np.frombuffer(rows, ROW),
             restarts=restarts,
+            notices=tuple((reason, name) for reason, name in notices),
         )
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None

@@ -155,6 +155,7 @@ class _ShardTask:
         self.reasons = Counter[str]()
         self.sums: list[PixelSums] = []
         self.decoders: dict[str, str] = {}
+        self.notices: list[tuple[str, str]] = []
         self.reported = Tick(0, 0, 0)
         self.next_tick = time.monotonic() + _TICK_S
 
@@ -178,6 +179,7 @@ class _ShardTask:
             rows=np.array(self.rows, dtype=ROW),
             restarts=self._restarts(),
             decoders=self.decoders,
+            notices=tuple(self.notices),
         )
 
     def _restarts(self) -> Restarts | None:
@@ -223,7 +225,7 @@ class _ShardTask:
                 raise image
             if isinstance(image.data, bytes) and (rare := rare_format(image.data)):
                 self.decoders |= decoder_versions(rare)
-            return self.job.encoder(image)
+            stored = self.job.encoder(image)
         except ImageError as error:
             name = "" if isinstance(image, ImageError) else image.name
             if self.job.fail_on_error:
@@ -231,6 +233,8 @@ class _ShardTask:
                 raise BuildError(f"{where}{error} (--on-error quarantine goes on without it)") from error
             self.quarantined.append(Quarantined(key=key_of(position), name=name, reason=str(error)))
             return None
+        self.notices += [(reason, image.name) for reason in stored.notices]
+        return stored
 
     def _add(self, shard: ShardWriter, key: str, label: int, stored: Stored) -> None:
         payload = stored.payload

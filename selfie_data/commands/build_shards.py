@@ -222,7 +222,7 @@ def _dry_run(source: ImageSource, options: BuildOptions, *, workers: int, as_jso
     per_shard = samples_per_shard(options, estimate)
     shards = -(-estimate.samples // per_shard)
     seconds = None if estimate.seconds is None else estimate.seconds / max(1, min(workers, shards))
-    notices = notices_of(source).summary()
+    notices, looked_at = notices_of(source).summary(), estimate.notices.summary()
     facts = {
         "images": estimate.samples,
         "classes": len(source.class_names),
@@ -232,6 +232,7 @@ def _dry_run(source: ImageSource, options: BuildOptions, *, workers: int, as_jso
         "spool_bytes": source.spool_bytes,
         "seconds": None if seconds is None else round(seconds, 1),
         "notices": msgspec.to_builtins(notices),
+        "looked_at": {"images": estimate.looked_at, "notices": msgspec.to_builtins(looked_at)},
     }
     if as_json:
         click.echo(json.dumps(facts))
@@ -245,6 +246,8 @@ def _dry_run(source: ImageSource, options: BuildOptions, *, workers: int, as_jso
         click.echo("time        not known before the source is spooled")
     if notices:
         click.echo(say(notices))
+    if looked_at:
+        click.echo(f"of {estimate.looked_at} images looked at, {say(looked_at)}")
 
 
 def _summary(manifest: Manifest, out: Place, *, said: tuple[Notice, ...], as_json: bool) -> None:
@@ -266,8 +269,8 @@ def _summary(manifest: Manifest, out: Place, *, said: tuple[Notice, ...], as_jso
         click.echo(
             f"quarantined: {len(manifest.quarantined) - 10} more, all listed in {out / 'manifest.json'}", err=True
         )
-    if manifest.notices and manifest.notices != said:
-        click.echo(say(manifest.notices), err=True)
+    if more := [notice for notice in manifest.notices if notice not in said]:
+        click.echo(say(more), err=True)
     left = f", {sum(notice.count for notice in manifest.notices):,} in {NOTICES}" if manifest.notices else ""
     click.echo(
         f"{out}: {facts['samples']:,} samples in {facts['shards']} shards, {facts['bytes']:,} bytes, "

@@ -13,10 +13,13 @@ from typing import NamedTuple
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import jpeg_factory
 
 from selfie_data.errors import ImageError
 from selfie_data.images.formats import prepare, rare_format
+from selfie_data.images.jpeg_header import JpegHeader, read_jpeg_header
+from selfie_data.images.orientation import UPRIGHT, orientation_of, turn_upright
 from selfie_data.images.resize import Buffer
 
 MAX_PIXELS = 1 << 24  # decoded whole, at up to 12 bytes a pixel on the way: 200 MB; `max_pixels` changes it
@@ -25,48 +28,35 @@ JPEG_TIMES = 4  # as many pixels may a JPEG have that is decoded at a reduced sc
 MAX_JPEG_PIXELS = JPEG_TIMES * MAX_PIXELS  # 67 Mpx; the largest ImageNet photograph has 61
 MAX_SCANS = 200  # a progressive file has about ten; each costs a pass over the image
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
-_ORIENTATION_TAG = 0x0112
-_SCAN = re.compile(rb"\xff\xda")  # looks for the first byte at once: a third of the time of `bytes.count`
-_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_BASELINE = 0xC0
-_ALONE = frozenset((0x01, *range(0xD0, 0xD9)))  # markers without a length
+
+# What a notice says of images that are used in part, or by a guess.
+OF_SEVERAL_FRAMES = "images of several frames, of which the first is used"
+NOT_STRICT = "JPEGs that are damaged, or of a rare kind, as far as a tolerant decoder reads them"
+NOT_TURNED = "images taken as upright, as what they say of their orientation cannot be read or means nothing"
 
 Pixels = NDArray[np.uint8]
 
 
-class JpegHeader(NamedTuple):
-    """The frame header of a JPEG, and what stands before it: read here since Pillow takes 17 us more to tell it.
+class Decoded(NamedTuple):
+    """An image, and what its file is.
 
     Attributes:
-        height: pixels.
-        width: pixels.
-        components: 1 gray, 3 colour, 4 CMYK.
-        precision: bits a sample.
-        frame: low byte of the start-of-frame marker: 0xC0 baseline, 0xC2 progressive, …
-        orientation: EXIF orientation, 1 = upright; 1 if it is not said.
-        transform: colour transform of an Adobe segment, 0 = none (RGB stored as such); -1 without a segment.
+        pixels: uint8 [H, W, 3], upright.
+        plain: the header, if the file is a plain JPEG (`JpegHeader.is_plain`) that lies upright and is not damaged.
+        end: bytes of the file that are the image's: of a JPEG, other data may follow.
+        notices: reasons for which it is used in part, or by a guess.
     """
 
-    height: int
-    width: int
-    components: int
-    precision: int
-    frame: int
-    orientation: int
-    transform: int
-
-    @property
-    def is_plain(self) -> bool:
-        """Baseline, 8 bits, gray or YCbCr, upright: what every decoder reads alike."""
-        gray = self.components == 1
-        colour = self.components == 3 and self.transform != 0
-        return self.frame == _BASELINE and self.precision == 8 and self.orientation == 1 and (gray or colour)
+    pixels: Pixels
+    plain: JpegHeader | None
+    end: int
+    notices: tuple[str, ...]
 
 
 def decode_image(
     data: bytes, *, shorter_side: int | None = None, buffer: Buffer | None = None, max_pixels: int = MAX_PIXELS
-) -> Pixels:
-    """Decodes an image file to uint8 [H, W, 3], upright.
+) -> Decoded:
+    """Decodes an image file.
 
     Args:
         data: the file's bytes; of an animation, the first frame is taken; transparency is laid on white.
@@ -79,10 +69,22 @@ def decode_image(
     Raises:
         ImageError: not an image, of a format or mode that is not supported, damaged, or too large.
     """
-    header = parse_jpeg_header(data)
-    if header is not None and header.components in (1, 3) and header.precision == 8:
-        return decode_jpeg(data, header, shorter_side=shorter_side, buffer=buffer, max_pixels=max_pixels)
-    return _decode_other(data, max_pixels)
+    header = read_jpeg_header(data)
+    if header is None:
+        return _decode_by_pillow(data, max_pixels)
+    if header.height * header.width > JPEG_TIMES * max_pixels:
+        raise _too_large(header.width, header.height, JPEG_TIMES * max_pixels)
+    if header.scans > MAX_SCANS:
+        raise ImageError(f"a JPEG of {header.scans} scans, the limit is {MAX_SCANS}")
+    if header.components not in (1, 3) or header.precision != 8:
+        return _decode_by_pillow(data, max_pixels)._replace(end=header.end)
+    pixels = _decode_strictly(data, header, shorter_side, buffer, max_pixels)
+    if pixels is None:
+        decoded = _decode_by_pillow(data, max_pixels)
+        return decoded._replace(end=header.end, notices=(*decoded.notices, NOT_STRICT))
+    orientation, notices = _metadata(data) if header.metadata else (UPRIGHT, ())
+    plain = header if header.is_plain and orientation == UPRIGHT else None
+    return Decoded(turn_upright(pixels, orientation), plain, header.end, notices)
 
 
 def decode_stored(payload: bytes | Pixels, *, encoding: str, height: int, width: int) -> Pixels:
@@ -111,26 +113,14 @@ def decode_stored(payload: bytes | Pixels, *, encoding: str, height: int, width:
         raise ImageError(f"cannot be decoded ({error})") from error
 
 
-def decode_jpeg(
-    data: bytes,
-    header: JpegHeader,
-    *,
-    shorter_side: int | None = None,
-    buffer: Buffer | None = None,
-    max_pixels: int = MAX_PIXELS,
-) -> Pixels:
-    """As `decode_image`, for a JPEG of one or three components and 8 bits whose header was read.
-
-    With `buffer` the pixels may lie in it, and be good until it is used again.
-    """
-    pixels_of = header.height * header.width
-    if pixels_of > JPEG_TIMES * max_pixels:
-        raise _too_large(header.width, header.height, JPEG_TIMES * max_pixels)
-    _check_scans(data)
+def _decode_strictly(
+    data: bytes, header: JpegHeader, shorter_side: int | None, buffer: Buffer | None, max_pixels: int
+) -> Pixels | None:
+    """Returns the pixels of a JPEG of one or three components and 8 bits, not turned; None if it is refused."""
     scale = 1
     while shorter_side and scale < 8 and min(header.height, header.width) >= 4 * scale * shorter_side:
         scale *= 2
-    if pixels_of > max_pixels * scale * scale:
+    if header.height * header.width > max_pixels * scale * scale:
         raise _too_large(header.width, header.height, max_pixels * scale * scale, f" to decode at 1/{scale}")
     height, width = -(-header.height // scale), -(-header.width // scale)
     try:
@@ -144,79 +134,40 @@ def decode_jpeg(
             buffer=None if buffer is None else buffer.take(3 * height * width),
         )
     except ValueError:
-        return _decode_other(data, max_pixels)
-    return pixels if header.orientation == 1 else _turn(pixels, header.orientation)
-
-
-def parse_jpeg_header(data: bytes) -> JpegHeader | None:
-    """Returns the header of a JPEG file up to its first scan, None if the bytes are no JPEG or end too early."""
-    if data[:3] != b"\xff\xd8\xff":
         return None
-    orientation, transform, place = 1, -1, 2
-    while place + 4 <= len(data) and data[place] == 0xFF:
-        marker = data[place + 1]
-        if marker == 0xFF or marker in _ALONE:  # the first: a fill byte
-            place += 1 if marker == 0xFF else 2
-            continue
-        length = int.from_bytes(data[place + 2 : place + 4], "big")
-        body = data[place + 4 : place + 2 + length]
-        if marker in _START_OF_FRAME and len(body) >= 6:
-            height, width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
-            return JpegHeader(height, width, body[5], body[0], marker, orientation, transform)
-        if marker in (*_START_OF_FRAME, 0xD9, 0xDA) or length < 2:
-            return None
-        if marker == 0xE1 and body[:6] == b"Exif\x00\x00":
-            orientation = _orientation(body[6:])
-        elif marker == 0xEE and body[:5] == b"Adobe" and len(body) >= 12:
-            transform = body[11]
-        place += 2 + length
-    return None
+    return pixels
 
 
-def _orientation(tiff: bytes) -> int:
-    """Returns the orientation tag of the first directory of EXIF data, 1 if there is none that makes sense."""
-    if tiff[:2] not in (b"II", b"MM"):
-        return 1
-
-    def number(place: int, size: int) -> int:
-        return int.from_bytes(tiff[place : place + size], "little" if tiff[:1] == b"I" else "big")
-
-    start = number(4, 4)
-    for entry in range(start + 2, min(start + 2 + 12 * number(start, 2), len(tiff) - 11), 12):
-        if number(entry, 2) == _ORIENTATION_TAG:
-            value = number(entry + 8, 2)
-            return value if 1 <= value <= 8 else 1
-    return 1
+def _metadata(data: bytes) -> tuple[int, tuple[str, ...]]:
+    """Returns the orientation of a JPEG that was decoded, and the notices: what Pillow makes of its metadata."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return _told(jpeg_factory(io.BytesIO(data)))  # `Image.open` refuses what is large, but may be shrunk
+        except Exception:  # as in `_decode_by_pillow`
+            return UPRIGHT, (NOT_TURNED,)
 
 
-def count_scans(data: bytes) -> int:
-    """Returns the number of scans (entropy-coded data never holds the marker; a thumbnail may add a few)."""
-    return len(_SCAN.findall(data))
+def _told(image: Image.Image) -> tuple[int, tuple[str, ...]]:
+    """The same of an image that was opened, and decoded unless it is a JPEG."""
+    orientation = orientation_of(image)
+    notices = (OF_SEVERAL_FRAMES,) * _has_frames(image) + (NOT_TURNED,) * (orientation is None)
+    return orientation or UPRIGHT, notices
 
 
-def _check_scans(data: bytes) -> None:
-    if (scans := count_scans(data)) > MAX_SCANS:
-        raise ImageError(f"a JPEG of {scans} scans, the limit is {MAX_SCANS}")
-
-
-def _turn(pixels: Pixels, orientation: int) -> Pixels:
-    """Undoes EXIF orientations 2 to 8: mirror, then turn."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.transpose(1, 0, 2)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
+def _has_frames(image: Image.Image) -> bool:
+    """Whether there is a second frame; how many there are, some formats tell only by all of the file."""
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # there is one, and it is damaged
+        return True
 
 
 def _too_large(width: int, height: int, limit: int, how: str = "") -> ImageError:
     return ImageError(f"too large: {width} x {height} pixels{how}, the limit is {limit} (--max-pixels)")
 
 
-def _decode_other(data: bytes, max_pixels: int) -> Pixels:
-    if data.startswith(b"\xff\xd8"):  # CMYK, 12 bits, or a header that was not understood
-        _check_scans(data)
+def _decode_by_pillow(data: bytes, max_pixels: int) -> Decoded:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd metadata; sizes are checked below
@@ -226,7 +177,9 @@ def _decode_other(data: bytes, max_pixels: int) -> Pixels:
                 if image.width * image.height > max_pixels:
                     raise _too_large(image.width, image.height, max_pixels)
                 image.load()
-                return _to_rgb(image)
+                pixels = _to_rgb(image)
+                orientation, notices = _told(image)
+                return Decoded(turn_upright(pixels, orientation), None, len(data), notices)
     except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError:
@@ -238,8 +191,6 @@ def _decode_other(data: bytes, max_pixels: int) -> Pixels:
 
 
 def _to_rgb(image: Image.Image) -> Pixels:
-    if image.getexif().get(_ORIENTATION_TAG, 1) != 1:
-        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16-bit gray; Pillow's own conversion would clip it to white
         values = np.asarray(image)
         gray = ((values if values.dtype == np.uint16 else values.clip(0, 65_535)) >> 8).astype(np.uint8)

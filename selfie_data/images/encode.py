@@ -1,12 +1,13 @@
 """One image of the source becomes the bytes that a shard holds. Every image is decoded once on the way.
 
     raw    shorter side resized to S, centre crop, S·S·3 bytes                          (auto up to 64 px)
-    keep   a plain JPEG that is small enough stays byte for byte, the rest become JPEG  (auto above)
+    keep   a plain, sound JPEG that is small enough stays, the rest become JPEG         (auto above)
     jpeg   everything becomes RGB, upright, shrunk, JPEG without metadata
     png    the same, lossless
 
 Shrinking is antialiased and never enlarges; only `raw` must enlarge what is smaller than S. JPEGs may get restart
-markers, without loss, by which a loader decodes the part of an image that a crop needs: those that stay get them too.
+markers, without loss, by which a loader decodes the part of an image that a crop needs: those that stay get them too,
+and lose what stands behind the end of the image. Without markers they stay byte for byte.
 """
 
 import io
@@ -18,12 +19,15 @@ import simplejpeg
 from PIL import Image
 
 from selfie_data.errors import BuildError, ImageError
-from selfie_data.images.decode import MAX_PIXELS, JpegHeader, Pixels, decode_image, decode_jpeg, parse_jpeg_header
+from selfie_data.images.decode import MAX_PIXELS, Pixels, decode_image
+from selfie_data.images.jpeg_header import JpegHeader
 from selfie_data.images.jpeg_restarts import insert_restarts
 from selfie_data.images.jpeg_scan import marked_interval
-from selfie_data.images.resize import DECODED, Buffer, centre_crop, resize_shorter
+from selfie_data.images.resize import DECODED, centre_crop, resize_shorter
 from selfie_data.source import SourceImage
 
+BEHIND_CUT_OFF = "JPEGs with data behind the image, which is left out"
+BEHIND_KEPT = "JPEGs with data behind the image, which is stored with it"
 STORED_AS = {"raw": "raw", "keep": "jpeg", "jpeg": "jpeg", "png": "png"}
 
 
@@ -36,12 +40,14 @@ class Stored(NamedTuple):
             the pixels handed to the encoder. Unless raw, good until this thread encodes the next image.
         interval: MCUs between the restart markers of a JPEG; 0: it has none.
         reason: why a JPEG that was to get markers is stored without, or with those that it had; empty if it got them.
+        notices: reasons for which the file is used in part, or by a guess.
     """
 
     payload: bytes
     pixels: Pixels
     interval: int = 0
     reason: str = ""
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,38 +77,40 @@ class Encoder:
             ImageError: it cannot be decoded.
             BuildError: `raw` without resizing, and an image is not S x S.
         """
-        if self.encoding == "raw":
-            return self._raw(image)
-        if isinstance(image.data, bytes):
-            header = parse_jpeg_header(image.data)
-            if self.encoding == "keep" and header is not None and self._may_stay(header):
-                return self._keep(image.data, header)
-            pixels = self._decode(image.data, buffer=DECODED)
+        if not isinstance(image.data, bytes):
+            return self._make(image.data, image.name)
+        data, buffer = image.data, None if self.encoding == "raw" else DECODED
+        decoded = decode_image(data, shorter_side=self.shorter_side or None, buffer=buffer, max_pixels=self.max_pixels)
+        if self.encoding == "keep" and decoded.plain and self._is_small(decoded.pixels):
+            stored = self._keep(data[: decoded.end] if self.restart_blocks else data, decoded.plain, decoded.pixels)
         else:
-            pixels = image.data
-        if self.shorter_side and min(pixels.shape[:2]) > self.shorter_side:
-            pixels = resize_shorter(pixels, self.shorter_side)
-        return self._encode(np.ascontiguousarray(pixels))
+            stored = self._make(decoded.pixels, image.name)
+        notices = decoded.notices
+        if decoded.end < len(data):
+            notices += (BEHIND_KEPT if stored.payload is data else BEHIND_CUT_OFF,)
+        return stored._replace(notices=notices) if notices else stored
 
-    def _decode(self, data: bytes, buffer: Buffer | None = None) -> Pixels:
-        return decode_image(data, shorter_side=self.shorter_side or None, buffer=buffer, max_pixels=self.max_pixels)
+    def _is_small(self, pixels: Pixels) -> bool:
+        return self.shorter_side == 0 or min(pixels.shape[:2]) <= self.shorter_side
 
-    def _may_stay(self, header: JpegHeader) -> bool:
-        return header.is_plain and (self.shorter_side == 0 or min(header.height, header.width) <= self.shorter_side)
-
-    def _keep(self, data: bytes, header: JpegHeader) -> Stored:
-        pixels = decode_jpeg(data, header, buffer=DECODED, max_pixels=self.max_pixels)
+    def _keep(self, data: bytes, header: JpegHeader, pixels: Pixels) -> Stored:
         if pixels.shape[:2] != (header.height, header.width):
             raise ImageError(f"decodes to {pixels.shape[1]} x {pixels.shape[0]}, not to what its header says")
         return self._marked(data, pixels)
 
-    def _raw(self, image: SourceImage) -> Stored:
-        pixels = image.data if isinstance(image.data, np.ndarray) else self._decode(image.data)
+    def _make(self, pixels: Pixels, name: str) -> Stored:
+        if self.encoding == "raw":
+            return self._raw(pixels, name)
+        if not self._is_small(pixels):
+            pixels = resize_shorter(pixels, self.shorter_side)
+        return self._encode(np.ascontiguousarray(pixels))
+
+    def _raw(self, pixels: Pixels, name: str) -> Stored:
         if pixels.shape[:2] != (self.size, self.size):
             if self.shorter_side == 0:
                 found = f"{pixels.shape[1]} x {pixels.shape[0]}"
                 raise BuildError(
-                    f"{image.name} has {found} pixels: raw without resizing takes {self.size} x {self.size} only; "
+                    f"{name} has {found} pixels: raw without resizing takes {self.size} x {self.size} only; "
                     "leave out --resize-shorter 0"
                 )
             pixels = np.ascontiguousarray(centre_crop(resize_shorter(pixels, self.shorter_side), self.size))

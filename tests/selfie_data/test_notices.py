@@ -1,5 +1,6 @@
 """What is left out of a dataset, or in it by a guess, is counted and told everywhere it should be."""
 
+import hashlib
 import json
 import pickle
 from pathlib import Path
@@ -9,15 +10,19 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from selfie_data.build.build_shards import build_shards
 from selfie_data.build.options import BuildOptions
+from selfie_data.build.shard_record import load_record
 from selfie_data.cli.__main__ import main
 from selfie_data.dataset.manifest import Manifest
 from selfie_data.dataset.verify import verify_dataset
+from selfie_data.images.decode import NOT_STRICT, OF_SEVERAL_FRAMES
+from selfie_data.images.encode import BEHIND_CUT_OFF
 from selfie_data.notices import EXAMPLES, NAME, Notice, Notices, notices_of, say
 from selfie_data.sources import open_source
-from tests.material import jpeg, memory_source, picture
+from tests.material import encoded, jpeg, memory_source, picture
 
 SMALL = BuildOptions(size=16)
 
@@ -150,3 +155,69 @@ def test_quarantined_images_are_told_by_info(tmp_path: Path) -> None:
     printed, _ = run("info", tmp_path / "out")
     assert printed.count("not an image of a known format") == 20
     assert "quarantined: 3 more, in manifest.json" in printed
+
+
+ANIMATION, PHOTOGRAPH, DAMAGED = "cat/animation.gif", "cat/motion.jpg", "dog/damaged.jpg"
+OF_FILES = {OF_SEVERAL_FRAMES: ANIMATION, BEHIND_CUT_OFF: PHOTOGRAPH, NOT_STRICT: DAMAGED}
+
+
+@pytest.fixture
+def odd_folder(tmp_path: Path) -> Path:
+    """Pictures that are used in part, or by a guess, and a file that is not used."""
+    root, data = tmp_path / "odd", jpeg(picture(20, 20, seed=1))
+    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "lime")]
+    scan = data.index(b"\xff\xda")
+    files = {
+        ANIMATION: encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]),
+        PHOTOGRAPH: data + b"video" * 100,
+        DAMAGED: data[:scan] + b"stray" + data[scan:],
+        "dog/plain.jpg": data,
+        "dog/notes.txt": b"notes",
+    }
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    return root
+
+
+def test_what_is_found_while_images_are_read_is_told_too(odd_folder: Path, tmp_path: Path) -> None:
+    build = ("build-shards", "folder", tmp_path / "out", "--root", odd_folder, "--size", 100, "--workers", 1)
+    printed, _ = run(*build, "--dry-run")
+    assert "\nnot used, or used by a guess: files with the suffix .txt: 1 (dog/notes.txt)\nof 4 images" in printed
+    assert all(f"{reason}: 1 ({name})" in printed for reason, name in OF_FILES.items())
+    facts = json.loads(run(*build, "--dry-run", "--json")[0])["looked_at"]
+    assert facts["images"] == 4
+    assert {notice["reason"]: notice["examples"] for notice in facts["notices"]} == {
+        reason: [name] for reason, name in OF_FILES.items()
+    }
+    printed, said = run(*build)
+    for reason, name in (*OF_FILES.items(), ("files with the suffix .txt", "dog/notes.txt")):
+        assert said.count(f"{reason}: 1 ({name})") == 1
+    assert printed.endswith("2 classes, 0 quarantined, 4 in notices.json\n")
+    every = json.loads((tmp_path / "out" / NAME).read_text())
+    assert every == {"files with the suffix .txt": ["dog/notes.txt"]} | {
+        reason: [name] for reason, name in OF_FILES.items()
+    }
+    printed, _ = run("info", tmp_path / "out")
+    assert all(f"{reason}: {name}\n" in printed for reason, name in OF_FILES.items())
+    assert verify_dataset(tmp_path / "out", decode=True) == []
+
+
+def test_they_do_not_depend_on_workers(odd_folder: Path, tmp_path: Path) -> None:
+    options = BuildOptions(size=100, samples_per_shard=1)
+    for workers in (1, 2):
+        build_shards(open_source("folder", odd_folder), tmp_path / f"{workers}", options, workers=workers)
+    assert (tmp_path / "1/manifest.json").read_bytes() == (tmp_path / "2/manifest.json").read_bytes()
+    assert {notice.reason for notice in Manifest.load(tmp_path / "1").notices} >= set(OF_FILES)
+
+
+def test_a_shard_of_an_earlier_version_which_knew_none_is_built_again(tmp_path: Path) -> None:
+    record = tmp_path / "shard.done"
+    empty = {"number": 0, "bytes": 0, "sha256": "", "index_sha256": "", "sums": [0, [0, 0, 0], [0, 0, 0]]}
+    line = {**empty, "quarantined": [], "decoders": {}, "rows_sha256": hashlib.sha256(b"").hexdigest()}
+    record.write_text(json.dumps(line) + "\n")
+    assert load_record(record) is None
+    record.write_text(json.dumps({**line, "notices": [["reason", "name"]]}) + "\n")
+    found = load_record(record)
+    assert found is not None
+    assert found.notices == (("reason", "name"),)

@@ -20,8 +20,10 @@ from pipelines.sampling.augment import Augmentation
 from pipelines.sampling.grid import patchify
 from selfie_data.dataset.opened import open_dataset
 from selfie_data.errors import CorruptSampleError, DatasetError
+from tests.material import jpeg
 from tests.pipelines.conftest import MakeDataset
 from tests.pipelines.streams import assert_same_stream
+from tests.selfie_data.images.test_orientation import BYTE, ORIENTATION, exif
 
 # DALI's resize computes in float32 and rounds once, Pillow's rounds to bytes between its two passes.
 MEAN_BOUND = 0.3
@@ -100,6 +102,26 @@ def test_decoding_a_region_equals_decoding_all_of_it(photo_shards: Path) -> None
         images.append(backend.result().image)
         backend.close()
     assert torch.equal(images[0], images[1])
+
+
+@pytest.mark.parametrize("crop", [False, True])
+def test_what_is_stored_is_not_turned(make_dataset: MakeDataset, crop: bool) -> None:
+    """DALI's own rule takes an orientation that is a BYTE; Pillow's, by which images are stored, does not."""
+
+    def told_by_a_byte(pixels: np.ndarray) -> bytes:
+        data = jpeg(pixels)
+        return data[:2] + exif([(ORIENTATION, BYTE, 6)]) + data[2:]
+
+    shards = make_dataset(samples=4, size=48, encoding="jpeg", encode_one=told_by_a_byte)
+    options = {"global_batch_size": 4, "device": "cpu", "evaluation": not crop}
+    with (
+        ImageLoader(shards, backend="dali", threads=1, **options) as ours,
+        ImageLoader(shards, backend="reference", **options) as reference,
+    ):
+        for left, right in zip(ours, reference, strict=True):
+            mean, share = off(left.image, right.image)
+            assert mean <= MEAN_BOUND
+            assert share <= SHARE_BOUND
 
 
 @pytest.mark.parametrize(("size", "patch", "count"), [(32, 8, 16), (32, 8, 5), (96, 32, 9), (28, 4, 60)])

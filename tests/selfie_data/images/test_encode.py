@@ -8,12 +8,13 @@ from PIL import Image
 
 from selfie_data.build.options import BuildOptions
 from selfie_data.errors import BuildError, ImageError
-from selfie_data.images.decode import decode_image, parse_jpeg_header
+from selfie_data.images.decode import NOT_STRICT, decode_image
 from selfie_data.images.encode import Encoder, Stored
+from selfie_data.images.jpeg_header import read_jpeg_header
 from selfie_data.images.jpeg_scan import marked_interval
 from selfie_data.images.resize import centre_crop, resize_by_pillow
 from selfie_data.source import SourceImage
-from tests.material import encoded, jpeg, picture
+from tests.material import decoded, encoded, jpeg, picture
 
 
 def encode(data: bytes | np.ndarray, **options: object) -> Stored:
@@ -32,7 +33,7 @@ def test_plain_small_jpegs_stay_byte_for_byte(gray: bool, height: int, width: in
     stored = encode(data, size=224, restart_blocks=0)
     assert stored.payload is data
     assert stored.pixels.shape == (height, width, 3)
-    assert np.array_equal(stored.pixels, decode_image(data))
+    assert np.array_equal(stored.pixels, decoded(data))
 
 
 def test_larger_jpegs_are_shrunk_antialiased() -> None:
@@ -40,8 +41,8 @@ def test_larger_jpegs_are_shrunk_antialiased() -> None:
     stored = encode(jpeg(pixels), size=224)
     assert opened(stored).size == (384, 256)
     truth = np.asarray(Image.fromarray(pixels).resize((384, 256), Image.Resampling.BICUBIC)).astype(float)
-    assert np.abs(decode_image(stored.payload) - truth).mean() < 4
-    header = parse_jpeg_header(stored.payload)
+    assert np.abs(decoded(stored.payload) - truth).mean() < 4
+    header = read_jpeg_header(stored.payload)
     assert header is not None
     assert header.is_plain
     assert header.components == 3
@@ -70,12 +71,23 @@ def test_nothing_finer_than_the_new_grid_survives() -> None:
 )
 def test_everything_else_becomes_a_plain_jpeg_of_its_own_size(data: bytes) -> None:
     stored = encode(data, size=224)
-    header = parse_jpeg_header(stored.payload)
+    header = read_jpeg_header(stored.payload)
     assert header is not None
     assert header.is_plain
     assert (header.height, header.width, header.components) == (100, 120, 3)
-    assert np.array_equal(stored.pixels, decode_image(data))
-    assert np.abs(decode_image(stored.payload).astype(float) - stored.pixels).mean() < 15  # the GIF is dithered
+    assert np.array_equal(stored.pixels, decoded(data))
+    assert np.abs(decoded(stored.payload).astype(float) - stored.pixels).mean() < 15  # the GIF is dithered
+
+
+@pytest.mark.parametrize("encoding", ["auto", "keep"])
+def test_a_jpeg_that_the_strict_decoder_refuses_is_encoded_anew(encoding: str) -> None:
+    data = jpeg(picture(100, 120, seed=3))
+    scan = data.index(b"\xff\xda")
+    stored = encode(data[:scan] + b"stray" + data[scan:], size=224, encoding=encoding)
+    assert b"stray" not in stored.payload
+    assert decode_image(stored.payload).plain is not None
+    assert stored.notices == (NOT_STRICT,)
+    assert np.array_equal(stored.pixels, decoded(data))
 
 
 def test_a_turned_jpeg_is_stored_upright_without_metadata() -> None:
@@ -86,7 +98,7 @@ def test_a_turned_jpeg_is_stored_upright_without_metadata() -> None:
     assert opened(stored).size == (100, 140)
     assert b"Exif" not in stored.payload
     assert b"secret" not in stored.payload
-    assert np.array_equal(stored.pixels, decode_image(data))
+    assert np.array_equal(stored.pixels, decoded(data))
 
 
 def test_quality_and_subsampling_are_what_pillow_calls_them() -> None:
@@ -102,7 +114,7 @@ def test_png_is_lossless() -> None:
     pixels = picture(100, 120, seed=7)
     stored = encode(encoded(Image.fromarray(pixels), "BMP"), size=224, encoding="png")
     assert opened(stored).format == "PNG"
-    assert np.array_equal(decode_image(stored.payload), pixels)
+    assert np.array_equal(decoded(stored.payload), pixels)
 
 
 def test_jpeg_encodes_even_what_could_stay() -> None:
@@ -176,7 +188,7 @@ def test_restart_markers_change_no_pixel_and_are_told() -> None:
     kept, large = jpeg(picture(200, 256, seed=1)), jpeg(picture(500, 700, seed=9))
     for data, options in ((kept, {}), (large, {}), (kept, {"encoding": "jpeg"})):
         plain, marked = encode(data, size=224, restart_blocks=0, **options), encode(data, size=224, **options)
-        assert np.array_equal(decode_image(marked.payload), decode_image(plain.payload))
+        assert np.array_equal(decoded(marked.payload), decoded(plain.payload))
         assert (plain.interval, marked.reason) == (0, "")
         assert marked.interval == marked_interval(marked.payload) > 0
         assert len(marked.payload) <= 1.04 * len(plain.payload)

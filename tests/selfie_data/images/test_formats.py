@@ -19,9 +19,9 @@ from selfie_data.build.shard_task import BUILD, Job, build_shard, record_path
 from selfie_data.cli.__main__ import main
 from selfie_data.errors import ImageError
 from selfie_data.images import formats
-from selfie_data.images.decode import JPEG_TIMES, MAX_PIXELS, decode_image
+from selfie_data.images.decode import JPEG_TIMES, MAX_PIXELS
 from selfie_data.images.formats import HEAD_BYTES, MISSING, decoder_versions, format_of, rare_format
-from tests.material import encoded, jpeg, memory_source, picture
+from tests.material import decoded, encoded, jpeg, memory_source, picture
 
 PIXELS = picture(40, 60, seed=0)
 RARE = ("AVIF", "JPEG2000")
@@ -61,7 +61,7 @@ def test_rarer_formats_are_decoded_upright_as_pillow_does(kind: str, orientation
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {"exif": exif, "quality": 95} if kind == "AVIF" else {}
-    found = decode_image(encoded(Image.fromarray(PIXELS), kind, **options))
+    found = decoded(encoded(Image.fromarray(PIXELS), kind, **options))
     turned = orientation >= 5 and kind == "AVIF"
     assert found.shape == ((60, 40, 3) if turned else (40, 60, 3))
     if kind == "JPEG2000":
@@ -71,7 +71,7 @@ def test_rarer_formats_are_decoded_upright_as_pillow_does(kind: str, orientation
 def test_transparency_is_laid_on_white_in_them_too() -> None:
     clear = Image.fromarray(np.concatenate((PIXELS, np.zeros((40, 60, 1), np.uint8)), axis=2))
     for kind in RARE:
-        assert (decode_image(encoded(clear, kind)) == 255).all(), kind
+        assert (decoded(encoded(clear, kind)) == 255).all(), kind
 
 
 @pytest.mark.parametrize("kind", RARE)
@@ -83,7 +83,7 @@ def test_damaged_ones_are_that_images_error(kind: str) -> None:
         for place in rng.integers(12, len(data), 3):
             damaged[place] = rng.integers(256)
         try:
-            decode_image(bytes(damaged[: rng.integers(13, len(data) + 1)]))
+            decoded(bytes(damaged[: rng.integers(13, len(data) + 1)]))
         except ImageError as error:
             assert "\n" not in str(error)  # noqa: PT017 - most are decoded, some are not
 
@@ -157,16 +157,16 @@ def test_a_plugin_is_registered_when_it_is_first_needed(monkeypatch: pytest.Monk
 def test_a_limit_of_pixels_can_be_changed() -> None:
     for kind in ("PNG", *RARE):
         data = encoded(Image.fromarray(PIXELS), kind)
-        assert decode_image(data, max_pixels=2400).shape == (40, 60, 3)
+        assert decoded(data, max_pixels=2400).shape == (40, 60, 3)
         with pytest.raises(ImageError, match=r"60 x 40 pixels, the limit is 2399 \(--max-pixels\)"):
-            decode_image(data, max_pixels=2399)
+            decoded(data, max_pixels=2399)
     whole = jpeg(PIXELS)
-    assert decode_image(whole, max_pixels=2400).shape == (40, 60, 3)
+    assert decoded(whole, max_pixels=2400).shape == (40, 60, 3)
     with pytest.raises(ImageError, match=r"pixels to decode at 1/1, the limit is 2399 \(--max-pixels\)"):
-        decode_image(whole, max_pixels=2399)
-    assert decode_image(whole, max_pixels=600, shorter_side=10).shape == (20, 30, 3)
+        decoded(whole, max_pixels=2399)
+    assert decoded(whole, max_pixels=600, shorter_side=10).shape == (20, 30, 3)
     with pytest.raises(ImageError, match=rf"the limit is {JPEG_TIMES * 599} \(--max-pixels\)"):
-        decode_image(whole, max_pixels=599, shorter_side=10)
+        decoded(whole, max_pixels=599, shorter_side=10)
 
 
 def test_the_limit_is_an_option_of_the_build_and_in_its_manifest(tmp_path: Path) -> None:
