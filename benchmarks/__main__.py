@@ -8,7 +8,7 @@ from types import ModuleType
 
 import click
 
-from benchmarks import ablations, build_shards, cpu_step, patch_stage, scaling, startup, train_step
+from benchmarks import ablations, build_shards, cpu_step, patch_stage, scaling, selections, startup, train_step
 from benchmarks import loader as loader_question
 from benchmarks.harness.plot import chart
 from benchmarks.harness.record import RESULTS, Record, load, record_files, save
@@ -114,6 +114,14 @@ def cpu_step_command(rounds: int, threads: int, scratch: Path | None, output: Pa
     del scratch
     records = cpu_step.run(rounds=min(rounds, 3) if quick else rounds, threads=threads)
     finish(records, output, cpu_step.QUESTION, quick=quick)
+
+
+@main.command("selections")
+@shared
+def selections_command(rounds: int, threads: int, scratch: Path | None, output: Path | None, quick: bool) -> None:
+    """Draws a second of every selection by name; needs no images."""
+    del threads, scratch
+    finish(selections.run(rounds=min(rounds, 3) if quick else rounds), output, selections.QUESTION, quick=quick)
 
 
 main.add_command(ablations.command)

@@ -26,6 +26,11 @@ class PatchBatch:
         mask: [B, G] bool over the grid, True = hidden from the encoder.
         sample_id: [B] int64.
         image: [B, H, W, 3], the whole image with its hidden patches zero; None unless asked for.
+        context_cells: [B, C] int64, cells that the context encoder sees, with selection `multiblock`; else None, as are
+            the three below. `patches` is then the whole grid, row by row, so that a cell is its own index there.
+        context_valid: [B, C] bool, False = padding (cell 0).
+        target_cells: [B, M, T] int64, the cells of M target blocks.
+        target_valid: [B, M, T] bool, False = padding (cell 0).
     """
 
     patches: Tensor
@@ -34,6 +39,10 @@ class PatchBatch:
     mask: Tensor
     sample_id: Tensor
     image: Tensor | None = None
+    context_cells: Tensor | None = None
+    context_valid: Tensor | None = None
+    target_cells: Tensor | None = None
+    target_valid: Tensor | None = None
 
     def __len__(self) -> int:
         return self.patches.shape[0]

@@ -20,12 +20,15 @@ along the width first, then along the height, with bytes in between (`selfie_dat
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from pipelines.sampling.blocks import CellSets
 
 Verify = Literal["first", "always", "never"]
 Dtype = Literal["uint8", "float32", "float16", "bfloat16"]
@@ -56,6 +59,7 @@ class BatchPlan:
             `zero`: the full grid, then the targets). None = no patches wanted.
         hidden: [b, N] bool, patch slots that are zero; None = none.
         mask: [b, G] bool, True = hidden: cells of the whole image, if that is wanted, that are zero; None = none.
+        cell_sets: which of the patches which encoder sees: for the batch, no backend looks; None = said by `position`.
     """
 
     epoch: int
@@ -68,6 +72,7 @@ class BatchPlan:
     position: NDArray[np.int64] | None = None
     hidden: NDArray[np.bool_] | None = None
     mask: NDArray[np.bool_] | None = None
+    cell_sets: "CellSets | None" = None
 
     def __len__(self) -> int:
         return len(self.sample_id)

@@ -11,9 +11,10 @@ not marked (*) belongs to the stream's identity: a state taken under one value i
 from pipelines.batch import ImageBatch, PatchBatch
 from pipelines.options import ImageLoaderOptions, PatchLoaderOptions, keywords_of
 from pipelines.parts import resolve_parts
-from pipelines.sampling.grid import Grid, default_patch_size, split_cells
+from pipelines.sampling.blocks import named_selection
+from pipelines.sampling.grid import Grid, default_patch_size
 from pipelines.sampling.images import ImageRecipe
-from pipelines.sampling.patches import PatchRecipe
+from pipelines.sampling.patches import PatchRecipe, patch_counts
 from pipelines.staging import Staging
 from pipelines.stream import EpochStream
 
@@ -43,8 +44,9 @@ class PatchLoader(EpochStream[PatchBatch]):
         target: patches to put back; None = a quarter of the grid.
         masking: `skip` leaves hidden patches out; `zero` gives the full grid with hidden patches zero, after
             normalising, and then the targets.
-        selection: a rule of one's own for which cells are context and target, a function of the draw
-            (`sampling.selection.Selection`).
+        selection: which cells are context and target: `random`, `blocks`, `squares`, `multiblock`, one of these with
+            other parameters (`sampling.blocks`: `Blocks(smallest=4)`), or a rule of one's own, a function of the draw
+            (`sampling.selection.Selection`); None = `random`.
         whole_image: (*) also gives the whole image with its hidden patches zero.
         device: (*) `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`.
         backend: (*) `auto`, `fused`, `dali`, `reference` or `store`.
@@ -76,7 +78,10 @@ class PatchLoader(EpochStream[PatchBatch]):
         size = parts.dataset.image_size
         patch_size = default_patch_size(size) if options.patch_size is None else options.patch_size
         self.grid = Grid(image_size=size, patch_size=patch_size)
-        context, target = split_cells(self.grid.cells, context=options.context, target=options.target)
+        rule = named_selection(options.selection) if isinstance(options.selection, str) else options.selection
+        context, target = patch_counts(
+            self.grid, rule, context=options.context, target=options.target, masking=options.masking
+        )
         spec = parts.output_spec(
             patch_size=patch_size,
             patch_count=(context if options.masking == "skip" else self.grid.cells) + target,
@@ -90,7 +95,7 @@ class PatchLoader(EpochStream[PatchBatch]):
             context=context,
             target=target,
             masking=options.masking,
-            selection=options.selection,
+            selection=rule,
         )
         super().__init__(parts, recipe)
 

@@ -22,8 +22,9 @@ from pipelines.backends.choose import BackendName
 from pipelines.batch_plan import TORCH_DTYPE, Dtype, Verify
 from pipelines.normalise import Normalisation
 from pipelines.sampling.augment import Augmentation
-from pipelines.sampling.patches import Masking
-from pipelines.sampling.selection import Selection
+from pipelines.sampling.blocks import RECORDS, named_selection
+from pipelines.sampling.patches import Masking, Rule
+from pipelines.sampling.selection import SelectionName
 from pipelines.sampling.subset import Ids
 from selfie_data.dataset.opened import Dataset
 
@@ -100,15 +101,19 @@ class PatchOptions:
     context: int | None = None
     target: int | None = None
     masking: Masking = "skip"
-    selection: Selection | None = None
+    selection: SelectionName | Rule | None = None
     whole_image: bool = False
 
     def __post_init__(self) -> None:
         _make_whole(self, *(name for name in ("patch_size", "context", "target") if getattr(self, name) is not None))
         if self.masking not in get_args(Masking):
             raise ValueError(f"masking must be 'skip' or 'zero', got {self.masking!r}")
-        if self.selection is not None and not callable(self.selection):
-            raise ValueError(f"selection must be a function (selection.Selection) or None, got {self.selection!r}")
+        if isinstance(self.selection, str):
+            named_selection(self.selection)
+        elif not (self.selection is None or isinstance(self.selection, RECORDS) or callable(self.selection)):
+            raise ValueError(
+                f"selection must be a name, a record of sampling.blocks or a function, got {self.selection!r}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

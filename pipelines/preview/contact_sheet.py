@@ -103,22 +103,22 @@ def _asked_size(tile: int) -> int:
 
 
 def _draw_head(pen: ImageDraw.ImageDraw, title: str, subtitle: str, *, room: int) -> None:
-    pen.text((_MARGIN, _MARGIN - 6), _fitted(pen, title, room, 20), fill=INK, font=_font(20))
-    pen.text((_MARGIN, _MARGIN + 20), _fitted(pen, subtitle, room, 14), fill=FAINT, font=_font(14))
+    pen.text((_MARGIN, _MARGIN - 6), fitted(pen, title, room, 20), fill=INK, font=font(20))
+    pen.text((_MARGIN, _MARGIN + 20), fitted(pen, subtitle, room, 14), fill=FAINT, font=font(14))
     x, y = _MARGIN, _MARGIN + 2 * _LINE + 6
     for text, outline, hatched in (
         ("context: what the encoder sees", FAINT, False),
         ("hidden patch asked about, and the target that it is", ASKED, True),
         ("the other hidden patches: the distractors", DISTRACTOR, True),
     ):
-        if x > _MARGIN and x + 22 + pen.textlength(text, font=_font(14)) > _MARGIN + room:
+        if x > _MARGIN and x + 22 + pen.textlength(text, font=font(14)) > _MARGIN + room:
             x, y = _MARGIN, y + _LINE
         if hatched:
             _draw_hidden(pen, (x, y, x + 15, y + 15), outline, 2)
         else:
             pen.rectangle((x, y, x + 15, y + 15), fill=(196, 203, 210), outline=outline)
-        pen.text((x + 22, y + 8), text, fill=INK, font=_font(14), anchor="lm")
-        x += 22 + int(pen.textlength(text, font=_font(14))) + 26
+        pen.text((x + 22, y + 8), text, fill=INK, font=font(14), anchor="lm")
+        x += 22 + int(pen.textlength(text, font=font(14))) + 26
 
 
 def _draw_entry(
@@ -126,9 +126,9 @@ def _draw_entry(
 ) -> None:
     grid = _extent(side, tile)
     room = side * tile + 2 * _PANEL_GAP + grid + _extent(_DISTRACTORS_A_ROW, tile)
-    pen.text((left, top), _fitted(pen, entry.caption, room, 15), fill=INK, font=_font(15))
+    pen.text((left, top), fitted(pen, entry.caption, room, 15), fill=INK, font=font(15))
     top += _LINE + 6
-    picture = _scaled(entry.image, side * tile)
+    picture = scaled(entry.image, side * tile)
     sheet.paste(picture, (left, top))
     for line in range(1, side):
         _draw_grid_line(sheet, left, top, line * tile, side * tile)
@@ -154,7 +154,7 @@ def _draw_cells(
         row, column = divmod(cell, side)
         x, y = left + column * (tile + _GAP), top + row * (tile + _GAP)
         if cell in patch_at:
-            sheet.paste(_scaled(patch_at[cell], tile), (x, y))
+            sheet.paste(scaled(patch_at[cell], tile), (x, y))
             continue
         box = (x, y, x + tile - 1, y + tile - 1)
         if cell not in targets:  # seen by nobody: a split that leaves cells out
@@ -163,7 +163,7 @@ def _draw_cells(
         asked = cell == targets[0]
         _draw_hidden(pen, box, ASKED if asked else DISTRACTOR, 4 if asked else 2)
         size = max(10, min(18, tile * 2 // 5))
-        pen.text((x + tile // 2, y + tile // 2), str(cell), fill=PAPER, font=_font(size), anchor="mm")
+        pen.text((x + tile // 2, y + tile // 2), str(cell), fill=PAPER, font=font(size), anchor="mm")
 
 
 def _draw_targets(
@@ -173,23 +173,23 @@ def _draw_targets(
     cells = entry.cells[entry.context_count :].tolist()
     pictures = entry.patches[entry.context_count :]
     size = _asked_size(tile)
-    pen.text((left, top - 3), f"hidden in {cells[0]}", fill=ASKED, font=_font(14))
+    pen.text((left, top - 3), f"hidden in {cells[0]}", fill=ASKED, font=font(14))
     _draw_target(sheet, pen, pictures[0], (left, top + _LINE, left + size - 1, top + _LINE + size - 1), ASKED, 4)
     y = top + _LINE + size + 10
-    pen.text((left, y), "distractors" if len(cells) > 1 else "", fill=DISTRACTOR, font=_font(14))
+    pen.text((left, y), "distractors" if len(cells) > 1 else "", fill=DISTRACTOR, font=font(14))
     y += _LINE + 2
     for number, (cell, picture) in enumerate(zip(cells[1:], pictures[1:], strict=True)):
         row, column = divmod(number, _DISTRACTORS_A_ROW)
         x, upper = left + column * (tile + _GAP), y + row * (tile + _LINE)
         _draw_target(sheet, pen, picture, (x, upper, x + tile - 1, upper + tile - 1), DISTRACTOR, 2)
-        pen.text((x + tile // 2, upper + tile + 4), str(cell), fill=FAINT, font=_font(12), anchor="mt")
+        pen.text((x + tile // 2, upper + tile + 4), str(cell), fill=FAINT, font=font(12), anchor="mt")
 
 
 def _draw_target(
     sheet: Image.Image, pen: ImageDraw.ImageDraw, picture: Pixels, box: Box, colour: Colour, width: int
 ) -> None:
     """A patch with a frame around it, none of it covered."""
-    sheet.paste(_scaled(picture, box[2] - box[0] + 1), box[:2])
+    sheet.paste(scaled(picture, box[2] - box[0] + 1), box[:2])
     pen.rectangle((box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1), outline=colour, width=1)
     if width > 2:
         pen.rectangle((box[0] - 3, box[1] - 3, box[2] + 3, box[3] + 3), outline=colour, width=2)
@@ -205,24 +205,24 @@ def _draw_hidden(pen: ImageDraw.ImageDraw, box: Box, colour: Colour, width: int)
     pen.rectangle((left, top, right, bottom), outline=colour, width=width)
 
 
-def _scaled(pixels: Pixels, size: int) -> Image.Image:
+def scaled(pixels: Pixels, size: int) -> Image.Image:
     """Enlarges whole pixels where there are few of them, smoothly where there are many."""
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     coarse = size >= 3 * picture.width
     return picture.resize((size, size), Image.Resampling.NEAREST if coarse else Image.Resampling.LANCZOS)
 
 
-def _fitted(pen: ImageDraw.ImageDraw, text: str, room: int, size: int) -> str:
+def fitted(pen: ImageDraw.ImageDraw, text: str, room: int, size: int) -> str:
     """Returns what of a text fits into one line; a name may hold line breaks and what no font shows."""
     text = "".join(sign if sign.isprintable() else " " for sign in text)
-    if pen.textlength(text, font=_font(size)) <= room:
+    if pen.textlength(text, font=font(size)) <= room:
         return text
-    while text and pen.textlength(text + "…", font=_font(size)) > room:
+    while text and pen.textlength(text + "…", font=font(size)) > room:
         text = text[:-1]
     return text + "…"
 
 
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Pillow's own font: the same on every machine."""
     return ImageFont.load_default(size)

@@ -11,6 +11,7 @@ no rule of their own take the same order from `draws.draw_patches`.
 """
 
 from collections.abc import Callable
+from typing import Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +20,8 @@ from pipelines.sampling.grid import Grid
 from selfie_data.randomness.philox import Purpose, draw_words
 
 Cells = NDArray[np.int64]
+SelectionName = Literal["random", "blocks", "squares", "multiblock"]
+NAMES: Final[tuple[SelectionName, ...]] = get_args(SelectionName)  # what each is: `blocks`
 
 Selection = Callable[[Cells, Grid], Cells]
 """A rule that picks patches: (order [B, G], grid) -> cells [B, context + target], context first.

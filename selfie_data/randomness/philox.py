@@ -33,6 +33,9 @@ class Purpose(IntEnum):
     PATCHES = 16  # which patches are context, which are targets
     CROP = 17  # crop window
     FLIP = 18  # horizontal flip
+    BLOCKS = 19  # hidden blocks of cells
+    SQUARES = 20  # hidden squares of cells
+    MULTIBLOCK = 21  # a block of context and several of targets
 
 
 def philox4x32(counter: tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike], key: int) -> NDArray[np.uint32]:

@@ -61,7 +61,15 @@ class Selfie(nn.Module):
         self.u0 = nn.Parameter(nn.init.trunc_normal_(torch.empty(config.model.embedding), std=0.02))
 
     def forward(self, batch: PatchBatch) -> SelfieOutput:
-        """Returns loss, accuracy and logits of a batch on the module's device."""
+        """Returns loss, accuracy and logits of a batch on the module's device.
+
+        Raises:
+            ValueError: the batch has no target patches of its own.
+        """
+        if batch.target_cells is not None:
+            raise ValueError(
+                "Selfie puts target patches back into their cells; a batch of selection multiblock has none"
+            )
         h = self.embed_patches(batch)
         context, target = h[:, : batch.context_count], h[:, batch.context_count :]
         u = self.attention_pooling(self.sequence(context, batch.context_position))

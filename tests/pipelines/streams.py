@@ -14,6 +14,8 @@ def assert_same_stream(left: PatchLoader | ImageLoader, right: PatchLoader | Ima
     assert left.state_dict() == right.state_dict()
     for ours, theirs in zip(left, right, strict=True):
         names = ("patches", "position", "mask") if isinstance(ours, PatchBatch) else ("image", "label")
+        if isinstance(ours, PatchBatch) and ours.target_cells is not None:
+            names += ("context_cells", "context_valid", "target_cells", "target_valid")
         for name in (*names, "sample_id"):
             assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
             assert getattr(ours, name).dtype == getattr(theirs, name).dtype

@@ -58,7 +58,7 @@ from tests.pipelines.streams import patches
         ({"prefetch": "2"}, "prefetch must be a whole number"),
         ({"shuffle": 1.5}, "shuffle must be"),
         ({"shuffle": None}, "shuffle must be"),
-        ({"selection": "blocks"}, "selection must be a function"),
+        ({"selection": "block"}, "selection must be one of random, blocks"),
         ({"normalisation": 1}, "normalisation must be"),
         ({"normalisation": (np.ones(3), np.ones(2))}, "normalisation must be"),
         ({"normalisation": ([1, 1, float("nan")], [0, 0, 0])}, "normalisation must be"),

@@ -145,3 +145,30 @@ def test_wrong_usage_is_one_line(shards: Path, tmp_path: Path) -> None:
         assert result.exit_code == code, result.output
         assert message in result.output
         assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("batch", [(), ("--batch",)])
+@pytest.mark.parametrize("selection", ["blocks", "squares", "multiblock"])
+def test_other_selections_show_what_each_encoder_sees(
+    shards: Path, tmp_path: Path, selection: str, batch: tuple[str, ...]
+) -> None:
+    png = tmp_path / "sheet.png"
+    said = _preview(
+        shards, "-o", png, "--selection", selection, "--patch-size", 4, "--count", 3, "--columns", 1, *batch
+    )
+    panels = 1 + (5 if selection == "multiblock" else 2)
+    width, height = 20 + panels * (224 + 14) - 14 + 20, 20 + 3 * 20 + 3 * (2 * 20 + 224 + 20)
+    assert said.strip() == f"{png}: 3 images, {width} x {height} px"
+    sheet = np.asarray(Image.open(png))
+    top = 20 + 3 * 20 + 2 * 20
+    whole, *shown = (sheet[top : top + 224, left : left + 224] for left in range(20, width - 200, 238))
+    seen = [(panel != HIDDEN).any(axis=-1) for panel in shown]
+    for panel, cells in zip(shown, seen, strict=True):
+        assert 0 < cells.mean() < 1
+        assert np.array_equal(panel[cells], whole[cells])  # whole pixels, enlarged: no cell bleeds into another
+    assert not (seen[0] & np.logical_or.reduce(seen[1:])).any()  # the context holds no target
+
+
+def test_many_targets_are_shown_in_panels(shards: Path, tmp_path: Path) -> None:
+    said = _preview(shards, "-o", tmp_path / "sheet.png", "--patch-size", 2, "--target", 192, "--count", 1)
+    assert "1 images, 740 x" in said
