@@ -9,7 +9,10 @@ returns reads at random.
     image = source.read(17)                                       # bytes of a file, or uint8 [H, W, 3]
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -71,7 +74,7 @@ class ImageSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    # A source may also have the attribute `notices`, see `selfie_data.notices`.
+    # A source may also have the attribute `notices`, see `selfie_data.notices`, and `at_once`, see `read_images`.
 
     def read(self, index: int) -> SourceImage:
         """Returns image `index`, 0 <= index < len(self).
@@ -95,6 +98,9 @@ class ImageSource(Protocol):
 def read_images(source: ImageSource, indices: list[int]) -> Iterator[SourceImage | ImageError]:
     """Yields each image, or why it cannot be used; reads several at once where the source can.
 
+    A source with the method `read_many` is asked for all; one whose attribute `at_once` is above 1 (what lies far away)
+    for so many by as many threads.
+
     Raises:
         SourceError: the source itself cannot be read.
     """
@@ -102,8 +108,22 @@ def read_images(source: ImageSource, indices: list[int]) -> Iterator[SourceImage
     if read_many is not None:  # generated pictures come cheaper by the dozen
         yield from read_many(indices)
         return
-    for index in indices:
-        try:
-            yield source.read(index)
-        except ImageError as error:  # it names the image
-            yield error
+    at_once: int = getattr(source, "at_once", 1)
+    if at_once == 1:
+        yield from map(partial(_read, source), indices)
+        return
+    with ThreadPoolExecutor(at_once) as pool:
+        waiting: deque[Future[SourceImage | ImageError]] = deque()
+        for index in indices:
+            waiting.append(pool.submit(_read, source, index))
+            if len(waiting) == at_once:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _read(source: ImageSource, index: int) -> SourceImage | ImageError:
+    try:
+        return source.read(index)
+    except ImageError as error:  # it names the image
+        return error

@@ -3,7 +3,6 @@
 import json
 import logging
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
@@ -13,7 +12,7 @@ from selfie_data.build.build_shards import build_shards, default_workers
 from selfie_data.build.estimate import estimate_build, samples_per_shard
 from selfie_data.build.options import ENCODINGS, SHARD_BYTES, BuildOptions
 from selfie_data.build.progress import Bar, JsonLines, Lines, Reporter
-from selfie_data.commands.place_argument import PlaceArgument
+from selfie_data.commands.place_argument import LocalPath, PlaceArgument
 from selfie_data.dataset.manifest import Manifest
 from selfie_data.errors import OptionError
 from selfie_data.images.decode import LARGEST_MAX_PIXELS, MAX_PIXELS
@@ -54,13 +53,13 @@ class RestartBlocks(click.ParamType[int | str]):
         self.fail(f"restart markers are every so many MCUs, auto or 0 (none), got {value!r}", param, ctx)
 
 
-_PATH = click.Path(path_type=Path)
+_PATH = LocalPath()
 
 
 @click.command("build-shards")
 @click.argument("source", metavar="SOURCE", type=click.Choice(KINDS))
 @click.argument("out", type=PlaceArgument())
-@click.option("--root", help="Archive or folder to read; for `tar` also a brace list of shards or a URL.")
+@click.option("--root", help="Archive or folder to read, or its URL; for `tar` also a brace list of shards.")
 @click.option(
     "--split",
     default="train",

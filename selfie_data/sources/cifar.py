@@ -14,7 +14,6 @@ import re
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -31,6 +30,7 @@ from selfie_data.sources.readers.pickles import load_dict, text
 from selfie_data.sources.readers.pixel_rows import interleaved_pieces, pixel_part, read_batch
 from selfie_data.sources.readers.spool import Part, Rows
 from selfie_data.sources.readers.spooled_source import Resolved, SpooledSource
+from selfie_data.storage.place import Place, entries
 
 _log = logging.getLogger(__name__)
 _ROW = 3072  # bytes of an image: 3 planes of 32 x 32
@@ -51,7 +51,7 @@ _META = {
 }
 
 
-def open_images(kind: str, root: Path | str, options: SourceOptions) -> ImageSource:
+def open_images(kind: str, root: Place | str, options: SourceOptions) -> ImageSource:
     """Opens `kind` = cifar10 or cifar100; see `selfie_data.sources.open_source`."""
     if options.split == "val":
         raise OptionError(
@@ -64,7 +64,7 @@ def open_images(kind: str, root: Path | str, options: SourceOptions) -> ImageSou
     path = layout_root(
         root, kind, wanted=lambda name: batch.fullmatch(name) is not None, archives=_is_archive(_ARCHIVES[kind])
     )
-    files = [path] if path.is_file() else [file for file in sorted(path.iterdir()) if _belongs(file.name, kind, batch)]
+    files = [path] if path.is_file() else [file for file in entries(path) if _belongs(file.name, kind, batch)]
     if path.is_file():
         check_official(path, checksum=options.checksum)
     names = _class_names(path, kind, labels)
@@ -87,7 +87,7 @@ def _belongs(name: str, kind: str, batch: re.Pattern[str]) -> bool:
     return name in _META[kind] or batch.fullmatch(name) is not None
 
 
-def _class_names(path: Path, kind: str, labels: str) -> list[str]:
+def _class_names(path: Place, kind: str, labels: str) -> list[str]:
     """Returns the class names in the order of the official numbering."""
     key = "label_names" if kind == "cifar10" else f"{labels}_label_names"
     text_file = "batches.meta.txt" if kind == "cifar10" else f"{key}.txt"
@@ -110,7 +110,7 @@ def _class_names(path: Path, kind: str, labels: str) -> list[str]:
 class _Cifar:
     """The `Layout` of CIFAR. `names` are the classes in the order of the official numbers."""
 
-    path: Path
+    path: Place
     kind: str
     split: str
     labels: str

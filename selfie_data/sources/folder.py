@@ -8,7 +8,6 @@
 Images are in the order of their paths. Whether a file is an image is told by its suffix.
 """
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,9 +34,10 @@ from selfie_data.sources.readers.image_tree import (
 from selfie_data.sources.readers.labels import Labelled, label_by_text
 from selfie_data.sources.readers.spool import Rows
 from selfie_data.sources.readers.spooled_source import fingerprint_of
+from selfie_data.storage.place import Place
 
 
-def open_images(kind: str, root: Path | str, options: SourceOptions) -> ImageSource:
+def open_images(kind: str, root: Place | str, options: SourceOptions) -> ImageSource:
     """Opens a folder; see `selfie_data.sources.open_source`."""
     if options.table is None and options.split != "train":
         raise OptionError(f"a folder has no splits: --subtree picks a part of it, got --split {options.split}")
@@ -58,7 +58,7 @@ def open_images(kind: str, root: Path | str, options: SourceOptions) -> ImageSou
 
 
 def open_tree(
-    kind: str, root: Path, options: SourceOptions, chosen: dict[str, Json], *, folders: bool = True
+    kind: str, root: Place, options: SourceOptions, chosen: dict[str, Json], *, folders: bool = True
 ) -> FileSource:
     """Opens all images below `root` and options.subtree.
 
@@ -78,7 +78,7 @@ def open_tree(
     return _source(kind, base, images, resolved.labelled, chosen, options, notices=resolved.notices)
 
 
-def _rows(base: Path, found: list[Found]) -> Rows:
+def _rows(base: Place, found: list[Found]) -> Rows:
     return Rows(
         names=[file.name for file in found],
         labels=[_read_label(base, file) for file in found],
@@ -86,7 +86,7 @@ def _rows(base: Path, found: list[Found]) -> Rows:
     )
 
 
-def _read_label(base: Path, file: Found) -> str:
+def _read_label(base: Place, file: Found) -> str:
     if not is_label(file.name):
         return ""
     try:
@@ -95,7 +95,7 @@ def _read_label(base: Path, file: Found) -> str:
         raise SourceError(str(error)) from error
 
 
-def _open_table(kind: str, root: Path, table: Path, options: SourceOptions, chosen: dict[str, Json]) -> FileSource:
+def _open_table(kind: str, root: Place, table: Path, options: SourceOptions, chosen: dict[str, Json]) -> FileSource:
     wanted = FileFilter(options.subtree)
     base = root if wanted.subtree is None else root / wanted.subtree
     notices = Notices()
@@ -117,7 +117,7 @@ def _open_table(kind: str, root: Path, table: Path, options: SourceOptions, chos
     return _source(kind, base, images, labelled, chosen, options, changed, notices=notices)
 
 
-def _tell_unnamed(root: Path, wanted: FileFilter, named: set[str], notices: Notices) -> None:
+def _tell_unnamed(root: Place, wanted: FileFilter, named: set[str], notices: Notices) -> None:
     """Notices the files that no line of the table names."""
     try:
         found = walk(root, wanted)
@@ -131,13 +131,13 @@ def _tell_unnamed(root: Path, wanted: FileFilter, named: set[str], notices: Noti
             notices.add(reason_to_pass_over(file.name) or reason, printable(file.name))
 
 
-def _find(base: Path, line: Line, table: Path) -> Found:
+def _find(base: Place, line: Line, table: Place) -> Found:
     """Returns an image that the table names; one that is missing is found out, and quarantined, when it is read."""
     if not is_image(line.path) and (suffix(line.path) or not (base / line.path).is_file()):
         names = f"; a first line of column names calls the path {', '.join(PATH_COLUMNS)}" * (line.number == 1)
         raise SourceError(f"{table.name}, line {line.number}: {printable(line.path)!r} has no image's suffix{names}")
     try:
-        facts = os.stat(base / line.path)
+        facts = (base / line.path).stat()
     except OSError:
         return Found(line.path, 0, 0)
     return Found(line.path, facts.st_size, facts.st_mtime_ns)
@@ -145,7 +145,7 @@ def _find(base: Path, line: Line, table: Path) -> Found:
 
 def _source(
     kind: str,
-    base: Path,
+    base: Place,
     images: list[Found],
     labelled: Labelled,
     chosen: dict[str, Json],
@@ -162,12 +162,13 @@ def _source(
         root=base.absolute(),
         names=NameTable.of(file.name for file in images),
         labelled=labelled,
+        sizes=None if isinstance(base, Path) else np.array([file.size for file in images], dtype=np.int64),
         notices=notices or Notices(),
     )
 
 
 def open_flat(
-    kind: str, root: Path, options: SourceOptions, chosen: dict[str, Json], label: Callable[[int], Labelled]
+    kind: str, root: Place, options: SourceOptions, chosen: dict[str, Json], label: Callable[[int], Labelled]
 ) -> FileSource:
     """Opens all images below `root`; `label` gets their number and labels them in the order of their paths."""
     found = walk(root, FileFilter())

@@ -10,7 +10,6 @@ Images are in the order of (class, name), the flat ones in the order of their na
 """
 
 import re
-from pathlib import Path
 
 import numpy as np
 
@@ -29,13 +28,14 @@ from selfie_data.sources.readers.image_tree import FileFilter, refuse_twice, res
 from selfie_data.sources.readers.labels import Labelled, label_by_name, unlabelled
 from selfie_data.sources.readers.spooled_source import Resolved, describe, facts_of, fingerprint_of
 from selfie_data.sources.readers.tar_listing import Listing
-from selfie_data.sources.readers.tarball import FileWindow, Member, list_members
+from selfie_data.sources.readers.tarball import FileWindow, Member, ObjectWindow, list_members
+from selfie_data.storage.place import Place
 
 _TAR = {split: re.compile(rf"ILSVRC2012_img_{split}.*\.tar", re.IGNORECASE) for split in ("train", "val", "test")}
 _FOLDERS = ("", "ILSVRC2012_img_", "ILSVRC/Data/CLS-LOC/")
 
 
-def open_images(kind: str, root: Path | str, options: SourceOptions) -> ImageSource:
+def open_images(kind: str, root: Place | str, options: SourceOptions) -> ImageSource:
     """Opens ILSVRC 2012; see `selfie_data.sources.open_source`."""
     path = existing(root, kind)
     if path.is_dir():
@@ -46,7 +46,7 @@ def open_images(kind: str, root: Path | str, options: SourceOptions) -> ImageSou
     return _open_tar(kind, path, options)
 
 
-def _find(root: Path, split: str) -> Path:
+def _find(root: Place, split: str) -> Place:
     """Returns the split's tar or folder in `root`; `root` itself if it holds class folders or images."""
     inside = listed(root)
     tars = [file for file in inside if _TAR[split].fullmatch(file.name) and file.is_file()]
@@ -64,7 +64,7 @@ def _find(root: Path, split: str) -> Path:
     raise SourceError(f"{root} holds neither ILSVRC2012_img_{split}.tar nor class folders of {split}")
 
 
-def _open_folder(kind: str, given: Path, folder: Path, options: SourceOptions) -> ImageSource:
+def _open_folder(kind: str, given: Place, folder: Place, options: SourceOptions) -> ImageSource:
     chosen: dict[str, Json] = {"split": options.split}
     if any(WNID.fullmatch(file.name) for file in listed(folder)):
         return open_tree(kind, folder, options, chosen)
@@ -74,13 +74,13 @@ def _open_folder(kind: str, given: Path, folder: Path, options: SourceOptions) -
     return open_flat(kind, folder, options, chosen, lambda count: _flat_labels(wnids, count, options))
 
 
-def _open_tar(kind: str, path: Path, options: SourceOptions) -> ImageSource:
+def _open_tar(kind: str, path: Place, options: SourceOptions) -> ImageSource:
     if is_gzip(path):
         raise SourceError(
             f"{path.name} is gzipped; the official archive is a plain tar, which is read in place: gunzip it"
         )
     with OpenedTar(path) as opened:
-        assert isinstance(opened.window, FileWindow)
+        assert isinstance(opened.window, FileWindow | ObjectWindow)
         members = sorted(list_members(opened.window))
         inner = [member for member in members if member.name.endswith(".tar") and not is_junk(member.name)]
         listing, beside = Listing(), Notices()
@@ -104,14 +104,14 @@ def _open_tar(kind: str, path: Path, options: SourceOptions) -> ImageSource:
     )
 
 
-def _list_classes(outer: FileWindow, inner: list[Member], listing: Listing) -> list[str]:
+def _list_classes(outer: FileWindow | ObjectWindow, inner: list[Member], listing: Listing) -> list[str]:
     """Lists the tars in the tar; returns the class of each image."""
     classes: list[str] = []
     refuse_twice([member.name for member in inner], outer.label)
     for member in inner:
         name = member.name.rpartition("/")[2].removesuffix(".tar")
         label = f"{outer.label}: {printable(member.name)}"
-        window = FileWindow(outer.descriptor, label=label, start=member.offset, size=member.size)
+        window = outer.inside(member, label=label)
         before = len(listing.names)
         listing.add(window, FileFilter(), file=0, start=member.offset, prefix=f"{name}/")
         sort_files(listing.rows(before), label=label)  # refuses a tar without images
@@ -127,7 +127,7 @@ def _label_classes(listing: Listing, classes: list[str], options: SourceOptions)
     return Resolved(np.array(images), label_by_name([classes[index] for index in images], options.classes), notices)
 
 
-def _label_flat(listing: Listing, path: Path, options: SourceOptions) -> Resolved:
+def _label_flat(listing: Listing, path: Place, options: SourceOptions) -> Resolved:
     if options.split == "train":
         flat = not any("/" in name for name in listing.names)
         if flat:

@@ -15,7 +15,6 @@ import zlib
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -39,6 +38,7 @@ from selfie_data.sources.readers.pixel_rows import (
 )
 from selfie_data.sources.readers.spool import Part, Rows
 from selfie_data.sources.readers.spooled_source import Resolved, SpooledSource
+from selfie_data.storage.place import Place, entries
 
 _BATCHES = {
     "train": re.compile(r"train_data_batch_(\d+)(\.npz)?"),
@@ -52,7 +52,7 @@ _PIECE_BYTES = 12 << 20  # of pixels that are unpacked and turned at once
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError, NotImplementedError)
 
 
-def open_images(kind: str, root: Path | str, options: SourceOptions) -> ImageSource:
+def open_images(kind: str, root: Place | str, options: SourceOptions) -> ImageSource:
     """Opens downsampled ImageNet; see `selfie_data.sources.open_source`."""
     if options.split == "test":
         raise OptionError("downsampled ImageNet has train and val only, got --split test")
@@ -63,7 +63,7 @@ def open_images(kind: str, root: Path | str, options: SourceOptions) -> ImageSou
         wanted=lambda name: batch.fullmatch(name) is not None,
         archives=lambda name: _is_archive(name, options.split),
     )
-    files = [path] if path.is_file() else [file for file in sorted(path.iterdir()) if batch.fullmatch(file.name)]
+    files = [path] if path.is_file() else [file for file in entries(path) if batch.fullmatch(file.name)]
     for file in files:
         check_official(file, checksum=options.checksum)
     chosen: dict[str, Json] = {"split": options.split}
@@ -87,7 +87,7 @@ def _is_archive(name: str, split: str) -> bool:
 class _Downsampled:
     """The `Layout` of downsampled ImageNet."""
 
-    path: Path
+    path: Place
     split: str
     classes: tuple[str, ...] | None
     pixels: bool = True

@@ -7,13 +7,13 @@ Source: `meta.mat` of the official development kit (MD5 fa75699e90414af021442c21
 
 import re
 from importlib.resources import files
-from pathlib import Path
 
 from selfie_data.errors import ImageError, OptionError, SourceError
 from selfie_data.sources.options import SourceOptions
 from selfie_data.sources.readers.archives import is_gzip, list_entries
 from selfie_data.sources.readers.file_names import printable
 from selfie_data.sources.readers.folders import listed, read_file
+from selfie_data.storage.place import Place
 
 WNID = re.compile(r"n\d{8}")  # how WordNet names a class
 _SYNSETS = re.compile(r"(ILSVRC2012_val_synsets.*|imagenet_2012_validation_synset_labels)\.txt")
@@ -22,7 +22,7 @@ _MAX_BYTES = 64 << 20  # of a text: 50,000 lines have 0.5 MB
 _TRUTH_NAME = "ILSVRC2012_validation_ground_truth.txt"
 
 
-def validation_wnids(folders: list[Path], options: SourceOptions) -> list[str]:
+def validation_wnids(folders: list[Place], options: SourceOptions) -> list[str]:
     """Returns a WNID an image: from the options, or from files beside the images.
 
     Args:
@@ -47,7 +47,7 @@ def validation_wnids(folders: list[Path], options: SourceOptions) -> list[str]:
     return read_ground_truth(truth, devkit)
 
 
-def _beside(folders: list[Path], pattern: re.Pattern[str]) -> Path | None:
+def _beside(folders: list[Place], pattern: re.Pattern[str]) -> Place | None:
     found = (file for folder in folders for file in listed(folder) if pattern.fullmatch(file.name))
     return next(found, None)
 
@@ -58,7 +58,7 @@ def official_wnids() -> dict[int, str]:
     return dict(enumerate(text.split(), 1))
 
 
-def read_synsets(path: Path) -> list[str]:
+def read_synsets(path: Place) -> list[str]:
     """Returns the WNIDs of a file of one a line, in the order of the images' names."""
     lines = _lines(_read(path))
     for number, line in enumerate(lines, 1):
@@ -69,7 +69,7 @@ def read_synsets(path: Path) -> list[str]:
     return lines
 
 
-def read_ground_truth(truth: Path | None, devkit: Path | None) -> list[str]:
+def read_ground_truth(truth: Place | None, devkit: Place | None) -> list[str]:
     """Returns the WNIDs that the ids of the validation images stand for.
 
     Args:
@@ -90,16 +90,16 @@ def read_ground_truth(truth: Path | None, devkit: Path | None) -> list[str]:
     return [mapping[int(line)] for line in ids]
 
 
-def _is_kit(path: Path) -> bool:
+def _is_kit(path: Place) -> bool:
     """Says whether a path is the kit, packed or not, or its `meta.mat`, which holds the official numbering."""
     return path.is_dir() or _is_archive(path) or _read(path).startswith(b"MATLAB")
 
 
-def _is_archive(path: Path) -> bool:
+def _is_archive(path: Place) -> bool:
     return path.is_file() and (is_gzip(path) or path.suffix in (".tar", ".zip"))
 
 
-def _read_mapping(path: Path) -> dict[int, str]:
+def _read_mapping(path: Place) -> dict[int, str]:
     """Reads lines of "id WNID"."""
     mapping: dict[int, str] = {}
     for position, line in enumerate(_lines(_read(path)), 1):
@@ -117,10 +117,11 @@ def _read_mapping(path: Path) -> dict[int, str]:
     return mapping
 
 
-def _find_truth(devkit: Path) -> bytes:
+def _find_truth(devkit: Place) -> bytes:
     """Returns the kit's ground truth: from its folder, the `data` folder in it, or its archive."""
     if devkit.is_dir():
-        inside = [devkit / _TRUTH_NAME, devkit / "data" / _TRUTH_NAME, *sorted(devkit.glob(f"*/data/{_TRUTH_NAME}"))]
+        folders = [devkit, devkit / "data", *(each / "data" for each in listed(devkit))]
+        inside = [folder / _TRUTH_NAME for folder in folders]
         found = next((path for path in inside if path.is_file()), None)
         if found is not None:
             return _read(found)
@@ -132,7 +133,7 @@ def _find_truth(devkit: Path) -> bytes:
     raise SourceError(f"{devkit.name} holds no {_TRUTH_NAME}")
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Place) -> bytes:
     try:
         return read_file(path, path.name, limit=_MAX_BYTES)
     except ImageError as error:

@@ -32,12 +32,14 @@ from selfie_data.sources.readers.image_tree import reason_to_leave_out
 from selfie_data.sources.readers.labels import label_by_code, label_by_integer, label_by_text, unlabelled
 from selfie_data.sources.readers.spool import Part, Rows
 from selfie_data.sources.readers.spooled_source import Resolved, SpooledSource
+from selfie_data.storage.place import Place, name_below
+from selfie_data.storage.protocol import StorageError
 
 _MAX_LABEL = (1 << 63) - 1
 _ROWS_AT_ONCE = 512  # of a part: 60 MB of photographs of 110 kB, and what a spool that was cut short loses
 
 
-def open_images(kind: str, root: Path | str, options: SourceOptions) -> ImageSource:
+def open_images(kind: str, root: Place | str, options: SourceOptions) -> ImageSource:
     """Opens Parquet files; see `selfie_data.sources.open_source`."""
     notices = Notices()
     paths = _find(existing(root, kind), options, notices)
@@ -57,15 +59,17 @@ def open_images(kind: str, root: Path | str, options: SourceOptions) -> ImageSou
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Place) -> Iterator[Any]:
     """Opens a file; what pyarrow raises while it is open becomes one line."""
     try:
         parquet: Any = import_module("pyarrow.parquet")
     except ImportError as error:
         raise SourceError("the source parquet needs pyarrow: pip install 'selfie[parquet]'") from error
     try:
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path if isinstance(path, Path) else path.open("rb", buffering=0)) as file:
             yield file
+    except StorageError:
+        raise
     except (OSError, ValueError, NotImplementedError, OverflowError) as error:  # pyarrow's own errors are ValueErrors
         raise SourceError(f"{path.name} is no Parquet file, truncated or damaged: {_first_line(error)}") from error
 
@@ -74,7 +78,7 @@ def _first_line(error: Exception) -> str:
     return printable(str(error).splitlines()[0][:120]) if str(error) else type(error).__name__
 
 
-def _find(root: Path, options: SourceOptions, notices: Notices) -> list[Path]:
+def _find(root: Place, options: SourceOptions, notices: Notices) -> list[Place]:
     """Returns the files of the split, sorted."""
     if not root.is_dir():
         if options.config is not None:
@@ -85,7 +89,7 @@ def _find(root: Path, options: SourceOptions, notices: Notices) -> list[Path]:
         return [root]
     files = []
     for path in below(root):
-        name = path.relative_to(root).as_posix()
+        name = name_below(path, root)
         if reason := reason_to_pass_over(name) or hidden(name):
             notices.add(reason, printable(name))
         elif suffix(name) == ".parquet":
@@ -109,12 +113,12 @@ def _find(root: Path, options: SourceOptions, notices: Notices) -> list[Path]:
     return [root / name for name in chosen.used]
 
 
-def _has_split_column(path: Path, options: SourceOptions) -> bool:
+def _has_split_column(path: Place, options: SourceOptions) -> bool:
     with _opened(path) as file:
         return columns_of(file.schema_arrow, path.name, options).split is not None
 
 
-def _look(paths: list[Path], options: SourceOptions, notices: Notices) -> tuple[Columns, int]:
+def _look(paths: list[Place], options: SourceOptions, notices: Notices) -> tuple[Columns, int]:
     """Returns the columns of all files, and about how many bytes their images take."""
     first: Columns | None = None
     image_bytes = 0
@@ -176,7 +180,7 @@ def _image_bytes(file: Any, image: str) -> int:
 class _Parquet:
     """The `Layout` of Parquet files."""
 
-    paths: tuple[Path, ...]
+    paths: tuple[Place, ...]
     columns: Columns
     split: str
     classes: tuple[str, ...] | None
@@ -193,7 +197,7 @@ class _Parquet:
                         yield from self._group(file, path, group, keys, row)
                     row += rows
 
-    def _group(self, file: Any, path: Path, group: int, keys: list[str], row: int) -> Iterator[Part]:
+    def _group(self, file: Any, path: Place, group: int, keys: list[str], row: int) -> Iterator[Part]:
         wanted = [name for name in (self.columns.image, self.columns.label, self.columns.split) if name is not None]
         batches = file.iter_batches(batch_size=_ROWS_AT_ONCE, row_groups=[group], columns=wanted, use_threads=False)
         for key, batch in zip(keys, batches, strict=True):

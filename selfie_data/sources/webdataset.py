@@ -1,10 +1,10 @@
-"""WebDataset shards: brace lists of local tars, read in place; URLs, fetched once through the `webdataset` library.
+"""WebDataset shards: brace lists of tars, local or in a bucket, read in place; other URLs, fetched once.
 
-    data/train-{000000..000009}.tar     a::b::c     https://host/train-{00..15}.tar
+    data/train-{000000..000009}.tar     a::b::c     https://host/train-{00..15}.tar     s3://bucket/train-{00..15}.tar
 
-Local files are opened by ourselves. Remote ones come as byte streams from `webdataset`, in its secure mode (no `pipe:`,
-no rewriting of URLs by the environment); the tar is listed by our own reader and none of its decoders runs. Labels come
-from `KEY.cls`. A key may stand once a shard.
+Local files and objects of buckets are opened by ourselves, in place. Others come as byte streams from `webdataset`, in
+its secure mode (no `pipe:`, no rewriting of URLs by the environment); the tar is listed by our own reader and none of
+its decoders runs. Labels come from `KEY.cls`. A key may stand once a shard.
 """
 
 import os
@@ -14,7 +14,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import islice
-from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
@@ -29,9 +28,12 @@ from selfie_data.sources.readers.spool import Part, Rows
 from selfie_data.sources.readers.spooled_source import Resolved, SpooledSource, fingerprint_of
 from selfie_data.sources.readers.tar_listing import open_gzipped, open_in_place, parts_of_stream
 from selfie_data.sources.readers.tarball import ForwardWindow
+from selfie_data.storage.place import Place
+from selfie_data.storage.remote import BUCKETS
 
 # Schemes of `webdataset.gopen` that name a file elsewhere; those that run a command (pipe:) are not here.
-_REMOTE = ("http", "https", "ftps", "sftp", "scp", "gs", "htgs", "ais", "hf")
+_REMOTE = ("http", "https", "ftps", "sftp", "scp", "htgs", "ais", "hf")
+_BUCKETS = tuple(f"{scheme}://" for scheme in BUCKETS)
 _MAX_SHARDS = 1_000_000  # a brace list of a few letters could name 10**18
 _RANGE = re.compile(r"\{(-?\d+)\.\.(-?\d+)")
 
@@ -43,7 +45,7 @@ def open_images(kind: str, root: str, options: SourceOptions) -> ImageSource:
     shards = [_strip_file_scheme(shard) for shard in expand(root)]
     refuse_twice(shards, "the list of shards")
     remote = [shard for shard in shards if "://" in shard]
-    if not remote:
+    if not remote or all(shard.lower().startswith(_BUCKETS) for shard in shards):
         return _open_local(kind, [existing(shard, kind) for shard in shards], options)
     if len(remote) < len(shards):
         raise SourceError("the list of shards mixes local files and URLs; read them one after the other")
@@ -75,8 +77,8 @@ def expand(root: str) -> list[str]:
         shards += names
     for shard in shards:
         scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", shard)
-        if scheme is not None and scheme[1].lower() not in (*_REMOTE, "file"):
-            allowed = ", ".join(_REMOTE)
+        if scheme is not None and scheme[1].lower() not in (*BUCKETS, *_REMOTE, "file"):
+            allowed = ", ".join((*BUCKETS, *_REMOTE))
             raise SourceError(f"shards by {scheme[1]}: are refused; local files and the schemes {allowed} are read")
         if not shard:
             raise SourceError("the list of shards has an empty name")
@@ -104,7 +106,7 @@ def _base(url: str) -> str:
     return printable(unquote(urlsplit(url).path).rpartition("/")[2])
 
 
-def _open_local(kind: str, paths: list[Path], options: SourceOptions) -> ImageSource:
+def _open_local(kind: str, paths: list[Place], options: SourceOptions) -> ImageSource:
     zipped = [path for path in paths if not path.is_dir() and is_gzip(path)]
     if folder := next((path for path in paths if path.is_dir()), None):
         raise SourceError(f"{folder} is a folder, not a shard")

@@ -8,15 +8,17 @@ Reading goes by places; what is written goes through `Storage`, which says what 
 """
 
 import io
+import os
 import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from errno import ENOENT
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple, cast
 
 from selfie_data.storage.local import LocalStorage
-from selfie_data.storage.protocol import Stat, Storage, StorageError
+from selfie_data.storage.protocol import Storage, StorageError
 from selfie_data.storage.remote import BUCKETS, PART_BYTES, WEB, HttpStorage, ObjectStorage
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -54,14 +56,15 @@ class RemotePath:
         return self.key.rpartition("/")[2] or self.base.rpartition("/")[2]
 
     @property
+    def suffix(self) -> str:
+        return PurePosixPath(self.key).suffix
+
+    @property
     def parent(self) -> "RemotePath":
         return RemotePath(self.base, self.key.rpartition("/")[0])
 
     def with_suffix(self, suffix: str) -> "RemotePath":
         return RemotePath(self.base, str(PurePosixPath(self.key).with_suffix(suffix)))
-
-    def relative_to(self, other: "RemotePath") -> PurePosixPath:
-        return PurePosixPath(self.key).relative_to(other.key)
 
     def absolute(self) -> "RemotePath":
         return self
@@ -69,7 +72,7 @@ class RemotePath:
     def stat(self) -> Facts:
         found = self._root.stat(self.key) if self.key else None
         if found is None and not self.is_dir():
-            raise FileNotFoundError(2, "there is no such object", str(self))
+            raise FileNotFoundError(ENOENT, os.strerror(ENOENT), str(self))
         return Facts(found.size, found.changed) if found else Facts(0, 0)
 
     def exists(self) -> bool:
@@ -90,17 +93,8 @@ class RemotePath:
         return False
 
     def iterdir(self) -> Iterator["RemotePath"]:
-        seen = dict.fromkeys(self._below(found).partition("/")[0] for found in self.walk())
-        return (self / name for name in seen)
-
-    def walk(self) -> Iterator[Stat]:
-        """Yields what lies below; names are those in the bucket."""
-        return self._root.list(self.key)
-
-    def rglob(self, pattern: str) -> Iterator["RemotePath"]:
-        """Yields the files below; `pattern` must be "*"."""
-        assert pattern == "*"
-        return (RemotePath(self.base, found.name) for found in self.walk())
+        below = (found.name[len(self.key) :].lstrip("/") for found in self._root.list(self.key))
+        return (self / name for name in dict.fromkeys(name.partition("/")[0] for name in below))
 
     def read_bytes(self) -> bytes:
         return self._root.read(self.key)
@@ -114,13 +108,14 @@ class RemotePath:
         with self.open("rb") as remote:
             shutil.copyfileobj(remote, file, PART_BYTES)
 
-    def open(self, mode: str) -> BinaryIO:
-        """Opens a file for reading; `mode` must be "rb". Parts of 8 MiB are fetched when they are come to."""
-        assert mode == "rb"
-        return cast(BinaryIO, io.BufferedReader(_Stream(self), PART_BYTES))
+    def open(self, mode: str, buffering: int = -1) -> BinaryIO:
+        """Opens a file for reading; `mode` must be "rb".
 
-    def _below(self, found: Stat) -> str:
-        return found.name[len(self.key) + 1 :] if self.key else found.name
+        Parts of 8 MiB are fetched when they are come to; without `buffering`, each read is a request of its own.
+        """
+        assert mode == "rb"
+        raw = _Stream(self)
+        return cast(BinaryIO, raw if buffering == 0 else io.BufferedReader(raw, PART_BYTES))
 
     @property
     def _root(self) -> Storage:
@@ -153,6 +148,19 @@ def storage_of(place: Place) -> Storage:
     if isinstance(place, Path):
         return LocalStorage(place)
     return HttpStorage(str(place)) if place.base.startswith(WEB) else ObjectStorage(str(place))
+
+
+def entries(folder: Place) -> list[Place]:
+    """Returns what is in a folder, sorted."""
+    found: Iterator[Place] = folder.iterdir()
+    return sorted(found, key=lambda place: place.name)
+
+
+def name_below(place: Place, folder: Place) -> str:
+    """Returns the path from a folder to what lies in it, with `/`."""
+    if isinstance(place, Path) and isinstance(folder, Path):
+        return place.relative_to(folder).as_posix()
+    return str(place)[len(str(folder)) :].lstrip("/")
 
 
 class _Stream(io.RawIOBase):

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from errno import ENOENT
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -180,7 +181,7 @@ class ObjectStorage:
         except (exceptions.BaseError, ValueError, OSError) as error:
             status, code = _answer(error)
             if code != "NoSuchBucket" and (status == "404" or isinstance(error, FileNotFoundError)):
-                raise FileNotFoundError(2, "there is no such object", self._at(name)) from None
+                raise FileNotFoundError(ENOENT, os.strerror(ENOENT), self._at(name)) from None
             where, verb = self._at(name), "write" if writing else "read"
             if reason := _refusal(error, status, code, verb=verb):
                 failure = StorageError(where, reason)

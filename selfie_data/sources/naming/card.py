@@ -15,13 +15,13 @@ that is made to grow when it is read is refused.
 import re
 from fnmatch import fnmatchcase
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from selfie_data.errors import SourceError
 from selfie_data.sources.readers.file_names import printable
+from selfie_data.storage.place import Place
 
 _MAX_BYTES = 256 << 10  # of the entry: sets of several hundred languages have about 100 kB
 _MAX_BLOCK = 16 << 20  # of README.md: class names of 20 thousand classes have 1 MB
@@ -58,7 +58,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     default: bool
 
 
-def read_card(root: Path) -> list[Configuration]:
+def read_card(root: Place) -> list[Configuration]:
     """Returns the configurations that README.md lists, [] if there is no such list.
 
     Raises:
@@ -83,10 +83,10 @@ def _refused(why: str) -> SourceError:
     return SourceError(f"configs in README.md is not what the hub documents ({first}); --root may name a folder below")
 
 
-def _entry(path: Path) -> str | None:
+def _entry(path: Place) -> str | None:
     try:
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            text = file.read(_MAX_BLOCK)
+        with path.open("rb", buffering=0) as file:
+            text = file.read(_MAX_BLOCK).decode("utf-8-sig", errors="replace").replace("\r\n", "\n")
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -13,7 +13,6 @@ guessed: a keyword that no delimiter sets off, two splits in one path, several c
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import NamedTuple
 
 from selfie_data.errors import OptionError, SourceError
@@ -29,6 +28,7 @@ from selfie_data.sources.naming.split_names import (
     undelimited,
 )
 from selfie_data.sources.readers.file_names import printable
+from selfie_data.storage.place import Place
 
 _SHARDED = re.compile(r"data/(\w+(?:\.\w+)*)-\d{5}-of-\d{5}[^/]*")
 
@@ -45,7 +45,7 @@ class DataFiles(NamedTuple):
 
 
 def choose_files(
-    root: Path, files: Sequence[str], *, split: str, config: str | None, rows_tell: Callable[[str], bool]
+    root: Place, files: Sequence[str], *, split: str, config: str | None, rows_tell: Callable[[str], bool]
 ) -> DataFiles:
     """Chooses files.
 

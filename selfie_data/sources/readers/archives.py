@@ -12,7 +12,9 @@ from typing import BinaryIO, NamedTuple, cast
 
 from selfie_data.errors import SourceError
 from selfie_data.sources.readers.file_names import is_junk, printable
-from selfie_data.sources.readers.tarball import FileWindow, ForwardWindow, Window, list_members, open_tar
+from selfie_data.sources.readers.tarball import FileWindow, ForwardWindow, ObjectWindow, Window, list_members, open_tar
+from selfie_data.storage.place import Place, entries
+from selfie_data.storage.protocol import StorageError
 
 _BUFFER = 1 << 20  # bytes; reads of one row or one header then cost no call of the system
 # What decompressors and disks raise in the middle of a file.
@@ -22,7 +24,7 @@ _DAMAGED = (EOFError, zlib.error, zipfile.BadZipFile, OSError)
 class Entry(NamedTuple):
     """A file: its path in the archive or folder, its size, its bytes (readable until the next entry is taken).
 
-    `path` is where it lies if it is a file of a folder.
+    `path` is where it lies if it is a file of a folder of this machine.
     """
 
     name: str
@@ -31,23 +33,23 @@ class Entry(NamedTuple):
     path: Path | None = None
 
 
-def is_gzip(path: Path) -> bool:
+def is_gzip(path: Place) -> bool:
     return _magic(path, 2) == b"\x1f\x8b"
 
 
-def is_zip(path: Path) -> bool:
+def is_zip(path: Place) -> bool:
     return _magic(path, 4) in (b"PK\x03\x04", b"PK\x05\x06")
 
 
-def _magic(path: Path, length: int) -> bytes:
+def _magic(path: Place, length: int) -> bytes:
     try:
-        with path.open("rb") as file:
+        with path.open("rb", buffering=0) as file:
             return file.read(length)
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}") from error
 
 
-def unpacked_bytes(path: Path) -> int:
+def unpacked_bytes(path: Place) -> int:
     """Returns about how many bytes an archive unpacks to; for gzip, a guess from its last four bytes (modulo 4 GiB)."""
     size = path.stat().st_size
     if is_zip(path):
@@ -63,7 +65,7 @@ def unpacked_bytes(path: Path) -> int:
     return guess
 
 
-def list_entries(path: Path, wanted: Callable[[str], bool]) -> Iterator[Entry]:
+def list_entries(path: Place, wanted: Callable[[str], bool]) -> Iterator[Entry]:
     """Yields the wanted files of a folder (its own, not those below), tar, gzipped tar or zip.
 
     Args:
@@ -82,7 +84,7 @@ def list_entries(path: Path, wanted: Callable[[str], bool]) -> Iterator[Entry]:
         yield entry
 
 
-def _entries(path: Path, wanted: Callable[[str], bool]) -> Iterator[Entry]:
+def _entries(path: Place, wanted: Callable[[str], bool]) -> Iterator[Entry]:
     def take(name: str) -> bool:
         return not is_junk(name) and wanted(name.rpartition("/")[2])
 
@@ -93,18 +95,19 @@ def _entries(path: Path, wanted: Callable[[str], bool]) -> Iterator[Entry]:
     return _tar_entries(path, take)
 
 
-def _folder_entries(path: Path, take: Callable[[str], bool]) -> Iterator[Entry]:
-    for file in sorted(path.iterdir()):
+def _folder_entries(path: Place, take: Callable[[str], bool]) -> Iterator[Entry]:
+    for file in entries(path):
         if take(file.name) and file.is_file():
             try:
                 with file.open("rb") as stream:
-                    size = os.fstat(stream.fileno()).st_size
-                    yield Entry(file.name, size, checked_stream(stream, file.name), file)
+                    size = file.stat().st_size
+                    local = file if isinstance(file, Path) else None
+                    yield Entry(file.name, size, checked_stream(stream, file.name), local)
             except OSError as error:
                 raise SourceError(f"cannot read {file}: {error.strerror}") from error
 
 
-def _zip_entries(path: Path, take: Callable[[str], bool]) -> Iterator[Entry]:
+def _zip_entries(path: Place, take: Callable[[str], bool]) -> Iterator[Entry]:
     with _open_zip(path) as archive:
         for info in sorted(archive.infolist(), key=lambda info: info.filename):
             if info.is_dir() or not take(info.filename):
@@ -118,14 +121,14 @@ def _zip_entries(path: Path, take: Callable[[str], bool]) -> Iterator[Entry]:
                 raise SourceError(f"{path.name} is a damaged zip: {error}") from error
 
 
-def _open_zip(path: Path) -> zipfile.ZipFile:
+def _open_zip(path: Place) -> zipfile.ZipFile:
     try:
-        return zipfile.ZipFile(path)
+        return zipfile.ZipFile(path if isinstance(path, Path) else path.open("rb"))
     except (zipfile.BadZipFile, OSError) as error:
         raise SourceError(f"{path.name} is a damaged or truncated zip: {error}") from error
 
 
-def _tar_entries(path: Path, take: Callable[[str], bool]) -> Iterator[Entry]:
+def _tar_entries(path: Place, take: Callable[[str], bool]) -> Iterator[Entry]:
     with OpenedTar(path) as opened:
         for member in list_members(opened.window):
             if take(member.name):
@@ -136,16 +139,18 @@ def _tar_entries(path: Path, take: Callable[[str], bool]) -> Iterator[Entry]:
 class OpenedTar:
     """Opens a tar for listing: in place if it is plain, front to back if it is gzipped."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self._descriptor: int | None = None
         self._stream: BinaryIO | None = None
         self.window: Window
         if is_gzip(path):
             self._stream = _open_gzip(path)
             self.window = ForwardWindow(checked_stream(self._stream, path.name), label=path.name)
-        else:
+        elif isinstance(path, Path):
             self._descriptor = open_tar(path)
             self.window = FileWindow(self._descriptor, label=path.name)
+        else:
+            self.window = ObjectWindow(path)
 
     def __enter__(self) -> "OpenedTar":
         return self
@@ -157,9 +162,9 @@ class OpenedTar:
             os.close(self._descriptor)
 
 
-def _open_gzip(path: Path) -> BinaryIO:
+def _open_gzip(path: Place) -> BinaryIO:
     try:
-        return cast(BinaryIO, gzip.open(path, "rb"))
+        return cast(BinaryIO, gzip.open(path if isinstance(path, Path) else path.open("rb"), "rb"))
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}") from error
 
@@ -181,6 +186,8 @@ class _CheckedStream(io.RawIOBase):
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         try:
             data = self.stream.read(len(buffer))
+        except StorageError:
+            raise
         except _DAMAGED as error:
             raise SourceError(f"{self.label} is truncated or damaged: {error}") from error
         buffer[: len(data)] = data

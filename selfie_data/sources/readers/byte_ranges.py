@@ -13,8 +13,10 @@ from selfie_data.notices import Notices
 from selfie_data.source import Json, Progress, SourceImage
 from selfie_data.sources.readers.file_names import NameTable, printable
 from selfie_data.sources.readers.labels import Labelled
+from selfie_data.storage.place import Place, RemotePath
 
 MAX_IMAGE_BYTES = 256 << 20  # of one encoded image; a build worker has 400 MiB
+REMOTE_READS = 32  # at a time: 30 ms of waiting each are then 1 ms an image
 _MAX_OPEN = 256  # files kept open; with more, each is opened for each read
 
 
@@ -30,7 +32,7 @@ class Ranges:
         names: what each image is called.
     """
 
-    paths: tuple[Path, ...]
+    paths: tuple[Place, ...]
     sizes: tuple[int, ...]
     file: NDArray[np.int32]
     offset: NDArray[np.int64]
@@ -48,15 +50,19 @@ class Ranges:
     def read_bytes(self, index: int, descriptors: "Descriptors") -> bytes:
         """Returns the bytes of image `index`; SourceError if the file ends before."""
         file, length = int(self.file[index]), int(self.length[index])
-        descriptor = descriptors.get(file, self.paths[file], self.sizes[file])
+        path = self.paths[file]
+        if not isinstance(path, Path):
+            descriptors.check(file, path, self.sizes[file])
+            return _read_remote(path, int(self.offset[index]), length)
+        descriptor = descriptors.get(file, path, self.sizes[file])
         try:
             data = os.pread(descriptor, length, int(self.offset[index]))
         except OSError as error:
-            raise SourceError(f"cannot read {self.paths[file].name}: {error.strerror}") from error
+            raise SourceError(f"cannot read {path.name}: {error.strerror}") from error
         finally:
             descriptors.release(descriptor)
         if len(data) != length:
-            raise SourceError(f"{self.paths[file].name} is truncated: it ends inside {printable(self.names[index])}")
+            raise SourceError(f"{path.name} is truncated: it ends inside {printable(self.names[index])}")
         return data
 
 
@@ -66,6 +72,7 @@ class Descriptors:
     def __init__(self, count: int) -> None:
         self.count = count
         self.open: dict[int, int] = {}
+        self.checked: set[int] = set()
 
     def __reduce__(self) -> tuple[object, ...]:
         return Descriptors, (self.count,)
@@ -73,6 +80,12 @@ class Descriptors:
     def __del__(self) -> None:
         for descriptor in self.open.values():
             os.close(descriptor)
+
+    def check(self, number: int, path: RemotePath, size: int) -> None:
+        """Compares the size of a remote file with what it was, once a process."""
+        if number not in self.checked:
+            _refuse_change(path, path.stat().st_size, size)
+            self.checked.add(number)
 
     def get(self, number: int, path: Path, size: int) -> int:
         descriptor = self.open.get(number)
@@ -83,9 +96,11 @@ class Descriptors:
         except OSError as error:
             raise SourceError(f"cannot read {path.name}: {error.strerror}") from error
         now = os.fstat(descriptor).st_size
-        if now != size:
+        try:
+            _refuse_change(path, now, size)
+        except SourceError:
             os.close(descriptor)
-            raise SourceError(f"{path.name} has changed while it was read: {size} bytes before, {now} now")
+            raise
         if self.count > _MAX_OPEN:
             return descriptor
         other = self.open.setdefault(number, descriptor)
@@ -96,6 +111,18 @@ class Descriptors:
     def release(self, descriptor: int) -> None:
         if self.count > _MAX_OPEN:
             os.close(descriptor)
+
+
+def _refuse_change(path: Place, now: int, before: int) -> None:
+    if now != before:
+        raise SourceError(f"{path.name} has changed while it was read: {before} bytes before, {now} now")
+
+
+def _read_remote(path: RemotePath, offset: int, length: int) -> bytes:
+    try:
+        return path.read_range(offset, length)
+    except FileNotFoundError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +156,11 @@ class RangeSource:
     def labels(self) -> NDArray[np.int32]:
         return self.labelled.labels
 
+    @property
+    def at_once(self) -> int:
+        """How many reads pay at a time."""
+        return 1 if isinstance(self.ranges.paths[0], Path) else REMOTE_READS
+
     def __len__(self) -> int:
         return len(self.ranges)
 
@@ -142,7 +174,7 @@ class RangeSource:
         check_length(int(self.ranges.length[index]), name)
         return SourceImage(name, self.ranges.read_bytes(index, self._descriptors))
 
-    def spool(self, directory: Path, progress: Progress | None = None) -> "RangeSource":  # noqa: ARG002
+    def spool(self, directory: Place, progress: Progress | None = None) -> "RangeSource":  # noqa: ARG002
         return self
 
 

@@ -7,10 +7,11 @@ The downsampled-ImageNet archives have no published checksum that could be confi
 import hashlib
 import logging
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 from selfie_data.errors import SourceError
 from selfie_data.sources.readers.file_names import printable
+from selfie_data.storage.place import Place
 
 _log = logging.getLogger(__name__)
 _FREE_BYTES = 1 << 30  # hashed without being asked: 2 s; the ILSVRC training archive takes five minutes or more
@@ -31,12 +32,12 @@ OFFICIAL = {
 }
 
 
-def check_official(path: Path, *, checksum: bool | None = None) -> None:
+def check_official(path: Place, *, checksum: bool | None = None) -> None:
     """Warns if a file has an official archive's name but not its size or checksum. Never refuses.
 
     Args:
         path: the archive.
-        checksum: None: hash up to 1 GiB; True: hash whatever its size; False: compare the size only.
+        checksum: None: hash up to 1 GiB, nothing at a URL; True: hash whatever its size; False: compare the size only.
     """
     official = OFFICIAL.get(path.name)
     if official is None:
@@ -47,7 +48,7 @@ def check_official(path: Path, *, checksum: bool | None = None) -> None:
             "%s has %d bytes, the official archive %d: used as it is; is the download complete?",
             path.name, size, official.bytes,
         )  # fmt: skip
-    elif checksum is False or (checksum is None and size > _FREE_BYTES):
+    elif checksum is False or (checksum is None and (size > _FREE_BYTES or not isinstance(path, Path))):
         _log.info("%s has the official size; its checksum was not computed", printable(path.name))
     elif (found := _md5(path)) != official.md5:
         _log.warning(
@@ -58,9 +59,9 @@ def check_official(path: Path, *, checksum: bool | None = None) -> None:
         _log.info("%s is the official archive (MD5 %s)", path.name, official.md5)
 
 
-def _md5(path: Path) -> str:
+def _md5(path: Place) -> str:
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+            return hashlib.file_digest(cast(Any, file), lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}") from error

@@ -7,22 +7,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from numpy import int32
+from numpy import int32, int64
 from numpy.typing import NDArray
 
 from selfie_data.errors import ImageError, SourceError
 from selfie_data.images.formats import HEAD_BYTES
 from selfie_data.notices import Notices
 from selfie_data.source import Json, Progress, SourceImage
-from selfie_data.sources.readers.byte_ranges import check_length
+from selfie_data.sources.readers.byte_ranges import REMOTE_READS, check_length
 from selfie_data.sources.readers.file_names import NameTable, is_junk, printable
 from selfie_data.sources.readers.image_tree import FileFilter, is_label, is_wanted
 from selfie_data.sources.readers.labels import Labelled
+from selfie_data.storage.place import Place, RemotePath, entries, place_of, storage_of
+from selfie_data.storage.protocol import Stat
 
 
-def existing(root: Path | str, kind: str) -> Path:
+def existing(root: Place | str, kind: str) -> Place:
     """Returns the path; SourceError if nothing is there or it may not be read."""
-    path = Path(root)
+    path = place_of(root)
     try:
         path.stat()
     except FileNotFoundError as error:
@@ -32,18 +34,20 @@ def existing(root: Path | str, kind: str) -> Path:
     return path
 
 
-def listed(folder: Path) -> list[Path]:
+def listed(folder: Place) -> list[Place]:
     """Returns what is in a folder, sorted."""
     try:
-        return sorted(folder.iterdir())
+        return entries(folder)
     except OSError as error:
         raise SourceError(f"cannot read {folder}: {error.strerror}") from error
 
 
-def below(folder: Path) -> list[Path]:
+def below(folder: Place) -> list[Place]:
     """Returns the files below a folder, sorted. Links are followed; a folder that is met twice is refused."""
+    if not isinstance(folder, Path):
+        return sorted(folder / each.name for each in storage_of(folder).list())
     seen: set[tuple[int, int]] = set()
-    found: list[Path] = []
+    found: list[Place] = []
 
     def refuse(error: OSError) -> None:
         raise SourceError(f"cannot read {error.filename}: {error.strerror}") from error
@@ -57,7 +61,9 @@ def below(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def layout_root(root: Path | str, kind: str, *, wanted: Callable[[str], bool], archives: Callable[[str], bool]) -> Path:
+def layout_root(
+    root: Place | str, kind: str, *, wanted: Callable[[str], bool], archives: Callable[[str], bool]
+) -> Place:
     """Finds a layout's files: `root` itself if it is a file or holds them, else one folder or archive in it.
 
     Args:
@@ -90,11 +96,13 @@ class Found(NamedTuple):
     changed: int
 
 
-def walk(root: Path, wanted: FileFilter) -> list[Found]:
+def walk(root: Place, wanted: FileFilter) -> list[Found]:
     """Returns the files of a folder and those below it, sorted; what is neither image nor label has size 0.
 
     Links are followed; loops are refused. A system's folder that cannot be read is named itself.
     """
+    if not isinstance(root, Path):
+        return _walk_remote(root if wanted.subtree is None else root / wanted.subtree)
     found: list[Found] = []
     pending = [(root if wanted.subtree is None else root / wanted.subtree, "", frozenset[tuple[int, int]]())]
     while pending:
@@ -117,6 +125,17 @@ def walk(root: Path, wanted: FileFilter) -> list[Found]:
     return sorted(found)
 
 
+def _walk_remote(folder: RemotePath) -> list[Found]:
+    def kept(file: Stat) -> bool:
+        return is_label(file.name) or is_wanted(file.name, file.size, lambda: head(file))
+
+    def head(file: Stat) -> bytes:
+        return (folder / file.name).read_range(0, min(file.size, HEAD_BYTES))
+
+    files = storage_of(folder).list()
+    return sorted(Found(file.name, file.size if kept(file) else 0, file.changed) for file in files)
+
+
 def _stat(entry: "os.DirEntry[str]", name: str) -> Found:
     try:
         facts = entry.stat()
@@ -133,7 +152,7 @@ def _head(entry: "os.DirEntry[str]") -> bytes:
         return b""
 
 
-def read_file(path: Path, name: str, *, limit: int | None = None) -> bytes:
+def read_file(path: Place, name: str, *, limit: int | None = None) -> bytes:
     """Returns the bytes of a regular file.
 
     Args:
@@ -144,6 +163,8 @@ def read_file(path: Path, name: str, *, limit: int | None = None) -> bytes:
     Raises:
         ImageError: it is gone, may not be read, is no regular file, is empty or too large.
     """
+    if not isinstance(path, Path):
+        return _read_remote(path, name, limit)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a named pipe must not hold us up
         try:
@@ -160,6 +181,18 @@ def read_file(path: Path, name: str, *, limit: int | None = None) -> bytes:
         raise ImageError(f"cannot read {name}: {error.strerror}") from error
 
 
+def _read_remote(path: RemotePath, name: str, limit: int | None) -> bytes:
+    """As `read_file`; what a network or a store does to a read is no image's fault, and passes as it is."""
+    try:
+        if limit is not None:
+            return path.read_range(0, min(path.stat().st_size, limit))
+        data = path.read_bytes()
+        check_length(len(data), name)
+        return data
+    except FileNotFoundError as error:
+        raise ImageError(f"cannot read {name}: {error.strerror}") from error
+
+
 def _read_whole(descriptor: int, size: int) -> bytes:
     pieces = list(_pieces(descriptor, size))
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -173,14 +206,15 @@ def _pieces(descriptor: int, size: int) -> Iterator[bytes]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileSource:
-    """An `ImageSource` of files. `names` are paths below `root`."""
+    """An `ImageSource` of files. `names` are paths below `root`; `sizes` int64 [N] are known of remote ones."""
 
     kind: str
     description: Mapping[str, Json]
     fingerprint: str
-    root: Path
+    root: Place
     names: NameTable
     labelled: Labelled
+    sizes: NDArray[int64] | None = None
     spool_bytes: int = 0
     notices: Notices = field(default_factory=Notices, compare=False)
 
@@ -192,6 +226,11 @@ class FileSource:
     def labels(self) -> NDArray[int32]:
         return self.labelled.labels
 
+    @property
+    def at_once(self) -> int:
+        """How many reads pay at a time."""
+        return 1 if isinstance(self.root, Path) else REMOTE_READS
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -200,7 +239,9 @@ class FileSource:
             raise IndexError(f"image {index} of {len(self.names)}")
         name = self.names[index]
         shown = printable(name)
+        if self.sizes is not None and self.sizes[index]:  # what is missing or empty says so when it is read
+            check_length(int(self.sizes[index]), shown)
         return SourceImage(shown, read_file(self.root / name, shown))
 
-    def spool(self, directory: Path, progress: Progress | None = None) -> "FileSource":  # noqa: ARG002
+    def spool(self, directory: Place, progress: Progress | None = None) -> "FileSource":  # noqa: ARG002
         return self

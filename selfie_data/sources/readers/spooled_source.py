@@ -17,6 +17,7 @@ from selfie_data.source import Json, Progress
 from selfie_data.sources.readers.byte_ranges import RangeSource
 from selfie_data.sources.readers.labels import Labelled
 from selfie_data.sources.readers.spool import Reader, Rows, scan, spool
+from selfie_data.storage.place import Place
 
 
 class Resolved(NamedTuple):
@@ -53,7 +54,7 @@ class SpooledSource:
     def of_files(
         cls,
         kind: str,
-        files: Sequence[Path],
+        files: Sequence[Place],
         layout: Layout,
         *,
         chosen: Mapping[str, Json],
@@ -151,12 +152,12 @@ def fingerprint_of(
     return digest.hexdigest()
 
 
-def facts_of(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
+def facts_of(paths: Iterable[Place]) -> list[tuple[str, int, int]]:
     """Returns (name, size, time of change in ns) of files, for `fingerprint_of`."""
     return [(path.name, (stat := path.stat()).st_size, stat.st_mtime_ns) for path in paths]
 
 
-def describe(kind: str, options: Mapping[str, Json], paths: Iterable[Path]) -> dict[str, Json]:
+def describe(kind: str, options: Mapping[str, Json], paths: Iterable[Place]) -> dict[str, Json]:
     """Returns a description for the manifest: options that are set, and the files' names and sizes."""
     files: list[Json] = [{"name": path.name, "bytes": path.stat().st_size} for path in paths]
     return {"kind": kind, **{key: value for key, value in options.items() if value is not None}, "files": files}

@@ -8,7 +8,6 @@ from array import array
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,12 +30,13 @@ from selfie_data.sources.readers.image_tree import (
 from selfie_data.sources.readers.spool import Part, Rows
 from selfie_data.sources.readers.spooled_source import Resolved, SpooledSource, describe, facts_of, fingerprint_of
 from selfie_data.sources.readers.tarball import Member, Window, list_members
+from selfie_data.storage.place import Place
 
 _PART_BYTES = 64 << 20  # of a part of a stream: what is held in memory at once, and lost when a spool is cut short
 
 
 def open_in_place(
-    kind: str, paths: list[Path], *, subtree: str | None, classes: tuple[str, ...] | None, parted: bool = False
+    kind: str, paths: list[Place], *, subtree: str | None, classes: tuple[str, ...] | None, parted: bool = False
 ) -> RangeSource:
     """Lists plain tars and returns a source that reads them by offset.
 
@@ -67,7 +67,7 @@ def open_in_place(
     )
 
 
-def open_gzipped(kind: str, path: Path, *, subtree: str | None, classes: tuple[str, ...] | None) -> SpooledSource:
+def open_gzipped(kind: str, path: Place, *, subtree: str | None, classes: tuple[str, ...] | None) -> SpooledSource:
     """Returns a source that reads a gzipped tar from front to back."""
     return SpooledSource.of_files(
         kind,
@@ -104,7 +104,7 @@ class Listing:
         """Returns the members from the one numbered `start` on."""
         return Rows(names=self.names[start:], labels=self.texts[start:], lengths=_int64(self.lengths)[start:])
 
-    def ranges(self, paths: list[Path]) -> Ranges:
+    def ranges(self, paths: list[Place]) -> Ranges:
         return Ranges(
             paths=tuple(path.absolute() for path in paths),
             sizes=tuple(path.stat().st_size for path in paths),
@@ -127,7 +127,7 @@ def _read_label(window: Window, member: Member) -> str:
 class _GzippedTar:
     """The `Layout` of a gzipped tar."""
 
-    path: Path
+    path: Place
     subtree: str | None
     classes: tuple[str, ...] | None
     pixels: bool = False

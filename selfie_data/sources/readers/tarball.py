@@ -19,6 +19,8 @@ from typing import BinaryIO, NamedTuple, Protocol
 
 from selfie_data.errors import SourceError
 from selfie_data.sources.readers.file_names import printable
+from selfie_data.storage.place import RemotePath
+from selfie_data.storage.remote import PART_BYTES
 
 _BLOCK = 512  # bytes: headers and payloads begin at multiples of it
 _EXTENSIONS = {b"L": 1 << 16, b"K": 1 << 16, b"x": 1 << 20, b"g": 1 << 20}  # largest size in bytes of each type
@@ -88,6 +90,35 @@ class FileWindow:
         ):
             data += more
         return data
+
+    def inside(self, member: Member, *, label: str) -> "FileWindow":
+        """Returns a member as a window: a tar inside the tar."""
+        return FileWindow(self.descriptor, label=label, start=self.start + member.offset, size=member.size)
+
+
+class ObjectWindow:
+    """A remote file, or a range of it, [start, start + size). 8 MiB are fetched where something is asked for.
+
+    A listing then takes a request for 8 MiB of small members, and skips large ones.
+    """
+
+    def __init__(self, path: RemotePath, *, label: str | None = None, start: int = 0, size: int | None = None) -> None:
+        self.path = path
+        self.label = label or path.name
+        self.start = start
+        self.size = path.stat().st_size if size is None else size
+        self._held, self._at = b"", 0
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        length = max(0, min(length, self.size - offset))
+        if not self._at <= offset <= offset + length <= self._at + len(self._held):
+            ahead = max(length, min(PART_BYTES, self.size - offset))
+            self._held, self._at = self.path.read_range(self.start + offset, ahead), offset
+        return self._held[offset - self._at : offset - self._at + length]
+
+    def inside(self, member: Member, *, label: str) -> "ObjectWindow":
+        """Returns a member as a window: a tar inside the tar."""
+        return ObjectWindow(self.path, label=label, start=self.start + member.offset, size=member.size)
 
 
 class ForwardWindow:

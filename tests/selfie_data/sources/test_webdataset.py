@@ -131,7 +131,7 @@ def test_labels_that_are_refused(shards: Path, text: bytes, message: str) -> Non
         ("PIPE:touch WITNESS", "shards by PIPE: are refused"),
         ("{pipe:touch WITNESS,a.tar}", "shards by pipe: are refused"),
         ("a.tar::pipe:touch WITNESS", "shards by pipe: are refused"),
-        ("s3://bucket/a.tar", "shards by s3: are refused"),
+        ("s4://bucket/a.tar", "shards by s4: are refused"),
         ("a-{0..9999999}.tar", "names more than 1000000 shards"),
         ("a-{0..999}{0..9999}.tar", "names more than 1000000 shards"),
         ("a-{0..3.tar::b", "there is no|unbalanced"),
