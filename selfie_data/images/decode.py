@@ -27,6 +27,7 @@ LARGEST_MAX_PIXELS = 1 << 27  # 1.6 GB a worker; Pillow itself refuses images a 
 JPEG_TIMES = 4  # as many pixels may a JPEG have that is decoded at a reduced scale
 MAX_JPEG_PIXELS = JPEG_TIMES * MAX_PIXELS  # 67 Mpx; the largest ImageNet photograph has 61
 MAX_SCANS = 200  # a progressive file has about ten; each costs a pass over the image
+_UNKNOWN = 0
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 
 # What a notice says of images that are used in part, or by a guess.
@@ -110,7 +111,7 @@ def decode_stored(payload: bytes | Pixels, *, encoding: str, height: int, width:
                 raise ImageError(f"the image is {found}, the sample table says {height} x {width}")
             return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow's decoders raise
-        raise ImageError(f"cannot be decoded ({error})") from error
+        raise ImageError(f"cannot be decoded ({_describe(error)})") from error
 
 
 def _decode_strictly(
@@ -139,13 +140,16 @@ def _decode_strictly(
 
 
 def _metadata(data: bytes) -> tuple[int, tuple[str, ...]]:
-    """Returns the orientation of a JPEG that was decoded, and the notices: what Pillow makes of its metadata."""
+    """Returns the orientation of a JPEG that was decoded, and the notices: what Pillow makes of its metadata.
+
+    `_UNKNOWN` if Pillow refuses the file: it then is not plain, so that no reader meets it.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return _told(jpeg_factory(io.BytesIO(data)))  # `Image.open` refuses what is large, but may be shrunk
         except Exception:  # as in `_decode_by_pillow`
-            return UPRIGHT, (NOT_TURNED,)
+            return _UNKNOWN, (NOT_TURNED,)
 
 
 def _told(image: Image.Image) -> tuple[int, tuple[str, ...]]:

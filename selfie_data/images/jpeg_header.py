@@ -24,7 +24,8 @@ class JpegHeader(NamedTuple):
         precision: bits a sample.
         frame: low byte of the start-of-frame marker: 0xC0 baseline, 0xC2 progressive, …
         transform: colour transform of an Adobe segment, 0 = none (RGB stored as such); -1 without a segment.
-        metadata: an APP1 or multi-picture segment stands before the first scan: it may be turned, or have other frames.
+        metadata: Pillow must be asked: before the first scan stands a segment APP1 (it may be turned), one of a
+            multi-picture file, or a marker without a segment, for which Pillow may refuse the file.
         scans: up to its end.
         end: bytes up to its end-of-image marker, that included; without one, those of the file.
     """
@@ -57,6 +58,7 @@ def read_jpeg_header(data: bytes) -> JpegHeader | None:
         if marker == _EOI:
             break
         if marker in _ALONE:
+            metadata = metadata or not scans
             continue
         start, place = place + 2, place + max(2, int.from_bytes(data[place : place + 2], "big"))
         if marker == _SOS:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from selfie_data.build.options import BuildOptions
 from selfie_data.errors import ImageError
-from selfie_data.images.decode import MAX_SCANS, OF_SEVERAL_FRAMES, decode_image
+from selfie_data.images.decode import MAX_SCANS, OF_SEVERAL_FRAMES, decode_image, decode_stored
 from selfie_data.images.encode import BEHIND_CUT_OFF, BEHIND_KEPT, Stored
 from selfie_data.images.jpeg_header import JpegHeader, read_jpeg_header
 from selfie_data.source import SourceImage
@@ -144,3 +144,25 @@ def test_of_a_multi_picture_file_the_first_is_used_and_both_facts_are_told() -> 
     assert np.array_equal(decoded(data), decoded(PLAIN))
     assert store(data).notices == (OF_SEVERAL_FRAMES, BEHIND_CUT_OFF)
     assert store(data, encoding="keep").notices == (OF_SEVERAL_FRAMES, BEHIND_KEPT)
+    for stored in (store(data), store(data, encoding="keep")):
+        read = decode_stored(stored.payload, encoding="jpeg", height=96, width=120)
+        assert np.array_equal(read, decoded(PLAIN))
+
+
+@given(st.sampled_from(sorted(KINDS)), st.data())
+def test_what_is_kept_is_read_alike_by_every_decoder(kind: str, data: st.DataObject) -> None:
+    """However it was damaged."""
+    damaged = bytearray(KINDS[kind])
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(2, 700))
+        damaged[place : place + data.draw(st.integers(0, 2))] = data.draw(
+            st.sampled_from((b"\xff\x01", b"\xff\xff", b"\xff\xe1\x00\x02", b"\xff\xd9", b"\xff", b"\0", b"\xda"))
+        )
+    try:
+        stored = store(bytes(damaged), encoding="keep")
+    except ImageError:
+        return
+    height, width = stored.pixels.shape[:2]
+    read = decode_stored(stored.payload, encoding="jpeg", height=height, width=width)
+    if stored.payload == damaged:
+        assert np.array_equal(read, stored.pixels)

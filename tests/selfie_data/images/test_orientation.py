@@ -179,6 +179,24 @@ def test_what_cannot_be_read_is_upright_and_told(segment: bytes, jfif: bool) -> 
     assert found.notices == (NOT_TURNED,)
 
 
+@pytest.mark.parametrize("segments", [[], [exif([(ORIENTATION, SHORT, 6)])]])
+def test_a_file_that_pillow_refuses_is_upright_and_not_kept(segments: list[bytes]) -> None:
+    """Readers of shards may be Pillow: what it does not open may not be stored as it is."""
+    data = with_segments([b"\xff\x01", *segments])
+    found = decode_image(data)
+    assert by_pillow(data) is None
+    assert np.array_equal(found.pixels, UPRIGHT)
+    assert (found.plain, found.notices) == (None, (NOT_TURNED,))
+
+
+def test_an_image_may_have_more_pixels_than_pillow_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = with_segments([exif([(ORIENTATION, SHORT, 6)])])
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(io.BytesIO(data))
+    assert np.array_equal(decode_image(data).pixels, turn_upright(UPRIGHT, 6))
+
+
 def test_metadata_that_say_nothing_of_it_are_no_guess() -> None:
     for segments in ([exif([(0x010F, SHORT, 1)])], [exif([])], [app1(XMP + b"<x:xmpmeta/>")], [app1(b"FLIR\0")]):
         found = check(with_segments(segments))
