@@ -2,8 +2,8 @@
 
     SELFIE_TEST_DATA=FOLDER nice .venv/bin/python -m benchmarks.remote --scratch FOLDER
 
-The bucket is SeaweedFS on this machine, with a proxy before it that counts. Real images go in as archives and one object
-each, are built from there into the bucket, verified, previewed, split; each step is a command in a process of its own.
+The bucket is SeaweedFS on this machine, with a proxy before it that counts. Real images go in as archives and as
+objects, are built from there into the bucket, verified, previewed, split; each step is a command in its own process.
 Writes `results/remote.jsonl`, a line a step. Rates are those of a proxy in Python: they say nothing of a network.
 """
 
@@ -81,7 +81,7 @@ def measure(
     """Runs every command on the bucket, and the builds and splits in a folder too; compares all bytes at the end."""
     folder, url = scratch / f"dataset-{number}", f"s3://{seaweed.BUCKET}/dataset-{number}"
     sheet = str(scratch / f"{number}.png")
-    lines = []
+    lines: list[dict[str, Any]] = []
     run("build-shards", kind, str(folder), "--root", str(local), *options)
     run("split", str(folder))
     for command in (

@@ -41,7 +41,7 @@ def seaweed(folder: Path) -> Iterator[int]:
     config.write_text(json.dumps({"identities": [owner, {"name": "tests", "credentials": keys, "actions": may}]}))
     ports = dict(zip(("s3.port", "master.port", "volume.port", "filer.port", "admin.port"), free_ports(), strict=True))
     options = [f"-{name}={port}" for name, port in ports.items()] + [f"-{option}" for option in _SILENT]
-    command = [weed, "-logtostderr=true", "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+    command = [str(weed), "-logtostderr=true", "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
     environment = {**os.environ, "GOMEMLIMIT": "400MiB", "TMPDIR": str(folder)}
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(
