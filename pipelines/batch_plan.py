@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pipelines.sampling.blocks import CellSets
 
 Verify = Literal["first", "always", "never"]
+Decode = Literal["mixed", "cpu"]
 Dtype = Literal["uint8", "float32", "float16", "bfloat16"]
 
 TORCH_DTYPE: dict[Dtype, torch.dtype] = {

@@ -49,7 +49,8 @@ class PatchLoader(EpochStream[PatchBatch]):
             (`sampling.selection.Selection`); None = `random`.
         whole_image: (*) also gives the whole image with its hidden patches zero.
         device: (*) `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`.
-        backend: (*) `auto`, `fused`, `dali`, `reference` or `store`.
+        backend: (*) `auto`, `cpu` (or `fused`), `gpu`, `dali-operators` (or `dali`), `reference` or `store`.
+        decode: (*) of the backend `gpu`: `mixed`, nvJPEG's pixels, which differ by little from libjpeg's, or `cpu`.
         store: (*) pixel store of this dataset, held in memory instead of reading shards.
         verify: (*) checks checksums `first` time a sample is read, `always` or `never`.
         threads: (*) of the backend; None = the cores this process may use.

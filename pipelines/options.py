@@ -19,7 +19,7 @@ import torch
 
 from pipelines.arguments import given_normalisation, whole_number
 from pipelines.backends.choose import BackendName
-from pipelines.batch_plan import TORCH_DTYPE, Dtype, Verify
+from pipelines.batch_plan import TORCH_DTYPE, Decode, Dtype, Verify
 from pipelines.normalise import Normalisation
 from pipelines.sampling.augment import Augmentation
 from pipelines.sampling.blocks import RECORDS, named_selection
@@ -122,12 +122,14 @@ class RuntimeOptions:
 
     device: str | torch.device = "auto"
     backend: BackendName = "auto"
+    decode: Decode = "mixed"
     store: Path | str | None = None
     verify: Verify = "first"
     threads: int | None = None
     prefetch: int = 2
 
     def __post_init__(self) -> None:
+        _one_of("decode", self.decode, get_args(Decode))
         _one_of("verify", self.verify, get_args(Verify))
         _make_whole(self, "prefetch", *(() if self.threads is None else ("threads",)))
         if self.prefetch < 1 or (self.threads is not None and self.threads < 1):

@@ -74,6 +74,7 @@ class LoaderParts:
             verify=options.verify,
             threads=options.threads or own_cores(),
             prefetch=options.prefetch,
+            decode=options.decode,
             store=options.store,
         )
 

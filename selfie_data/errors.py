@@ -33,6 +33,10 @@ class DivergedError(RunError):
     """The loss is not finite, or far above where it began."""
 
 
+class DeviceError(RunError):
+    """A device computes or decodes other bits than the reference does."""
+
+
 class CorruptSampleError(DatasetError):
     """A sample's bytes are not what was written.
 

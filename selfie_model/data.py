@@ -30,6 +30,7 @@ class LoaderOptions:
     Attributes:
         device: `auto`, `cpu` or `cuda`, also of the model.
         backend: of the loader, `auto` to let it choose.
+        decode: of the backend `gpu`, as the loaders take it.
         threads: of the loader; 0 = its default.
         store: pixel store to hold in memory instead of reading shards; None = read shards.
         exclude, on_error, shuffle, verify, dtype: as the loaders take them; `shuffle` is for training only.
@@ -37,6 +38,7 @@ class LoaderOptions:
 
     device: str = "auto"
     backend: str = "auto"
+    decode: str = "mixed"
     threads: int = 0
     store: Path | None = None
     exclude: Path | None = None
@@ -54,7 +56,7 @@ class LoaderOptions:
             "evaluation": evaluation,
             "augment": "none" if evaluation else augmentation(train),
             "threads": self.threads or None,
-            **{name: getattr(self, name) for name in ("device", "backend", "store", "exclude", "on_error")},
+            **{name: getattr(self, name) for name in ("device", "backend", "decode", "store", "exclude", "on_error")},
             **{name: getattr(self, name) for name in ("verify", "dtype")},
         }
 

@@ -17,7 +17,7 @@ ROOMS = {  # a layer imports those before it, never one after it; inside a layer
     "selfie_data": (
         "storage randomness kernels images sources.readers sources.naming sources dataset build commands cli"
     ),
-    "pipelines": "sampling kernels backends preview",
+    "pipelines": "sampling kernels dali backends preview",
     "selfie_model": "network training features study report commands",
     "benchmarks": "work harness peers floors ours gpu gpu.sections",
 }

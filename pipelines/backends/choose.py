@@ -1,28 +1,34 @@
 """Which backend does the work, and on which device.
 
 auto on a CPU     cpu (compiled kernels; also called fused), reference where they cannot be had
-auto on a GPU     dali, cpu where there is no DALI
-auto with store   store (compiled kernels on a CPU, PyTorch's operations on a GPU)
+auto on a GPU     gpu (DALI decodes, Triton's kernels do the rest), dali-operators or cpu where it cannot be had
+auto with store   store (the compiled kernels on a CPU, Triton's on a GPU)
+
+`dali` is the old name of dali-operators, and means what it always did: all of the work done by DALI's operators.
 """
 
 import importlib
 import logging
+import os
+import shutil
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 
-from pipelines.batch_plan import Backend, OutputSpec, Verify
+from pipelines.batch_plan import Backend, Decode, OutputSpec, Verify
 from pipelines.rank import own_gpu
 from pipelines.sampling.augment import Augmentation
 from selfie_data.dataset.opened import Dataset
 from selfie_data.dataset.read import stored_at_size
 
-BackendName = Literal["auto", "cpu", "dali", "fused", "reference", "store"]
+BackendName = Literal["auto", "cpu", "dali", "dali-operators", "fused", "gpu", "reference", "store"]
 
+_OTHER_NAMES = {"fused": "cpu", "dali": "dali-operators"}
 _CLASSES = {
-    "dali": ("pipelines.backends.dali", "DaliBackend"),
+    "dali-operators": ("pipelines.backends.dali", "DaliBackend"),
     "cpu": ("pipelines.backends.cpu_shards", "ShardBackend"),
+    "gpu": ("pipelines.backends.gpu_shards", "GpuShardBackend"),
     "reference": ("pipelines.backends.reference", "ReferenceBackend"),
     "store": ("pipelines.backends.cpu_store", "StoreBackend"),
 }
@@ -58,7 +64,7 @@ def choose_backend(name: BackendName, device: torch.device, *, store: Path | str
     Raises:
         ValueError: no such backend, or it cannot be imported here, or `store` does not fit it.
     """
-    name = "cpu" if name == "fused" else name
+    name = cast(BackendName, _OTHER_NAMES.get(name, name))
     if name != "auto" and name not in _CLASSES:
         raise ValueError(f"backend must be 'auto' or one of {sorted(_CLASSES)}, got {name!r}")
     if store is not None and name not in ("auto", "store"):
@@ -70,7 +76,7 @@ def choose_backend(name: BackendName, device: torch.device, *, store: Path | str
         return name
     if store is not None:
         return "store"
-    wanted = ("dali", "cpu", "reference") if device.type == "cuda" else ("cpu", "reference")
+    wanted = ("gpu", "dali-operators", "cpu", "reference") if device.type == "cuda" else ("cpu", "reference")
     for candidate in wanted[:-1]:
         try:
             _load(candidate, device)
@@ -104,20 +110,47 @@ def make_backend(
     verify: Verify,
     threads: int,
     prefetch: int,
+    decode: Decode = "mixed",
     store: Path | str | None = None,
 ) -> Backend:
     """Returns a running backend."""
     options: dict[str, Any] = {"device": device, "verify": verify, "threads": threads, "prefetch": prefetch}
     if name == "store":
         options["store"] = store
+    if name == "gpu":
+        options["decode"] = decode
     _log.info("backend %s on %s", name, device)
     return cast(Backend, _load(name, device)(dataset, spec, **options))
 
 
 def _load(name: str, device: torch.device) -> Any:
-    on_a_gpu = name == "store" and device.type != "cpu"
-    module, kind = _STORE_ON_A_GPU if on_a_gpu else _CLASSES[name]
+    if name == "store" and device.type != "cpu":
+        try:
+            return _import(name, _STORE_ON_A_GPU, device)
+        except ValueError as error:
+            _log.warning("%s; a slower way is taken", str(error))
+    return _import(name, _CLASSES[name], device)
+
+
+def _import(name: str, place: tuple[str, str], device: torch.device) -> Any:
+    module, kind = place
+    if name == "gpu" or place == _STORE_ON_A_GPU:
+        _check_triton(name, device)
     try:
         return getattr(importlib.import_module(module), kind)
     except ImportError as error:
         raise ValueError(f"the backend {name!r} cannot be used here ({error})") from error
+
+
+def _check_triton(name: str, device: torch.device) -> None:
+    """Raises ValueError where Triton's kernels could not be launched."""
+    if device.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+        raise ValueError(
+            f"the backend {name!r} needs a GPU, got device 'cpu'; use 'cpu' (with TRITON_INTERPRET=1 in the "
+            "environment it runs in Triton's interpreter, for tests)"
+        )
+    if device.type == "cuda" and not any(map(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang"))):
+        raise ValueError(
+            f"the backend {name!r} cannot be used here: Triton needs a C compiler, and finds neither gcc nor clang nor "
+            "what CC names; install one, or use 'dali-operators'"
+        )

@@ -1,17 +1,15 @@
-"""The DALI backend: the graph of `dali_graph.py`, fed from plans; its output becomes torch tensors without a copy.
+"""The backend `dali-operators`: patches made by DALI's own operators; they become torch tensors without a copy.
 
-    plan -> read + check payloads -> cut -> feed -> run         the feeder, a thread of its own, two batches ahead
+    plan -> read + check payloads -> cut -> feed -> run         the queue's thread, two batches ahead
          -> take outputs -> DLPack -> normalise, hide    the trainer's thread; torch, on the device
 
-The default on a GPU. On a CPU the same graph runs, so that it can be tested where there is no GPU; `cpu` is faster
-there. Raw images are exact to the bit; what DALI decodes and resizes differs a little from the reference (the tests
-state the bound), since its resampling works in floats.
+What to take on a GPU where Triton cannot be had, or where its kernels differ from the reference. On a CPU the same
+graph runs, so that it can be tested where there is no GPU; `cpu` is faster there. Raw images are exact to the bit;
+what DALI decodes and resizes differs a little from the reference (the tests state the bound): it resamples in floats.
 """
 
-import threading
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,25 +18,18 @@ from nvidia.dali.tensors import TensorListCPU
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from pipelines.backends.dali_error import DaliError, read_error
-from pipelines.backends.dali_graph import CELLS, CROP, ENCODED, FLIP, RESIZE, WINDOW, GraphInputs, build_graph
 from pipelines.backends.jpeg_windows import Misfits, Windows, cut_for_plan
 from pipelines.backends.shard_reader import Payloads, ShardReader
 from pipelines.batch_plan import BackendOutput, BatchPlan, OutputSpec, Verify
+from pipelines.dali.decoder import ENCODED
+from pipelines.dali.error import explained
+from pipelines.dali.operators import CELLS, CROP, FLIP, RESIZE, WINDOW, GraphInputs, build_graph
+from pipelines.dali.queue import DEPTH, DaliFailedError, DaliQueue
 from pipelines.staging import Staging, hide
 from selfie_data.dataset.opened import Dataset
-from selfie_data.dataset.read import corrupt_sample, decode_payload, stored_at_size
-from selfie_data.errors import CorruptSampleError, DatasetError
-
-# Batches in DALI at a time: one more would hold the pixels of another batch, which no speed was seen from.
-_DEPTH = 2
+from selfie_data.dataset.read import decode_payload, stored_at_size
 
 Stored = NDArray[np.uint8] | list[NDArray[np.uint8]] | TensorListCPU
-
-
-class _Running(NamedTuple):
-    graph: Any
-    payloads: Payloads
 
 
 class DaliBackend:
@@ -54,7 +45,7 @@ class DaliBackend:
         threads: int = 2,
         prefetch: int = 2,
     ) -> None:
-        del prefetch  # plans wait here; DALI holds the pixels of `_DEPTH` batches
+        del prefetch  # plans wait in the queue, which says how many DALI holds the pixels of
         self._dataset = dataset
         self._spec = spec
         self._staging = Staging(device)
@@ -65,53 +56,37 @@ class DaliBackend:
         self._misfits = Misfits(dataset)
         self._windows = np.empty(0, np.uint8)  # DALI copies what it is fed, so the next plan may overwrite it
         self._graphs: dict[GraphInputs, Any] = {}
-        # DALI's queue of outputs has no lock of its own: `schedule_run` adds to it, `outputs` takes from it.
-        self._queue = threading.Lock()
-        self._waiting: deque[BatchPlan] = deque()
-        self._running: deque[tuple[BatchPlan, Future[_Running]]] = deque()
-        self._memory: deque[NDArray[np.uint8]] = deque(maxlen=_DEPTH + 1)  # of payloads that nobody needs any more
-        self._feeder = ThreadPoolExecutor(1, thread_name_prefix="selfie-dali")
+        self._queue: DaliQueue[BatchPlan, Payloads] = DaliQueue(self._feed, self._graphs.clear)
+        self._memory: deque[NDArray[np.uint8]] = deque(maxlen=DEPTH + 1)  # of payloads that nobody needs any more
         self._scale, self._bias = (torch.from_numpy(factor).to(device) for factor in (spec.scale, spec.bias))
 
     def submit(self, plan: BatchPlan) -> None:
-        self._waiting.append(plan)
-        self._start_next()
+        self._queue.submit(plan)
 
     def result(self) -> BackendOutput:
-        if not self._running:
-            raise IndexError("no plan is outstanding")
-        plan, fed = self._running.popleft()
+        stream = None if self._gpu is None else torch.cuda.current_stream(self._gpu)
         try:
-            outputs = self._outputs(plan, fed)
-        finally:
-            self._start_next()
-        return self._finished(plan, outputs)
+            plan, payloads, lists = self._queue.take(stream)
+        except DaliFailedError as failed:
+            raise explained(failed.found, self._dataset, failed.work, failed.kept.__getitem__) from failed
+        self._memory.append(payloads.buffer)
+        return self._finished(plan, [from_dlpack(one.as_tensor()) for one in lists])
 
     def close(self) -> None:
-        self._waiting.clear()
-        self._feeder.shutdown(wait=True, cancel_futures=True)
-        self._running.clear()
+        self._queue.close()
         self._memory.clear()
-        self._graphs.clear()  # the last references: DALI ends its threads
         self._reader.close()
         self._misfits.close()
 
-    def _start_next(self) -> None:
-        while self._waiting and len(self._running) < _DEPTH:
-            plan = self._waiting.popleft()
-            self._running.append((plan, self._feeder.submit(self._feed, plan)))
-
-    def _feed(self, plan: BatchPlan) -> _Running:
-        """Reads a plan's images and sets DALI to work on them; in the feeder's thread. Errors are the plan's."""
+    def _feed(self, plan: BatchPlan) -> tuple[Any, Payloads]:
+        """Reads a plan's images and feeds a graph with them; in the queue's thread. Errors are the plan's."""
         payloads = self._reader.read(plan.sample_id, self._free_memory(plan))
         stored, plan = self._stored(plan, payloads)
         graph = self._graph(plan)
         graph.feed_input(ENCODED, stored)
         for name, values in _integers(plan).items():
             graph.feed_input(name, np.ascontiguousarray(values, dtype=np.int32))
-        with self._queue:
-            graph.schedule_run()
-        return _Running(graph, payloads)
+        return graph, payloads
 
     def _stored(self, plan: BatchPlan, payloads: Payloads) -> tuple[Stored, BatchPlan]:
         """Returns what is fed, pixels of raw images, else encoded bytes, and what is to be done to it."""
@@ -157,43 +132,6 @@ class DaliBackend:
                 threads=self._threads,
             )
         return self._graphs[inputs]
-
-    def _outputs(self, plan: BatchPlan, fed: Future[_Running]) -> list[Tensor]:
-        """Returns the tensors of a plan; after an error of DALI's all that is under way begins anew."""
-        stream = None if self._gpu is None else torch.cuda.current_stream(self._gpu)
-        try:
-            running = fed.result()
-            with self._queue:
-                lists = running.graph.outputs(cuda_stream=stream)
-        except DatasetError:  # found before anything was fed
-            raise
-        except RuntimeError as error:  # DALI's for everything; its pipeline is of no use after one
-            self._start_over()
-            if fed.exception() is not None:
-                raise
-            raise self._explained(plan, running.payloads, read_error(str(error))) from error
-        self._memory.append(running.payloads.buffer)
-        return [from_dlpack(one.as_tensor()) for one in lists]
-
-    def _start_over(self) -> None:
-        wait(fed for _, fed in self._running)
-        self._waiting.extendleft(plan for plan, _ in reversed(self._running))
-        self._running.clear()
-        self._graphs.clear()
-
-    def _explained(self, plan: BatchPlan, payloads: Payloads, found: DaliError) -> DatasetError:
-        """Returns the error of the sample that cannot be decoded, or what else went wrong and where."""
-        rows = range(len(plan)) if found.row is None else range(found.row, found.row + 1)
-        for row in rows if found.decoding else ():  # the plain decoder says what is wrong with a sample, and with which
-            try:
-                decode_payload(self._dataset, int(plan.sample_id[row]), payloads[row])
-            except CorruptSampleError as error:
-                return error
-        if found.decoding and len(rows) == 1:
-            return corrupt_sample(self._dataset, int(plan.sample_id[rows[0]]), f"DALI cannot decode it ({found.cause})")
-        sample = "" if found.row is None else f", sample {self._dataset.key(int(plan.sample_id[found.row]))}"
-        where = f"epoch {plan.epoch}, step {plan.step}{sample}"
-        return DatasetError(f"DALI failed at {where}, in {found.operator} ({found.cause}); try backend='cpu'")
 
     def _finished(self, plan: BatchPlan, outputs: list[Tensor]) -> BackendOutput:
         spec = self._spec

@@ -32,10 +32,17 @@ def loader_options(function: Command) -> Command:
         ),
         click.option(
             "--backend",
-            type=click.Choice(["auto", "cpu", "fused", "dali", "store", "reference"]),
+            type=click.Choice(["auto", "cpu", "fused", "gpu", "dali-operators", "dali", "store", "reference"]),
             default="auto",
             show_default=True,
             help="How batches are made; all give the same ones.",
+        ),
+        click.option(
+            "--decode",
+            type=click.Choice(["mixed", "cpu"]),
+            default="mixed",
+            show_default=True,
+            help="Of the backend gpu: cpu gives the pixels of a CPU to the bit, mixed decodes on the GPU.",
         ),
         click.option("--threads", type=click.IntRange(min=0), default=0, help="Of the loader; 0 = all cores."),
         click.option(

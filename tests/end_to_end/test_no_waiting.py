@@ -28,7 +28,7 @@ from tests.waits import PretendedLane, Waits
 
 META = torch.device("meta")
 STEPS = 10
-BACKENDS = ("reference", "cpu", "store", "dali")
+BACKENDS = ("reference", "cpu", "store", "dali-operators", "gpu")
 
 
 class AtOnce:
@@ -72,7 +72,9 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[Waits]:
 
     monkeypatch.setattr("pipelines.staging.lane_of", lane_of)
     monkeypatch.setattr("pipelines.parts.resolve_device", lambda device: META)
-    monkeypatch.setattr("pipelines.backends.gpu_store.ThreadPoolExecutor", AtOnce)
+    monkeypatch.setattr("pipelines.backends.gpu_shards.ThreadPoolExecutor", AtOnce)
+    monkeypatch.setattr("pipelines.kernels.patches_triton._launch", lambda *_, **__: None)
+    monkeypatch.setattr("pipelines.backends.gpu.GpuBackend._check", lambda *_: None)  # fetches, of the first batch
     monkeypatch.setattr("pipelines.backends.dali.from_dlpack", from_dali)
     monkeypatch.setattr(loop, "autocast", lambda device, runtime: nullcontext())  # torch has none for `meta`
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda device_type: False)

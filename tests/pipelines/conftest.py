@@ -23,6 +23,9 @@ from selfie_data.dataset.table import SampleTable, write_table
 
 MakeDataset = Callable[..., Path]
 
+if not torch.cuda.is_available():  # Triton's kernels run in its interpreter, which they ask for when they are imported
+    os.environ["TRITON_INTERPRET"] = "1"
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _few_threads() -> None:

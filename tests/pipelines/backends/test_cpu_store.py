@@ -1,6 +1,6 @@
 """The pixel store gives what the reference gives from the shards, to the bit, whatever is asked for.
 
-The GPU's backend is held to it on the CPU: its operations are PyTorch's.
+The GPU's backend is held to it in `test_gpu_backend.py`.
 """
 
 from pathlib import Path
@@ -10,8 +10,6 @@ import pytest
 import torch
 
 from pipelines import ImageLoader, PatchLoader
-from pipelines.backends import choose as backends
-from pipelines.backends import gpu_store as device_store
 from pipelines.backends.cpu_store import StoreBackend
 from pipelines.batch_plan import BatchPlan, OutputSpec
 from pipelines.sampling.augment import Augmentation
@@ -29,16 +27,6 @@ def raw_store(raw_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return path
 
 
-@pytest.fixture(params=["cpu", "gpu, both flips", "gpu, one flip"])
-def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Makes `backend="store"` on the CPU the backend of the name; returns it."""
-    if request.param != "cpu":
-        monkeypatch.setitem(backends._CLASSES, "store", backends._STORE_ON_A_GPU)
-        monkeypatch.setattr(device_store, "_memory_suffices", lambda *_: request.param == "gpu, both flips")
-    return str(request.param)
-
-
-@pytest.mark.usefixtures("kind")
 @pytest.mark.parametrize(
     "options",
     [
@@ -70,7 +58,6 @@ def test_patches_equal_those_from_the_shards(raw_shards: Path, raw_store: Path, 
         assert_same_stream(ours, reference)
 
 
-@pytest.mark.usefixtures("kind")
 @pytest.mark.parametrize(
     "options",
     [
@@ -94,7 +81,6 @@ def test_images_equal_those_from_the_shards(raw_shards: Path, raw_store: Path, o
         assert_same_stream(ours, reference)
 
 
-@pytest.mark.usefixtures("kind")
 def test_photographs_as_evaluation_sees_them(photo_shards: Path, tmp_path: Path) -> None:
     export_store(open_dataset(photo_shards), tmp_path / "store.zarr")
     options = {"global_batch_size": 8, "device": "cpu", "evaluation": True}

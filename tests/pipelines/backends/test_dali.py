@@ -11,11 +11,11 @@ from nvidia.dali import Pipeline, fn, types
 
 from pipelines import ImageLoader, PatchLoader
 from pipelines.backends.dali import DaliBackend
-from pipelines.backends.dali_graph import GraphInputs, build_graph, to_patches
 from pipelines.backends.reference import ReferenceBackend
 from pipelines.backends.shard_reader import ShardReader
 from pipelines.batch import PatchBatch
 from pipelines.batch_plan import BatchPlan, OutputSpec
+from pipelines.dali.operators import GraphInputs, build_graph, to_patches
 from pipelines.sampling.augment import Augmentation
 from pipelines.sampling.grid import patchify
 from selfie_data.dataset.opened import open_dataset

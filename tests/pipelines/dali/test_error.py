@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.backends.dali_error import read_error
+from pipelines.dali.error import read_error
 
 HEAD = """Critical error in pipeline:
 Critical error in pipeline:

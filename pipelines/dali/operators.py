@@ -18,9 +18,10 @@ from typing import Any
 from nvidia.dali import Pipeline, fn, types
 
 from pipelines.batch_plan import BatchPlan, OutputSpec
+from pipelines.dali.decoder import ENCODED, MIXED, new_pipeline
 from pipelines.sampling.grid import Grid
 
-ENCODED, CROP, RESIZE, WINDOW, FLIP, CELLS = "encoded", "crop", "resize", "window", "flip", "cells"
+CROP, RESIZE, WINDOW, FLIP, CELLS = "crop", "resize", "window", "flip", "cells"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +59,7 @@ def build_graph(
         threads: of DALI, on the CPU.
         at_size: all images are stored at the model's size, so that nothing is cut off where nothing is resized.
     """
-    pipeline = Pipeline(
-        batch_size=spec.batch_size,
-        num_threads=threads,
-        device_id=device_id,
-        prefetch_queue_depth=1,  # batches that the first run takes; later ones may be scheduled at will
-        exec_dynamic=True,  # outputs own their memory, so they can be handed on without a copy
-        set_affinity=False,
-    )
+    pipeline = new_pipeline(batch_size=spec.batch_size, device_id=device_id, threads=threads)
     with pipeline:
         image = to_image(spec, inputs, raw=raw, gpu=device_id is not None, at_size=at_size)
         patches = [to_patches(image, spec)] if inputs.cells else []
@@ -116,14 +110,7 @@ def _decoded(inputs: GraphInputs, *, gpu: bool) -> Any:
     encoded = fn.external_source(name=ENCODED, ndim=1, dtype=types.UINT8)
     options: dict[str, Any] = {"output_type": types.RGB, "adjust_orientation": False}  # what is stored is upright
     if gpu:
-        image = fn.decoders.image(
-            encoded,
-            device="mixed",
-            hw_decoder_load=0.0,
-            jpeg_fancy_upsampling=True,  # smooth chroma, as on a CPU; else half a level off in the mean
-            affine=False,  # threads tied to cores would share them with those of the next rank
-            **options,
-        )
+        image = fn.decoders.image(encoded, **MIXED, **options)
         return _crop(image) if inputs.crop else image
     if not inputs.crop:
         return fn.decoders.image(encoded, device="cpu", **options)
