@@ -74,6 +74,8 @@ def describe() -> str:
         f"    python -m benchmarks.gpu.pack {CARRIED}     # packages of benchmarks/gpu/requirements.txt, {PARTS} parts",
         f"    cp $SELFIE_TEST_DATA/{{{','.join(IMAGES)}}} {CARRIED}/",
         "    # without the images, synthetic ones stand in and every record says so",
+        "The host needs a C compiler, gcc or clang: Triton builds with it what launches its kernels. Section `kernels`",
+        "says whether their bits are the reference's, `patch_stage` how fast they are beside DALI's operators.",
         "Then, one after the other and without a pause, in the root of a copy of this repository; OUT names the folder",
         "whose files come back, and every call adds its records there. Copy them away after each call.",
     ]

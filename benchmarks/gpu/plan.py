@@ -45,6 +45,12 @@ SECTIONS = (
         limit_s=75,
         asks="same ids, draws, raw bits as the reference; JPEG within the bound; resume; ranks",
     ),
+    Section(
+        name="kernels",
+        module="kernels",
+        limit_s=60,
+        asks="Triton's kernels: the reference's bits, with the CPU's pixels; does the self-check catch a fault",
+    ),
     Section(name="tests", module="tests", limit_s=60, asks="do the tests marked `gpu` pass"),
     Section(
         name="throughput_224",
@@ -86,7 +92,7 @@ SECTIONS = (
         name="patch_stage",
         module="patch_stage",
         limit_s=50,
-        asks="cutting patches on the device: DALI, torch, Triton, beside a copy",
+        asks="patches of images on the device: Triton's kernels beside DALI's operators, torch and a copy",
     ),
     Section(
         name="training_finetune",
@@ -153,7 +159,7 @@ SECTIONS = (
 
 # Which sections go into one call of a lent host: of similar value, each call within its host's limit.
 CALLS: tuple[tuple[str, ...], ...] = (
-    ("data", "parity", "tests"),
+    ("data", "parity", "kernels", "tests"),
     ("throughput_224", "training_224"),
     ("training_32", "throughput_decoding"),
     ("throughput_32", "patch_stage", "training_finetune", "training_options"),

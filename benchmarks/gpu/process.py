@@ -48,7 +48,7 @@ def isolated(name: str, module: str, setting: Setting, keep: Keep) -> None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env={**os.environ, _MARK: mark},
+            env={**os.environ, _MARK: mark, **({"TRITON_INTERPRET": "1"} if setting.device == "cpu" else {})},
         )
         reader = threading.Thread(target=_read, args=(process.stdout, keep), daemon=True)
         reader.start()

@@ -61,17 +61,18 @@ def build_graph(
     """
     pipeline = new_pipeline(batch_size=spec.batch_size, device_id=device_id, threads=threads)
     with pipeline:
-        image = to_image(spec, inputs, raw=raw, gpu=device_id is not None, at_size=at_size)
+        gpu = device_id is not None
+        crop = _cropped_pixels(inputs, gpu=gpu) if raw else _decoded(inputs, gpu=gpu)
+        image = to_image(crop, spec, inputs, at_size=at_size)
         patches = [to_patches(image, spec)] if inputs.cells else []
         pipeline.set_outputs(*patches, *([image] if spec.whole_image else []))
     pipeline.build()
     return pipeline
 
 
-def to_image(spec: OutputSpec, inputs: GraphInputs, *, raw: bool, gpu: bool, at_size: bool) -> Any:
-    """The image [S, S, 3] uint8 that the model sees."""
+def to_image(image: Any, spec: OutputSpec, inputs: GraphInputs, *, at_size: bool = False) -> Any:
+    """The image [S, S, 3] uint8 that the model sees of a crop: resized, cut to S x S, mirrored."""
     size = spec.image_size
-    image = _cropped_pixels(inputs, gpu=gpu) if raw else _decoded(inputs, gpu=gpu)
     if inputs.resize:
         target = fn.cast(_integers(RESIZE), dtype=types.FLOAT)
         image = fn.resize(
@@ -111,7 +112,7 @@ def _decoded(inputs: GraphInputs, *, gpu: bool) -> Any:
     options: dict[str, Any] = {"output_type": types.RGB, "adjust_orientation": False}  # what is stored is upright
     if gpu:
         image = fn.decoders.image(encoded, **MIXED, **options)
-        return _crop(image) if inputs.crop else image
+        return crop_of(image) if inputs.crop else image
     if not inputs.crop:
         return fn.decoders.image(encoded, device="cpu", **options)
     corner, shape = _corner_and_shape()
@@ -123,10 +124,11 @@ def _decoded(inputs: GraphInputs, *, gpu: bool) -> Any:
 def _cropped_pixels(inputs: GraphInputs, *, gpu: bool) -> Any:
     image = fn.external_source(name=ENCODED, ndim=3, dtype=types.UINT8, layout="HWC")
     image = image.gpu() if gpu else image
-    return _crop(image) if inputs.crop else image
+    return crop_of(image) if inputs.crop else image
 
 
-def _crop(image: Any) -> Any:
+def crop_of(image: Any) -> Any:
+    """The crop of an image, by the input CROP."""
     corner, shape = _corner_and_shape()
     return fn.slice(image, corner, shape, axes=[0, 1], normalized_anchor=False, normalized_shape=False)
 

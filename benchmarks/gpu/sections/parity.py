@@ -1,4 +1,7 @@
-"""Is the device's stream the reference's? Ids, draws, raw bits, JPEG within the bound, resume, ranks."""
+"""Is the device's stream the reference's? Ids, draws, raw bits, JPEG within the bound, resume, ranks.
+
+DALI's operators, of which nothing more is promised; the kernels, whose every bit is, are a section of their own.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -39,7 +42,7 @@ def first(stream: Any, count: int) -> list[Any]:
 def compare(kind: str, setting: Setting) -> None:
     """Device against `reference`: the same ids and positions, the same bits or the bound."""
     batch = setting.size(64, 8)
-    with loader(kind, setting, global_batch_size=batch, backend="dali") as device:
+    with loader(kind, setting, global_batch_size=batch, backend="dali-operators") as device:
         ours = first(device, STEPS)
     with loader(kind, setting, global_batch_size=batch, backend="reference", device="cpu") as reference:
         twins = first(reference, STEPS)

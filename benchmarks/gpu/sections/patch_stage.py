@@ -1,7 +1,8 @@
 """The patch stage alone: images on the device -> patches in a given order, against a copy of the same bytes.
 
-Ways: DALI's `sequence_rearrange`, as the pipeline's graph does it; indexing in PyTorch; the same compiled; one Triton
-kernel. The faster one should be what the pipeline uses behind the same interface.
+Ways: Triton's kernels, as the backend `gpu` launches them, its geometry and its small copies included; DALI's
+operators, as `dali-operators` has them in its graph; indexing in PyTorch; the same compiled. Cutting alone, and all
+there is between a decoder and patches of 224 px: random crops, resized, mirrored, cut. The faster is to be the default.
 """
 
 from collections.abc import Callable
@@ -14,12 +15,16 @@ from torch.utils.dlpack import from_dlpack
 
 from benchmarks.gpu.measure import attempt, emit, seconds_a_call
 from benchmarks.gpu.setting import Setting
+from pipelines.batch_plan import BatchPlan, OutputSpec
 
-GEOMETRIES = {"32 px": (32, 8, 1024, 64), "224 px": (224, 32, 256, 8)}  # side, patch, batch, batch of a dry run
+GEOMETRIES = {"32 px": (32, 8, 1024, 4), "224 px": (224, 32, 256, 2)}  # side, patch, batch, batch of a dry run
+
+
+STORED = (256, 1024)  # sides of stored images: crops that take one pass, and two
 
 
 def run(setting: Setting) -> None:
-    """Both geometries, all ways."""
+    """Both geometries, all ways; then crops."""
     for name, (side, patch, batch, tiny) in GEOMETRIES.items():
         case = f"patch stage: {name}"
         count = setting.size(batch, tiny)
@@ -35,8 +40,12 @@ def run(setting: Setting) -> None:
             ways["torch.compile"] = partial(torch.compile(gather_torch), images, cells, patch)
         for way, call in ways.items():
             attempt(case, way, partial(_timed, case, way, call, count, setting))
-        attempt(case, "triton", partial(triton, case, images, cells, patch, expected, setting))
+        attempt(case, "gpu kernels", partial(kernels, case, images, cells, patch, expected, setting))
         attempt(case, "dali", partial(dali, case, images, cells, patch, expected, setting))
+    for side in STORED[: 1 if setting.dry else None]:
+        case = f"crop to patches: {side} px to 224"
+        attempt(case, "gpu kernels", partial(crops_by_kernels, case, side, setting))
+        attempt(case, "dali-operators", partial(crops_by_operators, case, side, setting))
 
 
 def gather_torch(images: torch.Tensor, cells: torch.Tensor, patch: int) -> torch.Tensor:
@@ -47,15 +56,103 @@ def gather_torch(images: torch.Tensor, cells: torch.Tensor, patch: int) -> torch
     return grid[rows, cells // side, :, cells % side]
 
 
-def triton(
+def kernels(
     case: str, images: torch.Tensor, cells: torch.Tensor, patch: int, expected: torch.Tensor, setting: Setting
 ) -> None:
-    """The Triton kernel, checked first."""
-    from benchmarks.gpu.sections.triton_gather import gather_triton
+    """The backend on images that are already on the device, checked first."""
+    count, side = images.shape[:2]
+    plan = BatchPlan(epoch=0, step=0, sample_id=np.arange(count), position=cells.cpu().numpy())
+    step = backend_step(images, plan, spec_of(plan, side, patch), setting)
+    if not torch.equal(step(), expected):
+        raise RuntimeError("the kernels' patches differ from indexing in PyTorch")
+    _timed(case, "gpu kernels", step, count, setting)
 
-    if not torch.equal(gather_triton(images, cells, patch), expected):
-        raise RuntimeError("the Triton gather differs from indexing in PyTorch")
-    _timed(case, "triton", partial(gather_triton, images, cells, patch), len(images), setting)
+
+def backend_step(images: torch.Tensor, plan: BatchPlan, spec: OutputSpec, setting: Setting) -> Callable[[], Any]:
+    """What makes patches of a plan, as a loader's backend does; the first call compares with the reference."""
+    from pipelines.backends.choose import resolve_device
+    from pipelines.backends.gpu import GpuBackend
+    from pipelines.backends.gpu_store import ResidentImages
+
+    device = resolve_device(setting.device)
+    backend = GpuBackend(spec, ResidentImages(images.cpu().numpy(), device), device=device)
+
+    def step() -> Any:
+        backend.submit(plan)
+        return backend.result().patches
+
+    return step
+
+
+def spec_of(plan: BatchPlan, side: int, patch: int) -> OutputSpec:
+    """Bytes, the patches of a plan."""
+    assert plan.position is not None
+    count = plan.position.shape[1]
+    one = np.ones(3, np.float32)
+    return OutputSpec(
+        image_size=side, batch_size=len(plan), patch_size=patch, patch_count=count, scale=one, bias=0 * one
+    )
+
+
+def crops(side: int, setting: Setting) -> tuple[torch.Tensor, BatchPlan]:
+    """Stored images, side x side, and crops of a tenth to all of their area, mirrored or not, every patch of them."""
+    count, rng = setting.size(256, 1), np.random.default_rng(0)
+    images = torch.randint(0, 256, (count, side, side, 3), dtype=torch.uint8, device=setting.device)
+    shape = (side * np.sqrt(rng.uniform(0.1, 1, (count, 2)))).astype(np.int64)
+    return images, BatchPlan(
+        epoch=0,
+        step=0,
+        sample_id=np.arange(count),
+        crop=np.hstack((rng.integers(0, side - shape + 1), shape)),
+        resize=np.full((count, 2), 224),
+        flip=rng.random(count) < 0.5,
+        position=rng.permuted(np.tile(np.arange(49), (count, 1)), axis=1),
+    )
+
+
+def crops_by_kernels(case: str, side: int, setting: Setting) -> None:
+    """All of the patch stage by the kernels."""
+    images, plan = crops(side, setting)
+    step = backend_step(images, plan, spec_of(plan, 224, 32), setting)
+    step()
+    _timed(case, "gpu kernels", step, len(plan), setting)
+
+
+def crops_by_operators(case: str, side: int, setting: Setting) -> None:
+    """All of the patch stage by DALI's operators; the bare hand-over is taken off."""
+    images, plan = crops(side, setting)
+    times = (_operator_seconds(images, plan, setting, work=work) for work in (True, False))
+    with_work, without = (float(np.median(seconds)) for seconds in times)
+    took = max(with_work - without, 1e-9)
+    note = f"{without * 1e6:.0f} us of hand-over taken off"
+    emit(case, "dali-operators", [len(plan) / took], "images/s", note=note)
+
+
+def _operator_seconds(images: torch.Tensor, plan: BatchPlan, setting: Setting, *, work: bool) -> list[float]:
+    from nvidia.dali import fn
+
+    from pipelines.dali.decoder import new_pipeline
+    from pipelines.dali.operators import CELLS, CROP, FLIP, RESIZE, GraphInputs, crop_of, to_image, to_patches
+
+    on_gpu, spec = setting.device == "cuda", spec_of(plan, 224, 32)
+    pipeline = new_pipeline(batch_size=len(plan), device_id=0 if on_gpu else None, threads=setting.threads)
+    with pipeline:
+        image = fn.external_source(name="images", ndim=3, device="gpu" if on_gpu else "cpu", layout="HWC")
+        if work:
+            image = to_patches(to_image(crop_of(image), spec, GraphInputs.of(plan)), spec)
+        pipeline.set_outputs(image)
+    pipeline.build()
+    given = images if on_gpu else images.numpy()
+    named = {CROP: plan.crop, RESIZE: plan.resize, FLIP: plan.flip, CELLS: plan.position} if work else {}
+    integers = {name: np.asarray(values, np.int32) for name, values in named.items()}
+
+    def call() -> Any:
+        pipeline.feed_input("images", given)
+        for name, values in integers.items():
+            pipeline.feed_input(name, values)
+        return pipeline.run()
+
+    return seconds_a_call(call, setting)
 
 
 def dali(
@@ -103,5 +200,5 @@ def _dali_seconds(
 
 
 def _timed(case: str, way: str, call: Callable[[], Any], count: int, setting: Setting) -> None:
-    runs = [count / seconds for seconds in seconds_a_call(call, setting)]
+    runs = [count / seconds for seconds in seconds_a_call(call, setting, runs=setting.size(5, 1))]
     emit(case, way, runs, "images/s", note=setting.device)

@@ -25,11 +25,24 @@ def run(setting: Setting) -> None:
     if setting.options["size"] == 224:
         for kind in ("jpeg256", "full"):
             attempt(LARGE, f"{kind}: default", partial(ours, LARGE, f"{kind}: default", kind, setting))
+        others: dict[str, dict[str, Any]] = {
+            "kernels, decoded by the CPU": {"backend": "gpu", "decode": "cpu"},
+            "DALI's operators": {"backend": "dali-operators"},
+        }
+        for way, options in others.items():
+            name = f"jpeg256: {way}"
+            if setting.dry:  # on a CPU the interpreter, or what is measured elsewhere
+                emit(LARGE, name, [], "images/s", note="needs a GPU")
+            else:
+                attempt(LARGE, name, partial(ours, LARGE, name, "jpeg256", setting, **options))
         for kind in ("jpeg256", "full"):
             name = f"{kind}: CPU decode, copied"
             attempt(LARGE, name, partial(ours, LARGE, name, kind, setting, device="cpu"))
         return
     attempt(SMALL, "shards", partial(ours, SMALL, "shards", "raw32", setting))
+    if not setting.dry:
+        name = "shards, DALI's operators"
+        attempt(SMALL, name, partial(ours, SMALL, name, "raw32", setting, backend="dali-operators"))
     attempt(SMALL, "store", partial(ours, SMALL, "store", "raw32", setting, resident=True))
     name = "ceiling: resident, index + flip + cut"
     attempt(SMALL, name, lambda: measure(SMALL, name, "raw32", resident(setting), setting))

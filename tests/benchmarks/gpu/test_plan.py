@@ -15,7 +15,7 @@ def test_no_section_is_long_without_a_reason() -> None:
 
 def test_the_order_is_that_of_value() -> None:
     names = [one.name for one in SECTIONS]
-    assert names[:5] == ["data", "parity", "tests", "throughput_224", "training_224"]
+    assert names[:6] == ["data", "parity", "kernels", "tests", "throughput_224", "training_224"]
     assert names.index("training_32") < names.index("throughput_decoding") < names.index("throughput_hardware")
     risky = [name for name in names if name.startswith(("decoder_stress", "throughput_hardware", "training_graphs"))]
     assert names[-len(risky) :] == risky
@@ -36,7 +36,7 @@ def test_a_quarter_of_an_hour_is_enough_for_correctness_and_224_pixels() -> None
     first = calls()[: fitting(SHORT_S)]
     assert START_S + sum(call.limit_s for call in first) <= SHORT_S
     commands = " ".join(call.command for call in first)
-    assert all(name in commands for name in ("parity", "tests", "throughput_224", "training_224"))
+    assert all(name in commands for name in ("parity", "kernels", "tests", "throughput_224", "training_224"))
 
 
 def test_the_calls_are_told_with_their_limits() -> None:
