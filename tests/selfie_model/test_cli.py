@@ -571,7 +571,7 @@ def test_help_of_the_group_imports_no_torch() -> None:
 
 def test_option_lists_are_frozen() -> None:
     """A new option is a promise: add it here on purpose."""
-    source = {"--device", "--backend", "--threads", "--store"}
+    source = {"--device", "--backend", "--decode", "--threads", "--store"}
     configuration = {"--preset", "--config", "--set", "--steps", "--batch-size", "--learning-rate"}
     configuration |= {"--accumulate", "--seed"}
     run = {"--out", "--resume", "--time-limit", "--sync-batch-norm", "--tensorboard", "--quiet"}
