@@ -15,7 +15,7 @@ from datetime import timedelta
 from errno import ENOENT
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from selfie_data.storage.protocol import Stat, StorageError
@@ -82,10 +82,8 @@ class ObjectStorage:
         """Returns the object's size and ETag, and what there is of its bytes from `start` to `stop`."""
 
         def get(store: Any) -> tuple[int, str | None, bytes]:
-            import obstore
-
             given = {"range": (start, stop), **{key: value for key, value in options.items() if value}}
-            result = obstore.get(store, self._key(name), options=cast(Any, given))
+            result = _obstore(self.url).get(store, self._key(name), options=given)
             return result.meta["size"], result.meta["e_tag"], result.bytes().to_bytes()
 
         try:
@@ -99,19 +97,15 @@ class ObjectStorage:
             return found.size, None, b""
 
     def stat(self, name: str) -> Stat | None:
-        import obstore
-
         try:
-            found = self._call(name, lambda store: obstore.head(store, self._key(name)))
+            found = self._call(name, lambda store: _obstore(self.url).head(store, self._key(name)))
         except FileNotFoundError:
             return None
         return Stat(name, found["size"], _nanoseconds(found))
 
     def list(self, folder: str = "") -> Iterator[Stat]:
-        import obstore
-
         inside = self._key(folder)
-        pages = self._call(folder, lambda store: iter(obstore.list(store, inside or None)))
+        pages = self._call(folder, lambda store: iter(_obstore(self.url).list(store, inside or None)))
         cut = len(self.prefix) + 1 if self.prefix else 0
         while page := self._call(folder, lambda _: next(pages, None)):
             for found in page:
@@ -126,13 +120,13 @@ class ObjectStorage:
         self._put(name, data, use_multipart=False)
 
     def create(self, name: str, data: bytes) -> bool:
-        from obstore.exceptions import AlreadyExistsError
-
         for pause in _PAUSES_S:  # a request with a condition is not repeated by obstore: it may have been done
             try:
                 self._put(name, data, use_multipart=False, mode="create")
                 return True
-            except AlreadyExistsError:  # perhaps by ourselves, if a reply was lost: the caller compares
+            except _obstore(
+                self.url
+            ).exceptions.AlreadyExistsError:  # perhaps by ourselves, if a reply was lost: the caller compares
                 return False
             except _UnansweredError as error:
                 failure = error
@@ -140,16 +134,12 @@ class ObjectStorage:
         raise failure
 
     def delete(self, names: Iterable[str]) -> None:
-        import obstore
-
         keys = [self._key(name) for name in names]
         if keys:
-            self._call("", lambda store: obstore.delete(store, keys), writing=True)
+            self._call("", lambda store: _obstore(self.url).delete(store, keys), writing=True)
 
     def _put(self, name: str, data: bytes | Path, **options: Any) -> None:
-        import obstore
-
-        self._call(name, lambda store: obstore.put(store, self._key(name), data, **options), writing=True)
+        self._call(name, lambda store: _obstore(self.url).put(store, self._key(name), data, **options), writing=True)
 
     @property
     def prefix(self) -> str:
@@ -227,11 +217,7 @@ def _store(url: str, *, writing: bool) -> Any:
 
 @lru_cache
 def _new_store(url: str, writing: bool) -> Any:
-    try:
-        from obstore.exceptions import BaseError
-        from obstore.store import AzureStore, from_url
-    except ImportError:
-        raise StorageError(url, "remote storage needs obstore: pip install 'selfie[remote]'") from None
+    library = _obstore(url).store
     options: Any = {
         "client_options": {
             "allow_http": True,  # where the user's own endpoint or URL says http
@@ -247,9 +233,23 @@ def _new_store(url: str, writing: bool) -> Any:
     }
     scheme, _, place = url.partition("://")
     try:
-        return AzureStore(place, **options) if scheme == "az" else from_url(url, **options)
-    except (BaseError, ValueError) as error:
+        return library.AzureStore(place, **options) if scheme == "az" else library.from_url(url, **options)
+    except (_obstore(url).exceptions.BaseError, ValueError) as error:
         raise StorageError(url, f"cannot be opened ({_line(error)})") from None
+
+
+def _obstore(where: str) -> Any:
+    """Imports the client where it is used.
+
+    Raises:
+        StorageError: it is not installed.
+    """
+    try:
+        import obstore
+        import obstore.store
+    except ImportError:
+        raise StorageError(where, "remote storage needs obstore: pip install 'selfie[remote]'") from None
+    return obstore
 
 
 def _nanoseconds(found: Any) -> int:

@@ -9,11 +9,12 @@ from click.testing import CliRunner
 
 from selfie_data.cli.__main__ import main
 from selfie_data.dataset.opened import open_dataset
+from selfie_data.dataset.read import read_payloads
 from selfie_data.dataset.verify import verify_dataset
-from selfie_data.errors import DatasetError
+from selfie_data.errors import CorruptSampleError, DatasetError
 from selfie_data.storage.local import LocalStorage
 from selfie_data.storage.place import place_of, storage_of
-from tests.servers.fault_proxy import FaultProxy
+from tests.servers.fault_proxy import Fault, FaultProxy
 
 
 def upload(folder: Path, url: str) -> None:
@@ -91,6 +92,20 @@ def test_a_truncated_shard_in_a_bucket_is_refused_when_it_is_opened(bucket: str,
     storage.write("shard-000001.tar", storage.read("shard-000001.tar")[:-10_240])
     with pytest.raises(DatasetError, match=r"shard-000001.tar: truncated, \d+ bytes where the manifest says"):
         open_dataset(bucket)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "samples.zarr/offset/c/0"])
+def test_a_byte_that_changes_on_the_way_is_noticed(
+    bucket: str, jpeg_dataset: Path, proxy: FaultProxy, name: str
+) -> None:
+    upload(jpeg_dataset, bucket)
+    proxy.faults = [Fault("corrupt", after=200, method="GET", within=name)]
+    with pytest.raises(DatasetError, match=r"damaged|changed"):
+        open_dataset(bucket)
+    dataset = open_dataset(bucket)
+    proxy.faults = [Fault("corrupt", after=200, method="GET", within="shard-000000.tar")]
+    with pytest.raises(CorruptSampleError, match="the checksum does not match"):
+        read_payloads(dataset, range(3))
 
 
 def test_opening_reads_neither_shards_nor_indexes(bucket: str, jpeg_dataset: Path, proxy: FaultProxy) -> None:

@@ -1,4 +1,5 @@
 import io
+import sys
 import zipfile
 from pathlib import Path
 
@@ -36,6 +37,21 @@ def test_urls_with_credentials_or_without_a_bucket_are_refused_and_not_repeated(
         place_of(url)
     assert "KEY" not in str(caught.value)
     assert "sig=" not in str(caught.value)
+
+
+def test_without_obstore_the_extra_is_named(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    place, storage = place_of(f"{bucket}/x"), storage_of(place_of(bucket))
+    operations = (
+        place.read_bytes,
+        place.exists,
+        lambda: list(storage.list()),
+        lambda: storage.create("x", b""),
+        lambda: storage.delete(["x"]),
+    )
+    for operation in operations:
+        with pytest.raises(StorageError, match=r"remote storage needs obstore: pip install 'selfie\[remote\]'"):
+            operation()
 
 
 def test_a_remote_path_answers_as_a_path_does(bucket: str, tmp_path: Path) -> None:
