@@ -75,6 +75,13 @@ class Notices:
             Notice(reason=_REST, count=sum(notice.count for notice in rest), examples=examples),
         )
 
+    @classmethod
+    def from_json(cls, content: bytes) -> "Notices":
+        """The inverse of `to_json`."""
+        notices = cls()
+        notices._names = msgspec.json.decode(content, type=dict[str, list[str]])
+        return notices
+
     def to_json(self) -> bytes:
         """Returns the content of the file `NAME`: an object of reason -> names, a name a line, in a fixed order."""
         every = {reason: sorted(names) for reason, names in self._sorted()}

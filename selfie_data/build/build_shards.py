@@ -79,7 +79,7 @@ def build_shards(
     with locked(directory), closing(reporter):
         identity = describe_build(source, options)
         if is_finished(directory):
-            return _finished(directory, identity)
+            return already_finished(directory, identity)
         claim_folder(directory, {**identity, "source_fingerprint": source.fingerprint})
         try:
             manifest = _build(source, directory, options, workers or default_workers(), reporter, identity)
@@ -108,7 +108,7 @@ def _build(
         out=directory,
         fail_on_error=options.on_error == "fail",
     )
-    _run(job, workers, reporter)
+    run_job(job, workers, reporter)
     try:
         return finish_dataset(
             directory, plan, identity=identity, class_names=spooled.class_names, notices=notices_of(spooled)
@@ -116,7 +116,7 @@ def _build(
     except BuildError:
         if isinstance(directory, Path) or not is_finished(directory):
             raise
-        return _finished(directory, identity)  # the same build on another machine was faster, and cleared up
+        return already_finished(directory, identity)  # the same build on another machine was faster, and cleared up
 
 
 def describe_build(source: ImageSource, options: BuildOptions) -> dict[str, Any]:
@@ -130,7 +130,12 @@ def describe_build(source: ImageSource, options: BuildOptions) -> dict[str, Any]
     }
 
 
-def _finished(directory: Place, identity: Mapping[str, Any]) -> Manifest:
+def already_finished(directory: Place, identity: Mapping[str, Any]) -> Manifest:
+    """Returns the manifest of a finished dataset of this identity; clears up after its build.
+
+    Raises:
+        BuildError: it is another one, or damaged.
+    """
     manifest = Manifest.load(directory)
     recorded = {name: getattr(manifest, name) for name in identity}
     identity = {**identity, "codecs": identity["codecs"] | current_versions(manifest.codecs)}
@@ -150,7 +155,7 @@ def _prepare(
 ) -> tuple[Plan, ImageSource]:
     scratch = scratch_folder(directory)
     disk = directory if isinstance(directory, Path) else scratch
-    _check_space(disk, source.spool_bytes - _bytes_below(scratch / "spool"), what="the spool")
+    check_space(disk, source.spool_bytes - _bytes_below(scratch / "spool"), what="the spool")
     spooled = source.spool(scratch / "spool", reporter.spool)
     if len(spooled) == 0:
         raise BuildError(f"the source {source.kind} holds no images")
@@ -167,7 +172,7 @@ def _prepare(
         needed = _needed(estimate) - _bytes_below(directory, pattern="shard-*.tar")
     else:  # each goes away when it is published
         needed = min(workers, plan.shards) * plan.samples_per_shard * estimate.sample_bytes
-    _check_space(disk, needed, what="the shards")
+    check_space(disk, needed)
     return plan, spooled
 
 
@@ -175,7 +180,8 @@ def _needed(estimate: Estimate) -> int:
     return estimate.bytes + estimate.samples * _ROW_BYTES + _OVERHEAD_BYTES
 
 
-def _check_space(directory: Path, needed: int, *, what: str) -> None:
+def check_space(directory: Path, needed: int, *, what: str = "the shards") -> None:
+    """Raises a BuildError where fewer than `needed` bytes are free."""
     free = shutil.disk_usage(directory).free
     if needed > free:
         raise BuildError(
@@ -188,7 +194,8 @@ def _bytes_below(directory: Path, *, pattern: str = "*") -> int:
     return sum(path.stat().st_size for path in directory.glob(pattern)) if directory.exists() else 0
 
 
-def _run(job: Job, workers: int, reporter: Reporter) -> None:
+def run_job(job: Job, workers: int, reporter: Reporter) -> None:
+    """Builds every shard of a job that is not there yet."""
     shards = range(job.plan.shards)
     reporter.start(job.plan.samples)
     count = min(workers, len(shards))

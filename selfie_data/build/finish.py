@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from selfie_data.build.plan import Plan
+from selfie_data.build.plan import ShardPlan
 from selfie_data.build.shard_record import ShardRecord, load_record
 from selfie_data.build.shard_task import record_path, scratch_folder
 from selfie_data.dataset import table as sample_table
-from selfie_data.dataset.manifest import Manifest, ShardEntry, add_restarts
+from selfie_data.dataset.manifest import Manifest, Quarantined, ShardEntry, add_restarts
 from selfie_data.dataset.names import index_name, shard_name
 from selfie_data.dataset.table import SampleTable, write_table
 from selfie_data.errors import BuildError
@@ -29,15 +29,39 @@ from selfie_data.storage.place import Place, storage_of
 _REQUESTS = 16  # at a time
 
 
+class Statistics(NamedTuple):
+    """Channel means and deviations, 0..255, and how many pixels they are of."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    pixels: int
+
+
 def prepare_finishing() -> None:
     """Imports what writes the table: 0.15 s that a process can spend while others build shards."""
     import zarr  # noqa: F401
 
 
 def finish_dataset(
-    out: Place, plan: Plan, *, identity: Mapping[str, Any], class_names: Sequence[str], notices: Notices
+    out: Place,
+    plan: ShardPlan,
+    *,
+    identity: Mapping[str, Any],
+    class_names: Sequence[str],
+    notices: Notices,
+    quarantined: Sequence[Quarantined] = (),
+    statistics: Statistics | None = None,
 ) -> Manifest:
     """Writes table, notices (the source's and the shards') and manifest of a dataset whose shards are all there.
+
+    Args:
+        out: the dataset.
+        plan: of its shards.
+        identity: the manifest's entries that were known before the build.
+        class_names: of the labels.
+        notices: what of the source was not used.
+        quarantined: by an earlier build, whose dataset is the source of this one.
+        statistics: of an earlier build; None: of the pixels of this one.
 
     Raises:
         BuildError: no image could be used, or the files cannot be written.
@@ -45,14 +69,16 @@ def finish_dataset(
     with ThreadPoolExecutor(1 if isinstance(out, Path) else _REQUESTS) as pool:
         records = list(pool.map(partial(_load, out), range(plan.shards)))
     kept = [record for record in records if record.samples]
-    quarantined = tuple(entry for record in records for entry in record.quarantined)
+    quarantined = (*quarantined, *(entry for record in records for entry in record.quarantined))
     if not kept:
         first = quarantined[0]
         raise BuildError(f"none of {len(quarantined)} images can be used; the first, {first.text}")
     notices = Notices(notices, _notices(kept))
     try:
         files = _write_table(out, kept) | _write_notices(out, notices)
-        sums = add_up(record.sums for record in records)
+        if statistics is None:
+            sums = add_up(record.sums for record in records)
+            statistics = Statistics(mean=sums.mean, std=sums.std, pixels=sums.pixels)
         encoding = STORED_AS[identity["options"]["encoding"]]
         decoders = {name: version for record in records for name, version in record.decoders.items()}
         manifest = Manifest(
@@ -60,9 +86,7 @@ def finish_dataset(
             class_names=tuple(class_names),
             image_size=identity["options"]["size"],
             encoding=encoding,
-            mean=sums.mean,
-            std=sums.std,
-            pixels=sums.pixels,
+            **statistics._asdict(),
             shards=tuple(_entry(record) for record in kept),
             files=files | {index_name(shard_name(record.number)): record.index_sha256 for record in kept},
             quarantined=quarantined,

@@ -9,12 +9,27 @@ that may be done anywhere, any number of times.
 """
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from selfie_data.randomness.permutation import Permutation
 from selfie_data.randomness.philox import Purpose
+
+
+class ShardPlan(Protocol):
+    """What a shard task asks of a plan: `Plan`, or that of a dataset that is there (`restart.StoredPlan`)."""
+
+    @property
+    def samples(self) -> int: ...
+
+    @property
+    def shards(self) -> int: ...
+
+    def positions(self, shard: int) -> range | NDArray[np.int64]: ...
+
+    def sources(self, positions: ArrayLike) -> NDArray[np.int64]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

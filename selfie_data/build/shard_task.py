@@ -12,13 +12,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from selfie_data.build.plan import Plan
+from selfie_data.build.plan import ShardPlan
 from selfie_data.build.shard_record import ROW, ShardRecord, encode_record, load_record
 from selfie_data.dataset.index import Member, format_index
 from selfie_data.dataset.manifest import Quarantined, Restarts
@@ -26,7 +26,7 @@ from selfie_data.dataset.names import SUFFIX, index_name, key_of, shard_name
 from selfie_data.dataset.shard import ShardWriter
 from selfie_data.errors import BuildError, ImageError
 from selfie_data.files import write_file
-from selfie_data.images.encode import STORED_AS, Encoder, Stored
+from selfie_data.images.encode import STORED_AS, Stored
 from selfie_data.images.formats import current_versions, decoder_versions, rare_format
 from selfie_data.images.statistics import PixelSums, add_up, sum_by_numpy, sum_pixels
 from selfie_data.source import ImageSource, SourceImage, read_images
@@ -55,13 +55,25 @@ class Done(NamedTuple):
 Report = Callable[[Tick], None]
 
 
+class ImageEncoder(Protocol):
+    """What a shard task asks of an encoder: `encode.Encoder`, or what puts markers into stored JPEGs."""
+
+    @property
+    def encoding(self) -> str: ...
+
+    @property
+    def restart_blocks(self) -> int | Literal["auto"]: ...
+
+    def __call__(self, image: SourceImage) -> Stored: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Job:
     """Everything a process needs to build any shard of a dataset; pickled once a process."""
 
     source: ImageSource
-    plan: Plan
-    encoder: Encoder
+    plan: ShardPlan
+    encoder: ImageEncoder
     out: Place
     fail_on_error: bool
 
@@ -196,9 +208,9 @@ class _ShardTask:
         return hashlib.sha256(index).hexdigest()
 
     def _fill(self, shard: ShardWriter) -> None:
-        positions = self.job.plan.positions(self.number)
-        for start in range(positions.start, positions.stop, _BATCH):
-            batch = np.arange(start, min(start + _BATCH, positions.stop))
+        positions = np.asarray(self.job.plan.positions(self.number))
+        for start in range(0, len(positions), _BATCH):
+            batch = positions[start : start + _BATCH]
             indices = self.job.plan.sources(batch)
             pixels: list[NDArray[np.uint8]] = []
             labels = self.labels[indices].tolist()

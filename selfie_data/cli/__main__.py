@@ -14,6 +14,10 @@ _COMMANDS: dict[str, LazyCommand] = {
         "selfie_data.commands.build_shards:command",
         "Pack a dataset, a folder or an archive of images into shards.",
     ),
+    "restart": (
+        "selfie_data.commands.restart:command",
+        "Put restart markers into the JPEGs of a dataset built without.",
+    ),
     "verify": ("selfie_data.commands.verify:command", "Check every byte of a dataset."),
     "info": ("selfie_data.commands.info:command", "Show what a dataset holds."),
     "stats": ("selfie_data.commands.stats:command", "Show channel statistics and image sizes."),

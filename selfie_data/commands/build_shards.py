@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -54,6 +55,10 @@ class RestartBlocks(click.ParamType[int | str]):
 
 
 _PATH = LocalPath()
+
+workers_option = click.option(
+    "--workers", type=click.IntRange(1), default=default_workers, show_default="all cores", help="Processes."
+)
 
 
 @click.command("build-shards")
@@ -115,13 +120,7 @@ _PATH = LocalPath()
     help="Size of a shard, about; small sets get smaller ones.",
 )
 @click.option("--samples-per-shard", type=click.IntRange(1), help="Exact number instead of --shard-bytes.")
-@click.option(
-    "--workers",
-    type=click.IntRange(1),
-    default=default_workers,
-    show_default="all cores",
-    help="Processes.",
-)
+@workers_option
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, (1 << 64) - 1), help="Of the shuffle.")
 @click.option("--limit", type=click.IntRange(1), help="Use only so many images, a random part [default: all].")
 @click.option(
@@ -168,17 +167,28 @@ def command(**given: Any) -> None:
     if given["dry_run"]:
         _dry_run(source, options, workers=given["workers"], as_json=given["as_json"])
         return
-    logging.getLogger("selfie_data").setLevel(logging.INFO)
     known = () if source.spool_bytes else notices_of(source).summary()  # else when it is spooled
     if known and not given["as_json"]:
         click.echo(say(known), err=True)
-    reporter = _reporter(as_json=given["as_json"])
+    build_and_tell(
+        lambda reporter: build_shards(source, given["out"], options, workers=given["workers"], progress=reporter),
+        given["out"],
+        said=known,
+        as_json=given["as_json"],
+    )
+
+
+def build_and_tell(
+    build: Callable[[Reporter], Manifest], out: Place, *, said: tuple[Notice, ...] = (), as_json: bool
+) -> None:
+    """Builds a dataset into `out`, showing how it goes and what came of it; of the notices, those not `said` yet."""
+    logging.getLogger("selfie_data").setLevel(logging.INFO)
     try:
-        manifest = build_shards(source, given["out"], options, workers=given["workers"], progress=reporter)
+        manifest = build(_reporter(as_json=as_json))
     except KeyboardInterrupt:
-        click.echo(f"stopped; the same command goes on from here ({given['out']})", err=True)
+        click.echo(f"stopped; the same command goes on from here ({out})", err=True)
         raise SystemExit(130) from None
-    _summary(manifest, given["out"], said=known, as_json=given["as_json"])
+    _summary(manifest, out, said=said, as_json=as_json)
 
 
 _SOURCE_OPTIONS = (

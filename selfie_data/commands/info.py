@@ -70,6 +70,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "codecs": manifest.codecs,
         "schema": manifest.schema,
         "fingerprint": manifest.fingerprint,
+        "parent": manifest.parent or None,
     }
 
 

@@ -79,6 +79,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     Attributes:
         schema: of the file.
         fingerprint: SHA-256 over what identifies the stream of samples (set by `sealed`).
+        parent: fingerprint of the dataset that this one was made from; left out where there is none.
         source: the source's own description.
         options: the build options, defaults resolved.
         seed: of the plan.
@@ -100,6 +101,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     schema: int = SCHEMA
     fingerprint: str = ""
+    parent: str = ""
     source: dict[str, Any]
     options: dict[str, Any]
     seed: int
@@ -184,6 +186,8 @@ def _file(path: Place) -> Place:
 def _serialise(manifest: Manifest) -> tuple[bytes, str]:
     parts = msgspec.to_builtins(manifest)
     del parts["digest"]
+    if not manifest.parent:
+        del parts["parent"]
     if not manifest.notices:
         del parts["notices"]  # as it was before there were any: such a manifest keeps its bytes
     if manifest.restarts is None:

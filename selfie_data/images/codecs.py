@@ -4,7 +4,8 @@ import importlib.metadata
 
 from PIL import features
 
-_ENCODER = 1  # of `decode`, `resize`, `encode`, `shard` and `statistics`: raised when any of them writes other bytes
+# of `decode`, `resize`, `encode`, `jpeg_restarts`, `shard` and `statistics`: raised when any of them writes other bytes
+_ENCODER = 1
 
 
 def codec_versions() -> dict[str, str]:
