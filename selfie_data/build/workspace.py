@@ -47,6 +47,9 @@ def locked(out: Place) -> Iterator[None]:
     except BlockingIOError:
         raise BuildError(f"{out}: another build is at work in this folder; wait for it or end it") from None
     finally:
+        if folder is not out:
+            with contextlib.suppress(OSError):  # it holds what the next call goes on with
+                folder.rmdir()
         os.close(descriptor)
 
 

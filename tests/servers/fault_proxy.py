@@ -19,7 +19,7 @@ from typing import NamedTuple
 _STALL_S = 30  # longer than any limit under test
 _PAUSE_S = 0.02  # of a slow reply
 _HOP = ("connection", "transfer-encoding", "content-length", "keep-alive")
-KINDS = ("refuse", "status", "reset", "close", "stall", "slow", "corrupt", "lose_reply")
+KINDS = ("refuse", "status", "reset", "close", "stall", "slow", "corrupt", "lose_reply", "hang")
 
 
 class Fault(NamedTuple):
@@ -28,7 +28,7 @@ class Fault(NamedTuple):
     Attributes:
         kind: refuse (reset unread), status (without asking the server), reset, close, stall (in the reply's body, after
             `after` bytes), slow (`after` bytes at a time), corrupt (byte number `after` is flipped), lose_reply (the
-            server has done it, nobody hears of it).
+            server has done it, nobody hears of it), hang (no reply, and the server does not hear of it).
         method: of the requests that it may befall; "" for any.
         within: a piece of the path that they must have.
     """
@@ -112,6 +112,10 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.owner.take(self.command, self.path)
         kind = fault.kind if fault else ""
         if kind == "refuse":
+            self._reset()
+            return
+        if kind == "hang":
+            time.sleep(_STALL_S)
             self._reset()
             return
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))

@@ -2,10 +2,12 @@
 
 import multiprocessing
 import os
+import time
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +25,7 @@ PASSING = {
     "reset in the body": [Fault("reset", after=1000), Fault("reset", after=5)],
     "closed in the body": [Fault("close", after=1000)],
     "stalled in the body": [Fault("stall", after=1000)],
+    "no reply": [Fault("hang")],
     "slow but going on": [Fault("slow", after=10_000)],
 }
 
@@ -81,6 +84,35 @@ def test_an_upload_that_is_cut_short_leaves_no_object(storage: Storage, proxy: F
         storage.write("data", DATA)
     proxy.faults = []
     assert list(storage.list()) == []
+
+
+def test_an_upload_without_a_reply_ends_in_bounded_time(storage: Storage, proxy: FaultProxy) -> None:
+    proxy.faults = [Fault("hang", method="PUT")] * 20
+    started = time.monotonic()
+    with pytest.raises(StorageError, match=r"cannot be written .* repeat the command"):
+        storage.write("data", DATA)
+    assert time.monotonic() - started < 30
+    proxy.faults = []
+    assert list(storage.list()) == []
+
+
+@pytest.mark.parametrize("refused", [1, 100])
+def test_an_upload_in_parts_is_whole_or_not_there(
+    storage: Storage, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, refused: int
+) -> None:
+    monkeypatch.setattr(remote, "_SINGLE_PUT_BYTES", 1 << 20)
+    file = tmp_path / "large"
+    file.write_bytes(DATA * 40)
+    proxy.faults = [Fault("status", status=503, method="PUT", within="partNumber=2")] * refused
+    if refused == 1:
+        storage.publish({"large": file})
+        assert storage.read("large") == DATA * 40
+        assert proxy.requests["POST"] == 2  # begun, completed
+    else:
+        with pytest.raises(StorageError, match="cannot be written"):
+            storage.publish({"large": file})
+        assert list(storage.list()) == []
+        assert file.exists()
 
 
 def test_an_object_that_changes_between_parts_is_noticed(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
