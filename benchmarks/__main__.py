@@ -8,7 +8,17 @@ from types import ModuleType
 
 import click
 
-from benchmarks import ablations, build_shards, cpu_step, patch_stage, scaling, selections, startup, train_step
+from benchmarks import (
+    ablations,
+    build_shards,
+    cpu_step,
+    patch_stage,
+    photograph,
+    scaling,
+    selections,
+    startup,
+    train_step,
+)
 from benchmarks import loader as loader_question
 from benchmarks.harness.plot import chart
 from benchmarks.harness.record import RESULTS, Record, load, record_files, save
@@ -98,6 +108,13 @@ def build_shards_command(
 def patch_stage_command(rounds: int, threads: int, scratch: Path | None, output: Path | None, quick: bool) -> None:
     """Resize, flip, cut and normalise of images in memory, beside a copy of the same bytes."""
     simple(patch_stage, rounds, threads, scratch, output, quick)
+
+
+@main.command("photograph")
+@shared
+def photograph_command(rounds: int, threads: int, scratch: Path | None, output: Path | None, quick: bool) -> None:
+    """Where the processor time of a photograph goes: read, cut, decode, resize, normalise, and between these."""
+    simple(photograph, rounds, threads, scratch, output, quick)
 
 
 @main.command("train-step")

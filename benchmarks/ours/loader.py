@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.work.dataset import shards
-from benchmarks.work.task import MEAN, STD, Task
+from benchmarks.work.task import MEAN, STD, Masked, Task
 from pipelines.normalise import Normalisation
 
 PACKAGES = ("selfie", "numba", "numpy", "torch", "nvidia-dali-cuda130")
@@ -23,12 +23,14 @@ def batches(task: Task) -> Iterator[Any]:
 
 
 def run(task: Task, **options: Any) -> Iterator[Any]:
-    """Patches of one epoch after another; the crop's area is that of the loader's own pretraining preset."""
+    """Batches of one epoch after another; the crop's area is that of the loader's own pretraining preset."""
     import torch
 
     from pipelines import PatchLoader
 
     torch.set_num_threads(task.threads)
+    if task.visible:
+        options |= {"patch_size": task.patch_size, "context": task.visible, "target": task.cells - task.visible}
     scale = np.reciprocal(np.array(STD, np.float32))
     loader = PatchLoader(
         shards(task),
@@ -47,5 +49,14 @@ def run(task: Task, **options: Any) -> Iterator[Any]:
     while True:
         loader.set_epoch(epoch)
         for batch in loader:
-            yield batch.patches
+            if task.visible:
+                yield Masked(
+                    visible=batch.context,
+                    visible_position=batch.context_position,
+                    patches=batch.patches,
+                    position=batch.position,
+                    mask=batch.mask,
+                )
+            else:
+                yield batch.patches
         epoch += 1

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.work.material import Packed
-from benchmarks.work.task import MEAN, STD, Task
+from benchmarks.work.task import MEAN, STD, Masked, Task
 
 Pixels = NDArray[np.uint8]
 _LOG_ASPECT = math.log(4 / 3)
@@ -39,14 +39,42 @@ def fetch(packed: Packed, indices: Sequence[int], task: Task) -> Sequence[Pixels
 
 
 def make_batch(stored: Sequence[bytes | Pixels] | Pixels, task: Task, rng: np.random.Generator) -> torch.Tensor:
-    """[B] stored images -> [B, N, p, p, 3] patches of `task.dtype`."""
+    """[B] stored images -> [B, N, p, p, 3] patches of `task.dtype`; row by row where `masked` follows."""
     import cv2
 
     images = decoded(stored, task, rng)
     for index in np.flatnonzero(rng.random(len(images)) < 0.5).tolist():
         cv2.flip(images[index], 1, images[index])  # five times faster than a reversed NumPy copy
-    order = rng.random((len(images), task.cells)).argsort(axis=1)
+    if task.visible:
+        order = np.broadcast_to(np.arange(task.cells), (len(images), task.cells))
+    else:
+        order = rng.random((len(images), task.cells)).argsort(axis=1)
     return finish(cut(images, order, task.patch_size), task)
+
+
+def masked(patches: torch.Tensor, task: Task) -> Masked:
+    """Draws what is visible of [B, G, p, p, 3] where the model is, as `random_masking` of MAE's published code does.
+
+    Source: github.com/facebookresearch/mae, models_mae.py. Patches were cut by the workers, which saves
+    a copy of the image here.
+    """
+    noise = torch.rand(patches.shape[:2])
+    shuffled = noise.argsort(dim=1)
+    restore = shuffled.argsort(dim=1)
+    seen = shuffled[:, : task.visible]
+    mask = torch.ones_like(noise)
+    mask[:, : task.visible] = 0
+    rows = torch.arange(len(patches))[:, None] * task.cells
+    visible = patches.flatten(0, 1).index_select(
+        0, (seen + rows).flatten()
+    )  # quicker than `gather` with its wide index
+    return Masked(
+        visible=visible.view(*seen.shape, *patches.shape[2:]),
+        visible_position=seen,
+        patches=patches,
+        position=torch.arange(task.cells).expand(len(patches), -1),
+        mask=mask.gather(1, restore),
+    )
 
 
 def decoded(stored: Sequence[bytes | Pixels] | Pixels, task: Task, rng: np.random.Generator) -> Pixels:

@@ -22,9 +22,9 @@ from ffcv.pipeline.operation import Operation
 from ffcv.transforms import ToTensor
 from ffcv.writer import DatasetWriter
 
-from benchmarks.peers.cut import decoder, rows
+from benchmarks.peers.cut import decoder, masked, rows
 from benchmarks.work.material import Packed, load
-from benchmarks.work.task import Task
+from benchmarks.work.task import Masked, Task
 
 PACKAGES = ("ffcv", "numba", "opencv-python-headless", "torch", "numpy")
 SETTINGS = {
@@ -85,17 +85,18 @@ def equal_quality(packed: Packed) -> int:
 
 
 class _Cut(Operation):  # type: ignore[misc]
-    """[B, S, S, 3] -> [B, N, p, p, 3] in a random order of cells, normalised when float32."""
+    """[B, S, S, 3] -> [B, N, p, p, 3], cells in random order, or row by row for `masked`; normalised when float32."""
 
     def __init__(self, task: Task) -> None:
         super().__init__()
         self.side = task.image_size // task.patch_size
         self.patch = task.patch_size
         self.dtype = np.dtype(task.dtype)
+        self.shuffles = not task.visible
 
     def generate_code(self) -> Callable[..., Any]:
         my_range = Compiler.get_iterator()
-        side, patch = self.side, self.patch
+        side, patch, shuffles = self.side, self.patch, self.shuffles
         exact = self.dtype == np.uint8
         scale, bias = rows(self.patch)
 
@@ -119,7 +120,7 @@ class _Cut(Operation):  # type: ignore[misc]
             for i in my_range(images.shape[0]):
                 order = np.arange(side * side)
                 for k in range(side * side):
-                    other = np.random.randint(k, side * side)
+                    other = np.random.randint(k, side * side) if shuffles else k
                     cell = order[other]
                     order[other] = order[k]
                     write(images, i, cell // side * patch, cell % side * patch, mirrored[i], out[i, k])
@@ -134,7 +135,7 @@ class _Cut(Operation):  # type: ignore[misc]
         return state, AllocationQuery(shape, self.dtype)
 
 
-def batches(task: Task) -> Iterator[torch.Tensor]:
+def batches(task: Task) -> Iterator[torch.Tensor | Masked]:
     size = (task.image_size, task.image_size)
     if task.crops:
         first = decoders.RandomResizedCropRGBImageDecoder(size, scale=task.area, ratio=(3 / 4, 4 / 3))
@@ -152,4 +153,4 @@ def batches(task: Task) -> Iterator[torch.Tensor]:
     )
     while True:
         for batch in loader:
-            yield batch[0]
+            yield masked(batch[0], task) if task.visible else batch[0]

@@ -1,6 +1,7 @@
 """torch.utils.data.DataLoader over the packed images: batches fetched whole (`__getitems__`), persistent workers.
 
 Source: pytorch.org/docs/stable/data.html (map-style data sets, `persistent_workers`, `prefetch_factor`).
+For a masked autoencoder the mask is drawn after the workers, where the model is.
 """
 
 from collections.abc import Iterator
@@ -10,9 +11,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.peers.cut import fetch, make_batch, one_thread
+from benchmarks.peers.cut import fetch, make_batch, masked, one_thread
 from benchmarks.work.material import load
-from benchmarks.work.task import Task
+from benchmarks.work.task import Masked, Task
 
 PACKAGES = ("torch", "numpy", "pillow", "simplejpeg", "opencv-python-headless")
 SETTINGS = {"workers": "one a core", "prefetch_factor": 2, "persistent_workers": True, "storage": "one packed file"}
@@ -54,19 +55,19 @@ def convert(task: Task) -> None:
     """Nothing to convert: the packed file is as fast as files can be."""
 
 
-def batches(task: Task) -> Iterator[torch.Tensor]:
+def batches(task: Task) -> Iterator[torch.Tensor | Masked]:
     images = _Images(task)
-    return iter(
-        DataLoader(
-            images,
-            batch_sampler=_EndlessBatches(task, len(images)),
-            num_workers=task.threads,
-            prefetch_factor=2,
-            persistent_workers=True,
-            collate_fn=_as_is,
-            worker_init_fn=_start,
-        )
+    loader = DataLoader(
+        images,
+        batch_sampler=_EndlessBatches(task, len(images)),
+        num_workers=task.threads,
+        prefetch_factor=2,
+        persistent_workers=True,
+        collate_fn=_as_is,
+        worker_init_fn=_start,
     )
+    for patches in loader:
+        yield masked(patches, task) if task.visible else patches
 
 
 def _as_is(batch: Any) -> Any:

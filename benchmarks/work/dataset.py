@@ -7,14 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.work.material import Packed, load
 from benchmarks.work.task import Task
-from selfie_data.images.jpeg_restarts import insert_restarts
 from selfie_data.source import ImageSource, SourceImage
 
 
@@ -25,13 +24,11 @@ class PackedSource:
     Attributes:
         folder: of the packed material.
         pixels: its payloads are pixels, not files.
-        markers: its JPEGs get restart markers, as a build's do.
         samples: how many images, the material again and again; 0 = as many as it holds.
     """
 
     folder: Path
     pixels: bool = False
-    markers: bool = False
     samples: int = 0
     kind: str = "benchmark"
     spool_bytes: int = 0
@@ -49,7 +46,7 @@ class PackedSource:
     @property
     def fingerprint(self) -> str:
         """Good enough for material that only this benchmark writes."""
-        identity = f"{self.folder.name}:{len(self)}:{self.packed.data.size}" + ":markers" * self.markers
+        identity = f"{self.folder.name}:{len(self)}:{self.packed.data.size}"
         return hashlib.sha256(identity.encode()).hexdigest()
 
     @property
@@ -75,8 +72,7 @@ class PackedSource:
         if self.pixels:
             height, width = int(self.packed.height[index]), int(self.packed.width[index])
             return SourceImage(name=name, data=np.array(payload).reshape(height, width, 3))
-        data = insert_restarts(payload.tobytes()).data if self.markers else payload.tobytes()
-        return SourceImage(name=f"{name}.jpg", data=data)
+        return SourceImage(name=f"{name}.jpg", data=payload.tobytes())
 
     def spool(self, directory: Path, progress: object = None) -> ImageSource:
         """Random access already: nothing to do."""
@@ -93,14 +89,14 @@ def shards(task: Task) -> Path:
     from selfie_data.build.build_shards import build_shards
     from selfie_data.build.options import BuildOptions
 
-    markers = task.encoded and task.crops
-    target = task.converted("selfie-marked" if markers else "selfie")
+    marked = task.encoded and task.crops
+    target = task.converted("selfie-marked" if marked else "selfie")
     with _alone(target):
         if not (target / "manifest.json").exists():
             shorter = 0 if task.crops else None
-            encoding: Literal["keep", "raw"] = "keep" if task.encoded else "raw"
+            encoding = "auto" if marked or not task.encoded else "keep"
             options = BuildOptions(size=task.image_size, encoding=encoding, resize_shorter=shorter)
-            source = PackedSource(folder=task.source, pixels=not task.encoded, markers=markers)
+            source = PackedSource(folder=task.source, pixels=not task.encoded)
             build_shards(source, target, options, workers=task.threads)
     return target
 

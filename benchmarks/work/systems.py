@@ -6,6 +6,7 @@ from pathlib import Path
 from benchmarks.work.task import Task
 
 LARGE = ("jpeg256-antialiased", "jpeg256-linear", "full-antialiased", "full-linear")
+MASKED = ("mae-jpeg256", "mae-full")
 SMALL = ("jpeg32", "raw32")
 ANTIALIASED = ("jpeg256-antialiased", "full-antialiased")
 FLOORS = ("cached", "decode", "dali-decode", "dali-resize")
@@ -44,20 +45,20 @@ class System:
 
 
 SYSTEMS = (
-    System(name="selfie", module="ours.loader", environment="main", rows=LARGE + SMALL),
+    System(name="selfie", module="ours.loader", environment="main", rows=LARGE + MASKED + SMALL),
     System(name="selfie-dali", module="ours.loader_dali", environment="main", rows=("jpeg256-antialiased", "raw32")),
     System(name="selfie-store", module="ours.loader_store", environment="main", rows=("store32",)),
     System(
         name="ffcv",
         module="peers.ffcv_loader",
         environment="bench",
-        rows=LARGE + SMALL,
+        rows=LARGE + MASKED + SMALL,
         best=True,
         resize="area",
         other_pixels="JPEGs encoded again, fast DCT",
     ),
     System(name="spdl", module="peers.spdl_loader", environment="bench", rows=LARGE + SMALL, best=True),
-    System(name="torch", module="peers.torch_dataloader", environment="bench", rows=LARGE + SMALL, best=True),
+    System(name="torch", module="peers.torch_dataloader", environment="bench", rows=LARGE + MASKED + SMALL, best=True),
     System(
         name="torch-pillow",
         module="peers.torch_dataloader",
@@ -72,8 +73,8 @@ SYSTEMS = (
     System(name="dali", module="peers.dali_reader", environment="main", rows=LARGE + SMALL),
     System(name="dali-resize", module="floors.dali_resize", environment="main", rows=LARGE),
     System(name="dali-decode", module="floors.dali_decode", environment="main", rows=(*ANTIALIASED, "jpeg32")),
-    System(name="decode", module="floors.decode", environment="main", rows=LARGE + SMALL),
-    System(name="cached", module="floors.cached", environment="main", rows=(*LARGE, *SMALL, "store32")),
+    System(name="decode", module="floors.decode", environment="main", rows=LARGE + MASKED + SMALL),
+    System(name="cached", module="floors.cached", environment="main", rows=(*LARGE, *MASKED, *SMALL, "store32")),
 )
 
 

@@ -3,13 +3,15 @@
     encoded images, shuffled -> random resized crop (224) or whole (32) -> flip -> patches of a random order,
     12 + 4 of 8x8 or 37 + 12 of 32x32, as [B, N, p, p, 3], uint8 or normalised float32
 
+or, for a masked autoencoder, `Masked`: 49 of 14 x 14 patches of 16 px to be seen, and all of them to be put back.
+
 Needs NumPy only: peers import it in an environment of their own.
 """
 
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 Quality = Literal["antialiased", "linear", "none"]
 Dtype = Literal["float32", "uint8"]
@@ -17,6 +19,28 @@ Dtype = Literal["float32", "uint8"]
 # Statistics of ImageNet that everyone normalises with, in 0..255 units (He et al. 2015, as torchvision ships them).
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Masked:
+    """A batch for a masked autoencoder: NumPy arrays or tensors.
+
+    Attributes:
+        visible: [B, V, p, p, 3], what the encoder sees.
+        visible_position: [B, V], the cell of each, row by row of the grid.
+        patches: [B, G, p, p, 3], whole images, in any order of their cells.
+        position: [B, G], the cell of each of `patches`.
+        mask: [B, G] over the grid, true or 1 = hidden.
+    """
+
+    visible: Any
+    visible_position: Any
+    patches: Any
+    position: Any
+    mask: Any
+
+    def __len__(self) -> int:
+        return len(self.visible)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +60,8 @@ class Task:
         threads: cores a system may use, as threads or as worker processes.
         rank, ranks: this process's slice of each batch, for the scaling question.
         decoder: `simplejpeg` or `pillow`, for systems that let the user choose.
+        visible: cells that a masked autoencoder's encoder sees, drawn for each image: batches are `Masked`; 0: they are
+            patches.
     """
 
     row: str
@@ -51,6 +77,7 @@ class Task:
     rank: int = 0
     ranks: int = 1
     decoder: str = "simplejpeg"
+    visible: int = 0
     seed: int = 0
 
     @property
@@ -110,12 +137,15 @@ def rows(folder: Path, *, threads: int, dtype: Dtype = "float32") -> dict[str, T
         threads=threads,
         dtype=dtype,
     )
+    masked = replace(large, patch_size=16, visible=49)  # He et al. 2022, arXiv 2111.06377: 75 % of 14 x 14 are hidden
     small = replace(large, image_size=32, patch_size=8, quality="none", batch_size=512)
     table = (
         replace(large, row="jpeg256-antialiased"),
         replace(large, row="jpeg256-linear", quality="linear"),
         replace(large, row="full-antialiased", material="full"),
         replace(large, row="full-linear", material="full", quality="linear"),
+        replace(masked, row="mae-jpeg256"),
+        replace(masked, row="mae-full", material="full"),
         replace(small, row="jpeg32", material="jpeg32"),
         replace(small, row="raw32", material="raw32"),
         replace(small, row="store32", material="raw32"),

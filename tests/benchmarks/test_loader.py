@@ -1,11 +1,13 @@
 """The loader's benchmark runs ours and the floors end to end, small: no assertion on any time."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks import loader
 from benchmarks.harness.plot import kind
+from benchmarks.work import material
 from benchmarks.work.systems import SYSTEMS, choose
 from benchmarks.work.task import Task, rows
 
@@ -28,6 +30,16 @@ def test_a_tiny_run_gives_records_ratios_and_no_disagreement(tmp_path: Path) -> 
     assert all(one.n == 2 for one in measured.values())
     assert not [one.note for one in records if one.system == "check"]
     assert "synthetic" in measured["selfie"].settings["material_images"]
+
+
+def test_a_masked_row_is_checked_whole(tmp_path: Path) -> None:
+    material.prepare("jpeg256", tmp_path, images=None, limit=24)
+    task = replace(rows(tmp_path, threads=1)["mae-jpeg256"], batch_size=8)
+    records = loader.row(task, choose(task.row, "none"), 1, loader.Windows(large_s=0.02, large_settle_s=0.0))
+    ours = next(one for one in records if one.system == "selfie")
+    assert ours.check["masked"], [one.note for one in records if not one.n]
+    assert ours.check["shape"] == [8, 49, 16, 16, 3]
+    assert not [one.note for one in records if one.system == "check"]
 
 
 def test_a_missing_environment_is_a_reason_and_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

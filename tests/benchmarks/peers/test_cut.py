@@ -1,14 +1,16 @@
 """What the peers are given to work with does the work."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from benchmarks.peers.cut import RESIZE, cut, finish, window
+from benchmarks.peers.cut import RESIZE, cut, finish, masked, window
 from benchmarks.work.task import MEAN, STD, rows
 from pipelines.sampling.grid import patchify
 
@@ -44,3 +46,14 @@ def test_windows_lie_in_the_image_and_have_the_right_area(height: int, width: in
     assert h * w <= height * width
     fits = 3 / 4 <= width / height <= 4 / 3
     assert not fits or h * w >= 0.2 * height * width - math.hypot(height, width)
+
+
+def test_masked_shows_the_cells_that_it_names() -> None:
+    task = replace(rows(Path("nowhere"), threads=1)["mae-jpeg256"], image_size=32, patch_size=8, visible=5)
+    patches = torch.rand(6, 16, 8, 8, 3)
+    batch = masked(patches, task)
+    for image in range(6):
+        assert torch.equal(batch.visible[image], patches[image, batch.visible_position[image]])
+        assert batch.mask[image].nonzero().flatten().tolist() == sorted(
+            set(range(16)) - set(batch.visible_position[image].tolist())
+        )

@@ -1,16 +1,19 @@
 """The check tells the same work from other work."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from benchmarks.work import material
 from benchmarks.work.check import disagreements, observe
-from benchmarks.work.task import MEAN, STD, Task, rows
+from benchmarks.work.task import MEAN, STD, Masked, Task, rows
 from pipelines.sampling.grid import patchify
 
 
@@ -76,3 +79,72 @@ def test_other_work_is_told(change: dict[str, Any], message: str) -> None:
 def test_agreement_is_silent() -> None:
     usual = {"shape": [1], "dtype": "uint8", "mean": 110.0, "spread": 60.0, "low": 0, "high": 255}
     assert disagreements({"a": usual, "b": {**usual, "mean": 112.0}}) == []
+
+
+def masked_batch(task: Task) -> Masked:
+    """Four pictures, smooth as photographs are, their patches in random orders; the first 49 of each are visible."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+    images = np.stack(
+        [np.asarray(Image.fromarray(one).resize((224, 224), Image.Resampling.BILINEAR)) for one in coarse]
+    )
+    position = rng.random((4, 196)).argsort(axis=1)
+    patches = np.take_along_axis(patchify(images, 16), position[:, :, None, None, None], axis=1)
+    mask = np.ones((4, 196), bool)
+    np.put_along_axis(mask, position[:, : task.visible], False, axis=1)
+    return Masked(
+        visible=patches[:, : task.visible],
+        visible_position=position[:, : task.visible],
+        patches=patches,
+        position=position,
+        mask=mask,
+    )
+
+
+@pytest.fixture(scope="module")
+def masked_task() -> Task:
+    return rows(Path("nowhere"), threads=1, dtype="uint8")["mae-jpeg256"]
+
+
+def test_a_masked_batch_whose_parts_belong_together_is_one(masked_task: Task) -> None:
+    values = observe(masked_batch(masked_task), masked_task)
+    assert values["masked"]
+    assert values["shape"] == [4, 49, 16, 16, 3]
+    assert disagreements({"one": values}) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda batch: {"visible": batch.patches[:, 49:98]},
+        lambda batch: {"visible": batch.visible[:, :48], "visible_position": batch.visible_position[:, :48]},
+        lambda batch: {"visible_position": batch.visible_position[:, ::-1]},
+        lambda batch: {"mask": np.zeros_like(batch.mask)},
+        lambda batch: {"position": np.zeros_like(batch.position)},
+    ],
+    ids=["other patches", "too few", "wrong cells", "wrong mask", "cells twice"],
+)
+def test_parts_that_do_not_belong_together_are_told(
+    masked_task: Task, change: Callable[[Masked], dict[str, NDArray[Any]]]
+) -> None:
+    batch = masked_batch(masked_task)
+    values = observe(replace(batch, **change(batch)), masked_task)
+    assert "odd: what is visible is not what is said to be visible of the whole" in disagreements({"odd": values})
+
+
+def test_one_mask_for_all_images_is_told(masked_task: Task) -> None:
+    batch = masked_batch(masked_task)
+    first = {
+        name: np.repeat(getattr(batch, name)[:1], 4, axis=0) for name in ("visible", "visible_position", "patches")
+    }
+    same = replace(batch, **first, position=batch.position[[0] * 4], mask=batch.mask[[0] * 4])
+    assert not observe(same, masked_task)["masked"]
+
+
+def test_patches_that_make_no_picture_are_told(masked_task: Task) -> None:
+    batch = masked_batch(masked_task)
+    elsewhere = 195 - batch.position
+    wrong = replace(batch, position=elsewhere, visible_position=elsewhere[:, :49], mask=batch.mask[:, ::-1])
+    found = disagreements({"odd": observe(wrong, masked_task)})
+    assert len(found) == 1
+    assert "the patches make no pictures" in found[0]
