@@ -63,7 +63,6 @@ def run(*, rounds: int, threads: int, scratch: Path, images: Path | None) -> lis
                         QUESTION, case, name, values, unit=_UNIT, settings=settings, versions=versions(ours.PACKAGES)
                     )
                 )
-            batches.close()
     return records
 
 

@@ -42,7 +42,7 @@ def main() -> None:
         system.convert(task)
         converted = time.perf_counter()
         batches = system.batches(task)
-        first = next(batches)
+        first = [next(batches)]  # let go of once it is checked: memory that is held is no memory to be used again
     except ImportError as error:
         _answer(answers, {"skip": f"cannot be imported: {error}".splitlines()[0]})
         return
@@ -63,15 +63,13 @@ def _end_with_the_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _obey(answers: TextIO, batches: Iterator[Any], first: Any, task: Task) -> None:
+def _obey(answers: TextIO, batches: Iterator[Any], first: list[Any], task: Task) -> None:
     for line in sys.stdin:
         command = json.loads(line)
         if command["do"] == "stop":
             return
         if command["do"] == "check":
-            _answer(answers, observe(first, task))
-            del first
-            first = None
+            _answer(answers, observe(first.pop(), task))
         else:
             _answer(answers, _measure(batches, command["seconds"], command["settle"]))
 
