@@ -17,9 +17,9 @@ from selfie_data.errors import ImageError, OptionError, SourceError
 from selfie_data.notices import Notices
 from selfie_data.source import ImageSource, Json
 from selfie_data.sources.label_table import PATH_COLUMNS, Line, of_split, read_table
+from selfie_data.sources.naming.file_names import NameTable, is_image, printable, reason_to_pass_over, suffix
 from selfie_data.sources.options import SourceOptions
 from selfie_data.sources.readers.archives import is_zip
-from selfie_data.sources.readers.file_names import NameTable, is_image, printable, reason_to_pass_over, suffix
 from selfie_data.sources.readers.folders import FileSource, Found, existing, read_file, walk
 from selfie_data.sources.readers.image_tree import (
     MAX_LABEL_BYTES,
@@ -27,6 +27,7 @@ from selfie_data.sources.readers.image_tree import (
     is_label,
     label_text,
     reason_to_leave_out,
+    refuse_mixed_splits,
     refuse_twice,
     resolve_tree,
     tell_unlabelled,
@@ -107,6 +108,9 @@ def _open_table(kind: str, root: Place, table: Path, options: SourceOptions, cho
     more["split"] = None if options.split == "train" else options.split
     chosen |= {name: value for name, value in more.items() if value is not None}
     refuse_twice([line.path for line in lines], table.name)
+    if every[0].split is None and not wanted.asked:
+        remedy = "a column split tells them apart"
+        refuse_mixed_splits([line.path for line in lines], table.name, remedy=remedy)
     images = [_find(base, line, table) for line in lines]
     texts = [line.label for line in lines]
     labelled = label_by_text(texts, options.classes)

@@ -18,11 +18,12 @@ from selfie_data.notices import Notices
 from selfie_data.source import ImageSource, Json
 from selfie_data.sources.folder import open_flat, open_tree
 from selfie_data.sources.imagenet_labels import WNID, validation_wnids
+from selfie_data.sources.naming.file_names import is_image, is_junk, printable, reason_to_pass_over
+from selfie_data.sources.naming.split_names import refuse_other_split
 from selfie_data.sources.options import SourceOptions
 from selfie_data.sources.readers.archives import OpenedTar, is_gzip
 from selfie_data.sources.readers.byte_ranges import RangeSource
 from selfie_data.sources.readers.checksums import check_official
-from selfie_data.sources.readers.file_names import is_image, is_junk, printable, reason_to_pass_over
 from selfie_data.sources.readers.folders import existing, listed
 from selfie_data.sources.readers.image_tree import FileFilter, refuse_twice, resolve_tree, sort_files
 from selfie_data.sources.readers.labels import Labelled, label_by_name, unlabelled
@@ -40,6 +41,8 @@ def open_images(kind: str, root: Place | str, options: SourceOptions) -> ImageSo
     path = existing(root, kind)
     if path.is_dir():
         folder, path = path, _find(path, options.split)
+        if path == folder:
+            refuse_other_split(path.absolute().name, options.split)
         if path.is_dir():
             return _open_folder(kind, folder, path, options)
     check_official(path, checksum=options.checksum)
@@ -132,7 +135,10 @@ def _label_flat(listing: Listing, path: Place, options: SourceOptions) -> Resolv
         flat = not any("/" in name for name in listing.names)
         if flat:
             raise OptionError(f"{path.name} is flat: it is no training set; --split val or test reads it")
-        return resolve_tree(listing.rows(), classes=options.classes, label=path.name, asked=options.subtree is not None)
+        return resolve_tree(
+            listing.rows(), classes=options.classes, label=path.name, asked=FileFilter(options.subtree).asked
+        )
+    refuse_other_split(path.name, options.split)
     resolved = resolve_tree(listing.rows(), label=path.name, folders=False)
     wnids = validation_wnids([path.parent], options) if options.split == "val" else None
     return Resolved(resolved.order, _flat_labels(wnids, len(resolved.order), options), resolved.notices)

@@ -9,9 +9,9 @@ import re
 from importlib.resources import files
 
 from selfie_data.errors import ImageError, OptionError, SourceError
+from selfie_data.sources.naming.file_names import printable
 from selfie_data.sources.options import SourceOptions
 from selfie_data.sources.readers.archives import is_gzip, list_entries
-from selfie_data.sources.readers.file_names import printable
 from selfie_data.sources.readers.folders import listed, read_file
 from selfie_data.storage.place import Place
 

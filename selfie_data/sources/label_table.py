@@ -8,8 +8,8 @@ from typing import NamedTuple
 from selfie_data.errors import OptionError, SourceError
 from selfie_data.notices import Notices
 from selfie_data.sources.naming.columns import LABELS, asked_for, only, spelled, split_column
+from selfie_data.sources.naming.file_names import printable
 from selfie_data.sources.naming.split_names import ALL, no_such_split, rows_left_out, same_split
-from selfie_data.sources.readers.file_names import printable
 
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "name")
 _MAX_BYTES = 1 << 30  # ImageNet's 1.3 million lines have 53 MB

@@ -23,10 +23,19 @@ from selfie_data.errors import OptionError, SourceError
 from selfie_data.notices import Notices
 from selfie_data.source import ImageSource, Json
 from selfie_data.sources.naming.data_files import choose_files, hidden, missing_parts
-from selfie_data.sources.naming.split_names import ALL, no_such_split, rows_left_out, same_split, splits_in
+from selfie_data.sources.naming.file_names import printable, reason_to_pass_over, suffix
+from selfie_data.sources.naming.split_names import (
+    ALL,
+    canonical,
+    named_split,
+    no_such_split,
+    refuse_other_split,
+    rows_left_out,
+    same_split,
+    splits_of,
+)
 from selfie_data.sources.options import SourceOptions
 from selfie_data.sources.parquet_columns import Columns, columns_of, others, split_values
-from selfie_data.sources.readers.file_names import printable, reason_to_pass_over, suffix
 from selfie_data.sources.readers.folders import below, existing
 from selfie_data.sources.readers.image_tree import reason_to_leave_out
 from selfie_data.sources.readers.labels import label_by_code, label_by_integer, label_by_text, unlabelled
@@ -83,9 +92,8 @@ def _find(root: Place, options: SourceOptions, notices: Notices) -> list[Place]:
     if not root.is_dir():
         if options.config is not None:
             raise OptionError(f"--config is for a folder of files, got it for the file {root.name}")
-        named = splits_in(root.name)
-        if options.split not in ("train", ALL) and named and not any(same_split(name, options.split) for name in named):
-            raise OptionError(f"is {root.name} of {options.split}, as --split says, or of {' and '.join(named)}?")
+        if not _has_split_column(root, options):
+            refuse_other_split(root.name, options.split)
         return [root]
     files = []
     for path in below(root):
@@ -99,18 +107,22 @@ def _find(root: Place, options: SourceOptions, notices: Notices) -> list[Place]:
     if not files:
         told = "".join(f"; {notice.text}" for notice in notices.summary()[:3])
         raise SourceError(f"{root} holds no .parquet files{told}")
+    own = None if (root / "README.md").exists() else named_split(root.absolute().name)
     chosen = choose_files(
         root,
         files,
         split=options.split,
         config=options.config,
-        rows_tell=lambda name: _has_split_column(root / name, options),
+        rows_tell=lambda name: own == canonical(options.split) or _has_split_column(root / name, options),
     )
+    paths = [root / name for name in chosen.used]
+    if own and not any(map(splits_of, files)) and not _has_split_column(paths[0], options):
+        refuse_other_split(root.absolute().name, options.split)
     for name, why in chosen.left_out.items():
         notices.add(why, printable(name))
     for name in missing_parts(chosen.used):
         notices.add("files that are missing by the numbers of the others", printable(name))
-    return [root / name for name in chosen.used]
+    return paths
 
 
 def _has_split_column(path: Place, options: SourceOptions) -> bool:

@@ -19,9 +19,9 @@ from urllib.parse import unquote, urlsplit
 
 from selfie_data.errors import OptionError, SourceError
 from selfie_data.source import ImageSource, Json
+from selfie_data.sources.naming.file_names import printable
 from selfie_data.sources.options import SourceOptions
 from selfie_data.sources.readers.archives import checked_stream, is_gzip
-from selfie_data.sources.readers.file_names import printable
 from selfie_data.sources.readers.folders import existing
 from selfie_data.sources.readers.image_tree import FileFilter, refuse_twice, resolve_tree
 from selfie_data.sources.readers.spool import Part, Rows

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from selfie_data.dataset.manifest import NAME as MANIFEST
 from selfie_data.errors import RunError
 from selfie_data.files import damaged, make_output_folder, number, read_json, write_output_json
 from selfie_model.config import Config, differences
@@ -75,6 +76,8 @@ def open_run(run: Path, *, kind: str, config: Config, resume: Resume, ranks: Ran
     Raises:
         RunError: there is a run already, or the one to go on with was asked to do something else.
     """
+    if (run / MANIFEST).exists():
+        raise RunError(f"{run} holds a dataset: a run needs a folder of its own, give another --out")
     checkpoints = Checkpoints(run)
     newest, state = checkpoints.newest(), None
     # a run that was killed early may have its best checkpoint only: a run without validation would then be taken for it

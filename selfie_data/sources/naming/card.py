@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from selfie_data.errors import SourceError
-from selfie_data.sources.readers.file_names import printable
+from selfie_data.sources.naming.file_names import printable
 from selfie_data.storage.place import Place
 
 _MAX_BYTES = 256 << 10  # of the entry: sets of several hundred languages have about 100 kB

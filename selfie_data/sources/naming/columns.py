@@ -6,7 +6,7 @@ Upper and lower case are alike. Where several columns could be meant, the option
 from collections.abc import Sequence
 
 from selfie_data.errors import OptionError, SourceError
-from selfie_data.sources.readers.file_names import printable
+from selfie_data.sources.naming.file_names import printable
 
 LABELS = (
     "label", "labels", "class", "classes", "class_name", "class_label", "cls", "category", "target", "targets", "y",

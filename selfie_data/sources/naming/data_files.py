@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from selfie_data.errors import OptionError, SourceError
 from selfie_data.sources.naming.card import Configuration, matches, read_card
+from selfie_data.sources.naming.file_names import printable
 from selfie_data.sources.naming.split_names import (
     ALL,
     canonical,
@@ -27,7 +28,6 @@ from selfie_data.sources.naming.split_names import (
     stands_in,
     undelimited,
 )
-from selfie_data.sources.readers.file_names import printable
 from selfie_data.storage.place import Place
 
 _SHARDED = re.compile(r"data/(\w+(?:\.\w+)*)-\d{5}-of-\d{5}[^/]*")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
 from selfie_data.errors import SourceError
-from selfie_data.sources.readers.file_names import is_junk, printable
+from selfie_data.sources.naming.file_names import is_junk, printable
 from selfie_data.sources.readers.tarball import FileWindow, ForwardWindow, ObjectWindow, Window, list_members, open_tar
 from selfie_data.storage.place import Place, entries
 from selfie_data.storage.protocol import StorageError

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from selfie_data.errors import ImageError, SourceError
 from selfie_data.notices import Notices
 from selfie_data.source import Json, Progress, SourceImage
-from selfie_data.sources.readers.file_names import NameTable, printable
+from selfie_data.sources.naming.file_names import NameTable, printable
 from selfie_data.sources.readers.labels import Labelled
 from selfie_data.storage.place import Place, RemotePath
 

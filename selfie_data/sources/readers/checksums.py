@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from selfie_data.errors import SourceError
-from selfie_data.sources.readers.file_names import printable
+from selfie_data.sources.naming.file_names import printable
 from selfie_data.storage.place import Place
 
 _log = logging.getLogger(__name__)

@@ -14,8 +14,8 @@ from selfie_data.errors import ImageError, SourceError
 from selfie_data.images.formats import HEAD_BYTES
 from selfie_data.notices import Notices
 from selfie_data.source import Json, Progress, SourceImage
+from selfie_data.sources.naming.file_names import NameTable, is_junk, printable
 from selfie_data.sources.readers.byte_ranges import REMOTE_READS, check_length
-from selfie_data.sources.readers.file_names import NameTable, is_junk, printable
 from selfie_data.sources.readers.image_tree import FileFilter, is_label, is_wanted
 from selfie_data.sources.readers.labels import Labelled
 from selfie_data.storage.place import Place, RemotePath, entries, place_of, storage_of

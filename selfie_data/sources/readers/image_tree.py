@@ -16,30 +16,30 @@ import numpy as np
 from selfie_data.errors import OptionError, SourceError
 from selfie_data.images.formats import format_of
 from selfie_data.notices import Notices
+from selfie_data.sources.naming.file_names import is_image, printable, reason_to_pass_over, suffix
+from selfie_data.sources.naming.split_names import sides_of
 from selfie_data.sources.readers.byte_ranges import MAX_IMAGE_BYTES
-from selfie_data.sources.readers.file_names import SPLIT_KEYWORDS, is_image, printable, reason_to_pass_over, suffix
 from selfie_data.sources.readers.labels import Labelled, classes_of_paths, label_by_name, label_by_text, unlabelled
 from selfie_data.sources.readers.spool import Rows
 from selfie_data.sources.readers.spooled_source import Resolved
 
 MAX_LABEL_BYTES = 4096  # of a `.cls` file
-_FOLDER_OF_SPLIT = {  # train, train2017, test_set, but not "test tubes": that may be a class
-    split: re.compile(rf"({'|'.join(words)})([-_. ]?(set|split|data|images?|imgs?|\d+))*", re.IGNORECASE)
-    for split, words in SPLIT_KEYWORDS.items()
-}
 _USUAL_SUFFIX = re.compile(r"\.[a-z][a-z0-9_]{0,11}")
 
 
 @dataclass(slots=True)
 class FileFilter:
-    """Chooses what of a tree is looked at: what lies below `subtree`. `asked`: whether the user named one, "." too."""
+    """Chooses what of a tree is looked at: what lies below `subtree`.
+
+    `asked`: it ends in ".", by which all that lies there is one set, whatever it is called.
+    """
 
     subtree: str | None = None
     asked: bool = False
 
     def __post_init__(self) -> None:
-        self.asked = self.subtree is not None
         if self.subtree is not None:
+            self.asked = self.subtree.rstrip("/").split("/")[-1] == "."
             parts = [part for part in self.subtree.split("/") if part not in ("", ".")]
             if ".." in parts:
                 raise OptionError(f"a subtree is a path below the root, got {self.subtree}")
@@ -147,13 +147,13 @@ def resolve_tree(
         label: what errors call the source.
         folders: take folders for classes where there are no `.cls` files.
         parted: names begin with their shard's name.
-        asked: the user said which part of the tree is read.
+        asked: the user said that all of it is one set.
     """
     images, sidecars, notices = sort_files(rows, label=label, parted=parted)
     names = [rows.names[index] for index in images]
     _refuse_same_keys(names, label, strict=bool(sidecars) or parted)
     if folders and not asked:
-        _refuse_mixed_splits(names, label)
+        refuse_mixed_splits(names, label)
     if sidecars:
         texts = [sidecars.get(sample_key(name)) for name in names]
         labelled = label_by_text(texts, classes)
@@ -179,19 +179,12 @@ def tell_unlabelled(
         )
 
 
-def _refuse_mixed_splits(names: Iterable[str], label: str) -> None:
+def refuse_mixed_splits(names: Iterable[str], label: str, *, remedy: str = "--subtree picks a part") -> None:
     """Refuses training and test data side by side: which of it is wanted is not to be guessed."""
-    folders = {folder for path in {name.rpartition("/")[0] for name in names} for folder in path.split("/")}
-    splits = {
-        split: folder
-        for folder in sorted(folders)
-        for split, pattern in _FOLDER_OF_SPLIT.items()
-        if pattern.fullmatch(folder)
-    }
-    if len(splits) > 1:
-        these = " and ".join(map(printable, sorted(splits.values())))
+    if sides := sides_of(names):
+        these = " and ".join(map(printable, sides))
         raise OptionError(
-            f"{label} holds folders of several splits ({these}): --subtree picks a part, --subtree . takes all as one"
+            f"{label} holds what is named like several splits ({these}): {remedy}, --subtree . takes all as one"
         )
 
 

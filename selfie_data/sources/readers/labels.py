@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from selfie_data.errors import SourceError
 from selfie_data.notices import Notices
-from selfie_data.sources.readers.file_names import printable
+from selfie_data.sources.naming.file_names import printable
 
 _MAX_CLASSES = 1 << 20  # more are no classes but numbers of images
 _SEVERAL = re.compile(r"[|;\t\n]|^\[")  # "cat|dog", "[0, 1]"; a comma may stand in a class name

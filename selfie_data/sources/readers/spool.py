@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from selfie_data.errors import BuildError, SourceError
 from selfie_data.files import publish, write_all, write_atomic
 from selfie_data.source import Progress
+from selfie_data.sources.naming.file_names import NameTable
 from selfie_data.sources.readers.byte_ranges import Ranges
-from selfie_data.sources.readers.file_names import NameTable
 
 _VERSION = 2  # of the files in the directory; another version is written anew
 _CHUNK = 16 << 20  # bytes under one checksum, written and reported at once

@@ -16,9 +16,9 @@ from selfie_data.errors import SourceError
 from selfie_data.images.formats import HEAD_BYTES
 from selfie_data.notices import Notices
 from selfie_data.source import Json
+from selfie_data.sources.naming.file_names import NameTable, printable
 from selfie_data.sources.readers.archives import OpenedTar, unpacked_bytes
 from selfie_data.sources.readers.byte_ranges import Ranges, RangeSource, check_length
-from selfie_data.sources.readers.file_names import NameTable, printable
 from selfie_data.sources.readers.image_tree import (
     MAX_LABEL_BYTES,
     FileFilter,
@@ -54,7 +54,7 @@ def open_in_place(
             listing.add(opened.window, FileFilter(subtree), file=number, prefix=prefix)
     label = paths[0].name if len(paths) == 1 else f"the set of {len(paths)} tars"
     resolved = resolve_tree(
-        listing.rows(), classes=classes, label=label, folders=not parted, parted=parted, asked=subtree is not None
+        listing.rows(), classes=classes, label=label, folders=not parted, parted=parted, asked=FileFilter(subtree).asked
     )
     chosen: dict[str, Json] = {"subtree": FileFilter(subtree).subtree}
     return RangeSource(
@@ -137,7 +137,7 @@ class _GzippedTar:
             yield from parts_of_stream(opened.window, FileFilter(self.subtree), done, key="part")
 
     def resolve(self, rows: Rows) -> Resolved:
-        return resolve_tree(rows, classes=self.classes, label=self.path.name, asked=self.subtree is not None)
+        return resolve_tree(rows, classes=self.classes, label=self.path.name, asked=FileFilter(self.subtree).asked)
 
 
 def parts_of_stream(

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
 from selfie_data.errors import SourceError
-from selfie_data.sources.readers.file_names import printable
+from selfie_data.sources.naming.file_names import printable
 from selfie_data.storage.place import RemotePath
 from selfie_data.storage.remote import PART_BYTES
 

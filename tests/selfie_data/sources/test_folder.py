@@ -186,7 +186,10 @@ def table(tmp_path: Path, text: str, name: str = "labels.csv") -> Path:
     ids=["plain", "header", "bom and crlf", "tsv", "semicolon", "two columns"],
 )
 def test_a_table_says_which_images_and_labels(root: Path, tmp_path: Path, name: str, text: str) -> None:
-    source = open_source("folder", root, table=table(tmp_path, text, name))
+    path = table(tmp_path, text, name)
+    with pytest.raises(OptionError, match=r"\(train and val\): a column split tells them apart, --subtree \."):
+        open_source("folder", root, table=path)
+    source = open_source("folder", root, table=path, subtree=".")
     assert list(read_all(source)) == ["train/dog/a.jpg", "train/stray.jpg", "val/cat/d.jpg"]
     assert source.class_names == ("lynx", "wolf")
     assert source.labels.tolist() == [1, -1, 0]
@@ -200,7 +203,7 @@ def test_a_table_of_paths_only_is_unlabelled(root: Path, tmp_path: Path) -> None
 
 def test_a_table_of_integers(root: Path, tmp_path: Path) -> None:
     text = "train/dog/a.jpg,10\nval/cat/d.jpg,9\n"
-    assert open_source("folder", root, table=table(tmp_path, text)).class_names == ("09", "10")
+    assert open_source("folder", root, table=table(tmp_path, text), subtree=".").class_names == ("09", "10")
 
 
 def test_a_missing_file_of_a_table_is_that_images_error(root: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from selfie_data.errors import SourceError
+from selfie_data.errors import OptionError, SourceError
 from selfie_data.source import ImageSource
 from selfie_data.sources import open_source
 from tests.selfie_data.sources.handmade import member, tar, tar_of
@@ -200,6 +200,15 @@ def test_wrong_files_for_a_split_are_refused(root: Path) -> None:
         open_source("imagenet", root / "ILSVRC2012_img_val.tar")
     with pytest.raises(SourceError, match="is the training set, got --split val"):
         open_source("imagenet", root / "ILSVRC2012_img_train.tar", split="val")
+    (root / "test_1.tar").write_bytes(tar_of(dict.fromkeys(VALIDATION, b"x")))
+    with pytest.raises(OptionError, match=r"is test_1\.tar of val, as --split says, or of test\?"):
+        open_source("imagenet", root / "test_1.tar", split="val")
+    for name in ("val", "train"):
+        (root / name / "n00000001").mkdir(parents=True)
+        (root / name / "n00000001" / "1.JPEG").write_bytes(b"x")
+    with pytest.raises(OptionError, match=r"is val of train, as --split says, or of val\? --split val reads it"):
+        open_source("imagenet", root / "val")
+    assert len(open_source("imagenet", root / "val", split="val")) == len(open_source("imagenet", root / "train")) == 1
     with pytest.raises(SourceError, match=r"holds neither ILSVRC2012_img_test\.tar nor class folders"):
         open_source("imagenet", root, split="test")
 

@@ -262,10 +262,17 @@ def test_nothing_odd_is_told_nothing(tmp_path: Path) -> None:
 
 def test_a_file_that_is_named_must_not_be_of_another_split(tmp_path: Path) -> None:
     path = write(tmp_path / "a_train.parquet", columns([0]), FEATURES)
-    with pytest.raises(OptionError, match=r"is a_train\.parquet of test, as --split says, or of train\?"):
+    with pytest.raises(OptionError, match=r"of test, as --split says, or of train\? --split train reads it"):
         open_source("parquet", path, split="test")
     assert len(open_source("parquet", path)) == len(open_source("parquet", path, split="all")) == 1
-    assert len(open_source("parquet", write(tmp_path / "test.parquet", columns([0]), FEATURES))) == 1
+    other = write(tmp_path / "test/0.parquet", columns([0]), FEATURES)
+    for root in (write(tmp_path / "test.parquet", columns([0]), FEATURES), other.parent):
+        with pytest.raises(OptionError, match="of train, as --split says, or of test"):
+            open_source("parquet", root)
+        assert len(open_source("parquet", root, split="test")) == len(open_source("parquet", root, split="all")) == 1
+    assert len(open_source("parquet", other)) == 1  # what lies above a file may be called anything
+    rows = columns([0, 1]) | {"split": pa.array(["train", "test"])}
+    assert len(open_source("parquet", write(tmp_path / "val.parquet", rows, FEATURES))) == 1
     with pytest.raises(OptionError, match="--config is for a folder"):
         open_source("parquet", path, config="a")
 

@@ -167,6 +167,13 @@ def test_a_folder_with_a_run_is_not_written_over(tmp_path: Path) -> None:
         run(small_config(), tmp_path / "run")
 
 
+def test_a_folder_with_a_dataset_is_not_written_into(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").touch()
+    with pytest.raises(RunError, match="holds a dataset: a run needs a folder of its own, give another --out"):
+        run(small_config(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+
+
 def test_a_folder_with_a_best_checkpoint_only_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "run/checkpoints").mkdir(parents=True)
     (tmp_path / "run/checkpoints/best.pt").touch()

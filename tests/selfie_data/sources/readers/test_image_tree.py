@@ -219,24 +219,54 @@ def test_two_labels_under_one_key_are_refused(opened: Opener) -> None:
 @pytest.mark.parametrize(
     "folders",
     [("train", "test"), ("Training", "validation"), ("train2017", "val2017"), ("test_set", "training_set"),
-     ("set/train/cat", "set/dev/cat"), ("cat/train", "cat/test"), ("train-images", "valid")],
+     ("set/train/cat", "set/dev/cat"), ("cat/train", "cat/test"), ("train-images", "valid"),
+     ("images_train", "images_test"), ("train_aug", "test"), ("Train", "holdout"), ("training", "hold-out"),
+     ("trainA", "testB"), ("trainaug", "testaug"), ("mytrain", "mytest"), ("cars_train/bmw", "cars_test/bmw"),
+     ("2017_val", "2014train"), ("x/train_winter", "x/test"), ("cat/train_", "dog/test_"),
+     ("a/shop-train-", "b/shop-test-")],
 )  # fmt: skip
 def test_training_and_test_folders_are_asked_about(opened: Opener, folders: tuple[str, str]) -> None:
-    files = {f"{folder}/{number}.jpg": PICTURE for number, folder in enumerate(folders)}
+    files = {_file(folder, number): PICTURE for number, folder in enumerate(folders)}
     if not in_folders(opened):  # a list of shards says itself what is read
         assert len(opened(files)) == 3
         return
     with pytest.raises(OptionError, match=r"--subtree picks a part, --subtree \. takes all as one"):
         opened(files)
     assert len(opened(files, subtree=".")) == 2
-    assert len(opened(files, subtree=folders[0])) == 1
+    if "/" not in folders[0]:
+        assert len(opened(files, subtree=folders[0])) == 1
+    if folders[0].partition("/")[0] == folders[1].partition("/")[0]:
+        with pytest.raises(OptionError, match="several splits"):
+            opened(files, subtree=folders[0].partition("/")[0])
+        assert len(opened(files, subtree=folders[0].partition("/")[0] + "/.")) == 2
 
 
 @pytest.mark.parametrize(
-    "folders", [("train", "trainer"), ("test", "cat"), ("trainstation", "testimony"), ("dev", "val")]
+    "folders",
+    [
+        ("train", "trainer"),
+        ("test", "cat"),
+        ("trainstation", "testimony"),
+        ("dev", "val"),
+        ("test_tube", "training_shoes"),
+        ("latest", "contest"),
+        ("train", "latest"),
+        ("valid", "invalid"),
+        ("test_tube", "train_station", "cat"),
+        ("n01440764", "n01443537"),
+        ("train", "test_tube", "bus", "cat", "dog"),
+        ("device", "value", "medieval"),
+        ("protest", "trains", "interval"),
+    ],
 )
-def test_other_folders_are_not(opened: Opener, folders: tuple[str, str]) -> None:
-    opened({f"{folder}/{number}.jpg": PICTURE for number, folder in enumerate(folders)})
+def test_other_folders_are_not(opened: Opener, folders: tuple[str, ...]) -> None:
+    files = {_file(folder, number): PICTURE for number, folder in enumerate(folders)}
+    assert len(opened(files)) == len(folders) + (not in_folders(opened))
+
+
+def _file(folder: str, number: int) -> str:
+    """A file in a folder, or one whose name begins so."""
+    return f"{folder}{number}.jpg" if folder[-1] in "_-( " else f"{folder}/{number}.jpg"
 
 
 def test_merged_classes_are_counted(tmp_path: Path) -> None:

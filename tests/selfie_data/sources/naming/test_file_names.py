@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfie_data.sources.readers.file_names import NameTable, is_image, is_junk, printable
+from selfie_data.sources.naming.file_names import NameTable, is_image, is_junk, printable
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=()), max_size=8), max_size=10))
