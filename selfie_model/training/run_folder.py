@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from selfie_data.dataset.manifest import NAME as MANIFEST
 from selfie_data.errors import RunError
 from selfie_data.files import damaged, make_output_folder, number, read_json, write_output_json
 from selfie_model.config import Config, differences
@@ -20,6 +19,7 @@ from selfie_model.training.evaluate import Metrics
 
 CONFIG = "config.json"
 RESULT = "result.json"
+_DATASET = "manifest.json"  # what a folder of shards has; training knows no more of one
 Resume = Literal["no", "auto"]
 
 
@@ -76,7 +76,7 @@ def open_run(run: Path, *, kind: str, config: Config, resume: Resume, ranks: Ran
     Raises:
         RunError: there is a run already, or the one to go on with was asked to do something else.
     """
-    if (run / MANIFEST).exists():
+    if (run / _DATASET).exists():
         raise RunError(f"{run} holds a dataset: a run needs a folder of its own, give another --out")
     checkpoints = Checkpoints(run)
     newest, state = checkpoints.newest(), None
