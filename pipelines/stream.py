@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import islice
 from types import TracebackType
-from typing import Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Generic, NamedTuple, NoReturn, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +76,17 @@ class EpochStream(Generic[Batch]):
         epoch, first = self._at = self._next  # in this order: Ctrl-C in between must not lose an epoch
         self._next = (epoch + 1, 0)
         return self._batches(epoch, first, turn)
+
+    def __getitem__(self, index: object) -> NoReturn:
+        """Answers `torch.utils.data.DataLoader(loader)`, which asks for samples one by one.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(
+            f"a {type(self).__name__} gives whole batches, on their device: iterate it, or hand it to the trainer, as it "
+            "is, without a torch.utils.data.DataLoader around it"
+        )
 
     @property
     def epoch(self) -> int:

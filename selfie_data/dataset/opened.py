@@ -10,6 +10,7 @@ import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,17 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    def __getitem__(self, index: object) -> NoReturn:
+        """Answers `torch.utils.data.DataLoader(dataset)`, which asks for samples one by one.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(
+            "a Dataset says where samples are and holds none: iterate pipelines.PatchLoader(dataset, …) or "
+            "pipelines.ImageLoader(dataset, …) instead of a torch.utils.data.DataLoader"
+        )
 
     @property
     def fingerprint(self) -> str:
