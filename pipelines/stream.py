@@ -5,6 +5,7 @@ other thread, queue or hidden state: everything that must survive a restart is (
 
     begun where          set_epoch(e) or load_state_dict(state), else at the epoch after the one last begun
     state_dict()         the step after the last batch handed out; after the last of an epoch: the next epoch's start
+    iter, no batch yet   counts for nothing: trainers make an iterator to see whether there is one, and another to use
     break, exception     leave the iteration; the next one begins the next epoch, or where it is told to
     told meanwhile       set_epoch and load_state_dict end the iteration that is under way: asked for another batch, it
                          raises, since it and the loader's state would speak of different places
@@ -62,6 +63,7 @@ class EpochStream(Generic[Batch]):
         self._identity = parts.identity(recipe.describe())
         self._next = (0, 0)  # where the next iteration begins
         self._at: tuple[int, int] | None = None  # where the last iteration is; None before it begins
+        self._start: tuple[int, int] | None = None  # where that one began
         self._turn: object = None  # the iteration that may go on; an older one may not
         self._closed = False
         self._under_way = PlansUnderWay(partial(parts.make_backend, recipe.spec))
@@ -73,7 +75,9 @@ class EpochStream(Generic[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:
         self._turn = turn = object()
-        epoch, first = self._at = self._next  # in this order: Ctrl-C in between must not lose an epoch
+        if self._at is None or self._at != self._start:  # else no batch was taken since: the same place again
+            self._at = self._start = self._next  # in this order: Ctrl-C in between must not lose an epoch
+        epoch, first = self._at
         self._next = (epoch + 1, 0)
         return self._batches(epoch, first, turn)
 
