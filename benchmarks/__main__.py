@@ -18,6 +18,7 @@ from benchmarks import (
     selections,
     startup,
     train_step,
+    trainers,
 )
 from benchmarks import loader as loader_question
 from benchmarks.harness.plot import chart
@@ -142,6 +143,13 @@ def selections_command(rounds: int, threads: int, scratch: Path | None, output: 
 
 
 main.add_command(ablations.command)
+
+
+@main.command("trainers")
+@shared
+def trainers_command(rounds: int, threads: int, scratch: Path | None, output: Path | None, quick: bool) -> None:
+    """The pretraining step under PyTorch Lightning, beside a plain loop (extra `examples`)."""
+    simple(trainers, rounds, threads, scratch, output, quick)
 
 
 @main.command("startup")

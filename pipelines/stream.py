@@ -88,8 +88,8 @@ class EpochStream(Generic[Batch]):
             TypeError: always.
         """
         raise TypeError(
-            f"a {type(self).__name__} gives whole batches, on their device: iterate it, or hand it to the trainer, as it "
-            "is, without a torch.utils.data.DataLoader around it"
+            f"a {type(self).__name__} gives whole batches, on their device: iterate it, or hand it to the trainer, as "
+            "it is, without a torch.utils.data.DataLoader around it"
         )
 
     @property

@@ -7,19 +7,22 @@ early. Accelerate (`Accelerator.prepare`) hands back what it does not know; the 
 
 import io
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from pipelines import ImageLoader, PatchLoader
 from pipelines.batch import PatchBatch
+from selfie_data.dataset.opened import open_dataset
 
 
 @runtime_checkable
 class Stateful(Protocol):
-    """As `lightning.fabric.utilities.types._Stateful`."""
+    """As `torchdata.stateful_dataloader.stateful.Stateful`, `lightning.fabric.utilities.types._Stateful`."""
 
     def state_dict(self) -> dict[str, object]: ...
 
@@ -60,6 +63,33 @@ def test_epochs_differ_though_nobody_sets_them(raw_shards: Path) -> None:
     first, second = trainer.seen[:5], trainer.seen[5:]
     assert first != second
     assert sorted(itertools.chain(*first)) == sorted(itertools.chain(*second)) == list(range(50))
+
+
+def test_an_iterator_that_nothing_was_taken_of_counts_for_nothing(raw_shards: Path) -> None:
+    """Lightning makes one to see whether the loader can be iterated, before it makes those it uses."""
+    epochs = [[batch.sample_id.tolist() for batch in loader] for loader in [make(raw_shards)] for _ in range(2)]
+    loader = make(raw_shards)
+    for wanted in epochs:
+        iter(loader)
+        left = iter(loader)
+        assert loader.state_dict()["step"] == 0
+        assert [batch.sample_id.tolist() for batch in loader] == wanted
+        with pytest.raises(RuntimeError, match="may not go on"):
+            next(left)
+    loader.load_state_dict({**loader.state_dict(), "epoch": 0, "step": 3})
+    iter(loader)
+    assert [batch.sample_id.tolist() for batch in loader] == epochs[0][3:]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("batch_size", [2, None], ids=["batched", "unbatched"])
+@pytest.mark.parametrize("wrapped", [make, open_dataset], ids=["loader", "dataset"])
+def test_a_dataloader_around_it_says_what_to_do_instead(
+    wrapped: Callable[[Path], Any], batch_size: int | None, workers: int, raw_shards: Path
+) -> None:
+    loader: DataLoader[Any] = DataLoader(wrapped(raw_shards), batch_size=batch_size, num_workers=workers)
+    with pytest.raises(TypeError, match=r"iterate .* torch\.utils\.data\.DataLoader"):
+        next(iter(loader))
 
 
 def test_epochs_that_are_stopped_early_differ_too(raw_shards: Path) -> None:
