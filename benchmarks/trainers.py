@@ -22,8 +22,8 @@ from benchmarks.work.dataset import shards
 from benchmarks.work.task import rows
 
 QUESTION = "trainers"
-BATCH = 64
-STEPS = 40
+BATCHES = {64: 40, 256: 16}  # images a step, steps a run: Lightning's price is one of steps
+_LIBRARIES = ["torch", "pytorch-lightning"]
 CLOCKS: dict[str, Callable[[], float]] = {"clock": time.perf_counter, "processor": time.process_time}
 
 
@@ -36,31 +36,31 @@ def run(*, rounds: int, threads: int, scratch: Path, images: Path | None) -> lis
     torch.set_num_threads(threads)
     task = rows(scratch, threads=threads)["raw32"]
     material.prepare(task.material, scratch, images=images)
-    processor: dict[str, list[float]] = {"plain": [], "Lightning": []}
-    with PatchLoader(shards(task), global_batch_size=BATCH, device="cpu", threads=threads) as loader:
-        loops = {"plain": _plain, "Lightning": _lightning}
-        for loop in loops.values():
-            loop(loader)
-        measures = {name: partial(_rate, loop, loader, processor[name]) for name, loop in loops.items()}
-        clock = interleaved(measures, rounds, title=QUESTION)
-    settings = {"preset": "tiny", "batch": BATCH, "threads": threads, "steps a run": STEPS}
-    used = versions(["torch", "pytorch-lightning"])
-    found = []
-    for kind, values in (("clock", clock), ("processor", processor)):
-        unit = "images/s" if kind == "clock" else "images/processor s"
-        found += [
-            record(QUESTION, kind, name, runs, unit=unit, settings=settings, versions=used)
-            for name, runs in values.items()
-        ]
-        pairs = pair_ratios(values["Lightning"], values["plain"])
-        found.append(record(QUESTION, kind, "Lightning / plain", pairs, unit="ratio", settings=settings))
+    found: list[Record] = []
+    for batch, steps in BATCHES.items():
+        processor: dict[str, list[float]] = {"plain": [], "Lightning": []}
+        with PatchLoader(shards(task), global_batch_size=batch, device="cpu", threads=threads) as loader:
+            loops = {"plain": partial(_plain, loader, steps), "Lightning": partial(_lightning, loader, steps)}
+            for loop in loops.values():
+                loop()
+            images_timed = (steps - 2) * batch
+            measures = {name: partial(_rate, loop, images_timed, processor[name]) for name, loop in loops.items()}
+            clock = interleaved(measures, rounds, title=f"{QUESTION}, {batch} images a step")
+        settings = {"preset": "tiny", "batch": batch, "threads": threads, "steps a run": steps}
+        for kind, values in (("clock", clock), ("processor", processor)):
+            case, unit = f"{batch} images a step, {kind}", "images/s" if kind == "clock" else "images/processor s"
+            found += [
+                record(QUESTION, case, name, runs, unit=unit, settings=settings, versions=versions(_LIBRARIES))
+                for name, runs in values.items()
+            ]
+            pairs = pair_ratios(values["Lightning"], values["plain"])
+            found.append(record(QUESTION, case, "Lightning / plain", pairs, unit="ratio", settings=settings))
     return found
 
 
-def _rate(loop: Callable[[Any], dict[str, float]], loader: Any, processor: list[float]) -> float:
+def _rate(loop: Callable[[], dict[str, float]], images: int, processor: list[float]) -> float:
     """Images a second; appends those a second of processor time."""
-    spent = loop(loader)
-    images = (STEPS - 2) * BATCH
+    spent = loop()
     processor.append(images / spent["processor"])
     return images / spent["clock"]
 
@@ -92,7 +92,7 @@ def _optimiser(model: Any) -> Any:
     return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)
 
 
-def _plain(loader: Any) -> dict[str, float]:
+def _plain(loader: Any, steps: int) -> dict[str, float]:
     model, marks = _model(loader), _Marks()
     optimiser = _optimiser(model)
     loader.set_epoch(0)
@@ -103,12 +103,12 @@ def _plain(loader: Any) -> dict[str, float]:
         optimiser.step()
         loss.item()
         marks.step()
-        if len(marks.at) == STEPS:
+        if len(marks.at) == steps:
             break
     return marks.spent()
 
 
-def _lightning(loader: Any) -> dict[str, float]:
+def _lightning(loader: Any, steps: int) -> dict[str, float]:
     import pytorch_lightning as pl
 
     marks = _Marks()
@@ -133,7 +133,7 @@ def _lightning(loader: Any) -> dict[str, float]:
     loader.set_epoch(0)
     trainer = pl.Trainer(
         accelerator="cpu",
-        max_steps=STEPS,
+        max_steps=steps,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

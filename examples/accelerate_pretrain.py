@@ -1,7 +1,7 @@
 """Pretraining under Hugging Face Accelerate; the loader's place is in Accelerate's own checkpoints.
 
     pip install -e '.[examples]' -c constraints.txt
-    python examples/accelerate_pretrain.py SHARDS [--epochs 2] [--batch 64] [--every 10] [--out accelerate]
+    python examples/accelerate_pretrain.py SHARDS [--epochs 2] [--batch 256] [--every 10] [--out accelerate]
     accelerate launch examples/accelerate_pretrain.py SHARDS        # several processes
 
 A run that was killed goes on at the batch after its newest checkpoint, in the middle of an epoch too: give the same
@@ -37,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shards", type=Path)
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--every", type=int, default=10, help="steps between two checkpoints")
     parser.add_argument("--out", type=Path, default=Path("accelerate"))
     options = parser.parse_args()

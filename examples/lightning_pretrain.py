@@ -1,7 +1,7 @@
 """Pretraining under PyTorch Lightning; the loader's place is in Lightning's own checkpoints.
 
     pip install -e '.[examples]' -c constraints.txt
-    python examples/lightning_pretrain.py SHARDS [--epochs 2] [--batch 64] [--every 10] [--out lightning]
+    python examples/lightning_pretrain.py SHARDS [--epochs 2] [--batch 256] [--every 10] [--out lightning]
 
 A run that was killed goes on at the batch after its newest checkpoint, in the middle of an epoch too: give the same
 command again. What there is to know about it stands in docs/guides/lightning.md.
@@ -49,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shards", type=Path)
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--every", type=int, default=10, help="steps between two checkpoints")
     parser.add_argument("--out", type=Path, default=Path("lightning"))
     options = parser.parse_args()
