@@ -43,13 +43,15 @@ def locked(out: Place) -> Iterator[None]:
         if folder is not out and os.fstat(descriptor).st_uid != os.getuid():
             raise BuildError(f"{folder}: belongs to another user; let TMPDIR name a folder of your own")
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+        try:
+            yield
+        finally:
+            if folder is not out:
+                with contextlib.suppress(OSError):  # it holds what the next call goes on with
+                    folder.rmdir()
     except BlockingIOError:
         raise BuildError(f"{out}: another build is at work in this folder; wait for it or end it") from None
     finally:
-        if folder is not out:
-            with contextlib.suppress(OSError):  # it holds what the next call goes on with
-                folder.rmdir()
         os.close(descriptor)
 
 
