@@ -60,6 +60,11 @@ class Notices:
         """Adds one thing by its name in the source, which must be printable."""
         self._names.setdefault(reason, []).append(name)
 
+    def rename(self, reason: str, other: str) -> None:
+        """Counts what has one reason under another, which may have names of its own."""
+        for name in self._names.pop(reason, ()):
+            self.add(other, name)
+
     def summary(self) -> tuple[Notice, ...]:
         """Returns a notice a reason, the largest first; the smallest of very many are one."""
         found = [

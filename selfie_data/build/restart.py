@@ -2,7 +2,7 @@
 
 A build like any other, whose source is a dataset and whose plan is the one that was: a task a shard, the same names and
 keys, resumable, the same bytes for any number of workers. Every image is decoded before and after and compared. What
-cannot take markers stays as it is, and is counted.
+cannot take markers stays as it is, and is counted; what stands behind the end of an image goes, as in such a build.
 """
 
 import logging
@@ -29,7 +29,8 @@ from selfie_data.dataset.splits_record import read_splits
 from selfie_data.dataset.table import read_checked
 from selfie_data.errors import BuildError, SelfieDataError
 from selfie_data.images.codecs import codec_versions
-from selfie_data.images.encode import Stored
+from selfie_data.images.encode import BEHIND_CUT_OFF, BEHIND_KEPT, Stored
+from selfie_data.images.jpeg_header import read_jpeg_header
 from selfie_data.images.jpeg_restarts import MAX_GROWTH, insert_restarts
 from selfie_data.images.jpeg_scan import marked_interval
 from selfie_data.notices import NAME as NOTICES
@@ -174,12 +175,12 @@ class Restarter:
         assert isinstance(image.data, bytes)
         sample = int(image.name)
         pixels = decode_payload(self.dataset, sample, image.data)
-        data, interval, reason = insert_restarts(image.data, self.restart_blocks)
-        if reason:
-            return Stored(image.data, pixels, marked_interval(image.data), reason)
-        if not np.array_equal(decode_payload(self.dataset, sample, data), pixels):
+        header = read_jpeg_header(image.data)
+        end = header.end if header else len(image.data)  # a build with markers leaves out what stands behind, too
+        data, interval, reason = insert_restarts(image.data[:end], self.restart_blocks)
+        if data is not image.data and not np.array_equal(decode_payload(self.dataset, sample, data), pixels):
             raise BuildError(f"sample {sample}: its pixels would change; please report this image")
-        return Stored(data, pixels, interval)
+        return Stored(data, pixels, marked_interval(data) if reason else interval, reason)
 
 
 def _build(
@@ -241,7 +242,9 @@ def _notices(dataset: Dataset) -> Notices:
     """Returns what the old build noticed: of a source that is not here any more."""
     if NOTICES not in dataset.manifest.files:
         return Notices()
-    return Notices.from_json(read_checked(dataset.path, NOTICES, dataset.manifest.files))
+    notices = Notices.from_json(read_checked(dataset.path, NOTICES, dataset.manifest.files))
+    notices.rename(BEHIND_KEPT, BEHIND_CUT_OFF)
+    return notices
 
 
 def _copy_splits(dataset: Dataset, directory: Place) -> None:

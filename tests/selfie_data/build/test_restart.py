@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from selfie_data.build import restart as restart_module
 from selfie_data.build.build_shards import BuildOptions, build_shards
@@ -22,8 +23,9 @@ from selfie_data.dataset.read import decode_payload, read_payloads
 from selfie_data.dataset.splits import SplitOptions, write_splits
 from selfie_data.dataset.verify import verify_dataset
 from selfie_data.errors import BuildError, CorruptSampleError, DatasetError, ImageError
+from selfie_data.images.encode import BEHIND_CUT_OFF
 from selfie_data.sources.synthetic import SyntheticSource
-from tests.material import jpeg, memory_source, photographs, picture
+from tests.material import encoded, jpeg, memory_source, photographs, picture
 from tests.selfie_data.build.test_build_shards import contents
 
 REPOSITORY = Path(__file__).parents[3]
@@ -83,7 +85,8 @@ def test_bytes_are_those_of_a_build_with_markers_and_do_not_depend_on_workers(ol
 
 
 def test_what_was_noticed_stays(tmp_path: Path) -> None:
-    source = memory_source([*photographs(6), *(data + b"appended" for data in photographs(2))])
+    frames = [Image.fromarray(picture(96, 96, seed=seed)) for seed in (1, 2)]
+    source = memory_source([*photographs(6), encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])])
     options = BuildOptions(size=224, restart_blocks=0, encoding="keep", resize_shorter=0)
     manifest = build_shards(source, tmp_path / "old", options, workers=1)
     assert manifest.notices
@@ -170,3 +173,17 @@ def test_the_command(old: Path, tmp_path: Path) -> None:
     assert again.output.count("\n") == 1
     shown = CliRunner().invoke(main, ["info", str(tmp_path / "new")])
     assert open_dataset(old).fingerprint in shown.output
+
+
+def test_what_stands_behind_the_end_goes_as_in_a_build_with_markers(tmp_path: Path) -> None:
+    images = [photograph + b"video" * 9 for photograph in photographs(3)]
+    images.append(jpeg(picture(96, 96, seed=1), restart_marker_blocks=2) + b"video")
+    images.append(encoded(Image.fromarray(picture(96, 96, seed=1)).convert("CMYK"), "JPEG") + b"video")
+    build_shards(memory_source(images), tmp_path / "old", BuildOptions(size=224, restart_blocks=0), workers=1)
+    build_shards(memory_source(images), tmp_path / "built", BuildOptions(size=224), workers=1)
+    restart_dataset(tmp_path / "old", tmp_path / "new", workers=1)
+    shard, built, new = "shard-000000.tar", open_dataset(tmp_path / "built"), open_dataset(tmp_path / "new")
+    assert (tmp_path / "new" / shard).read_bytes() == (tmp_path / "built" / shard).read_bytes()
+    assert b"video" not in (tmp_path / "new" / shard).read_bytes()
+    assert [notice.reason for notice in new.manifest.notices] == [BEHIND_CUT_OFF]
+    assert (new.manifest.notices, new.manifest.restarts) == (built.manifest.notices, built.manifest.restarts)
