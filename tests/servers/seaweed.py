@@ -55,6 +55,10 @@ def seaweed(folder: Path) -> Iterator[int]:
         server.send_signal(signal.SIGKILL)  # asked to end it takes four seconds, and nothing of it is kept
         server.wait()
         shutil.rmtree(folder, ignore_errors=True)
+        for port in ports.values():  # sockets of a name that SeaweedFS chooses, TMPDIR or not
+            for number in (port, port + 10_000):
+                for left in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):
+                    left.unlink(missing_ok=True)
 
 
 def free_ports(count: int = 5) -> list[int]:
