@@ -31,9 +31,13 @@ class Normalise(nn.Module):
         self.bias.copy_(torch.as_tensor(bias, dtype=torch.float32))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Maps [..., 3] uint8 to normalised float32; floats are normalised already: 16-bit ones become float32, unless
-        autocast is to choose what each layer takes."""
+        """Maps [..., 3] uint8 to normalised float32, under autocast to its dtype: what the first layer would cast to,
+        so that one compiled pass reads a byte and writes two. Floats are normalised already: 16-bit ones become float32
+        without autocast."""
+        device = pixels.device.type
+        casts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
         if pixels.dtype != torch.uint8:
-            return pixels if torch.is_autocast_enabled(pixels.device.type) else pixels.float()
+            return pixels if casts else pixels.float()
         # two roundings, as the loaders' float output has: a fused multiply-add would differ in the last bit
-        return pixels.to(torch.float32).mul_(self.scale).add_(self.bias)
+        values = pixels.to(torch.float32).mul_(self.scale).add_(self.bias)
+        return values.to(torch.get_autocast_dtype(device)) if casts else values

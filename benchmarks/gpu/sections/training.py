@@ -13,6 +13,7 @@ import torch
 
 from benchmarks.gpu.data import endless, loader
 from benchmarks.gpu.measure import attempt, emit, seconds_a_call
+from benchmarks.gpu.sections.roofline import cost, step_of
 from benchmarks.gpu.sections.timeline import idle
 from benchmarks.gpu.sections.workload import OPTIONS, STORED, Step, prepared
 from benchmarks.gpu.setting import Setting
@@ -86,8 +87,19 @@ def measure(work: str, trial: Trial, ceiling: float, setting: Setting) -> None:
     if work in FORWARD_GMACS and ceiling and not setting.dry:
         share = [3 * FORWARD_GMACS[work] * one / ceiling for one in rates]
         emit(case, f"{trial.name}: of the bf16 ceiling", share, "share")
+    if trial.option.startswith("bf16"):
+        attempt(case, f"{trial.name}: roofline", partial(roofline, work, trial, len(batch), rates, setting))
     if trial.stall:
         attempt(case, f"{trial.name}: stall", partial(stall, work, trial.name, batch, step, setting))
+
+
+def roofline(work: str, trial: Trial, count: int, rates: list[float], setting: Setting) -> None:
+    """What an H100 could do at most by its data sheet, and how much of that was measured."""
+    found = cost(step_of(work, count, setting))
+    most = count / (found.seconds_compiled if "compile" in trial.option else found.seconds_eager)
+    case, note = f"{CASE}: {work}", "derived, of an H100; decision 075 expects 0.35 to 0.7 of it"
+    emit(case, f"{trial.name}: roofline", [most], "images/s", note=note)
+    emit(case, f"{trial.name}: of the roofline", [rate / most for rate in rates], "share", note=setting.device)
 
 
 def stall(work: str, name: str, batch: Any, step: Step, setting: Setting) -> None:
