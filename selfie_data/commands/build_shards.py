@@ -75,6 +75,7 @@ workers_option = click.option(
 @click.option("--labels", default="fine", show_default=True, type=click.Choice(["fine", "coarse"]), help="CIFAR-100's.")
 @click.option("--label-column", metavar="NAME", help="Parquet, tables: the column of the labels.")
 @click.option("--image-column", metavar="NAME", help="Parquet, tables: the column of the images or of their paths.")
+@click.option("--split-column", metavar="NAME", help="Parquet, tables: the column that says which split a row is of.")
 @click.option("--config", metavar="NAME", help="Parquet: one of several configurations, or a folder of --root.")
 @click.option("--subtree", help="Folder, tar: only what lies below this path, such as cifar10/train.")
 @click.option("--table", type=_PATH, help="Folder: CSV or TSV of path,label that says which images there are.")
@@ -196,6 +197,7 @@ _SOURCE_OPTIONS = (
     "labels",
     "label_column",
     "image_column",
+    "split_column",
     "config",
     "subtree",
     "table",

@@ -13,6 +13,7 @@ from selfie_data.dataset.manifest import Manifest
 from selfie_data.dataset.opened import Dataset, open_dataset
 from selfie_data.notices import EXAMPLES
 from selfie_data.notices import NAME as NOTICES
+from selfie_data.sources.naming.file_names import printable
 from selfie_data.storage.place import Place
 
 
@@ -81,7 +82,7 @@ def _class_name(dataset: Dataset, label: str) -> str:
 def _text(value: object, most: int = 12) -> str:
     """One line of a value; long mappings are cut, with the number of entries left out."""
     if isinstance(value, dict):
-        entries = [f"{name}: {_text(entry)}" for name, entry in value.items()]
+        entries = [f"{printable(str(name))}: {_text(entry)}" for name, entry in value.items()]
         more = [f"… {len(entries) - most} more"] if len(entries) > most else []
         return ", ".join(entries[:most] + more) or "none"
     if isinstance(value, list):
@@ -90,4 +91,4 @@ def _text(value: object, most: int = 12) -> str:
         return {True: "yes", False: "no", None: "none"}[value]
     if isinstance(value, float):
         return f"{value:.2f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else printable(str(value))

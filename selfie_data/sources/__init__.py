@@ -16,6 +16,7 @@ _ANY_SPLIT = ("parquet", "folder")  # whose splits may have any name; a folder h
 _TAKEN_BY = {
     "label_column": ("parquet", "folder"),
     "image_column": ("parquet", "folder"),
+    "split_column": ("parquet", "folder"),
     "config": ("parquet",),
     "subtree": ("folder", "tar", "imagenet"),
     "table": ("folder",),
@@ -33,6 +34,7 @@ def open_source(
     labels: str = "fine",
     label_column: str | None = None,
     image_column: str | None = None,
+    split_column: str | None = None,
     config: str | None = None,
     subtree: str | None = None,
     table: Path | str | None = None,
@@ -55,6 +57,7 @@ def open_source(
         labels: cifar100: fine (100 classes) or coarse (20). Parquet: which label column if there are these two.
         label_column: parquet, tables: the column of the labels, where its name or type does not tell.
         image_column: parquet, tables: the column of the images, or of their paths.
+        split_column: parquet, tables: the column that says which split a row is of, where it is not called split.
         config: parquet: a configuration of the repository, or a folder, or a pattern of folders.
         subtree: folder, tar: only what lies below this path, such as cifar10/train.
         table: folder: a CSV or TSV of path,label that says which images there are and their labels.
@@ -82,6 +85,7 @@ def open_source(
         labels=labels,
         label_column=label_column,
         image_column=image_column,
+        split_column=split_column,
         config=config,
         subtree=subtree,
         table=_path(table),

@@ -18,6 +18,7 @@ from selfie_data.notices import Notices
 from selfie_data.source import ImageSource, Json
 from selfie_data.sources.label_table import PATH_COLUMNS, Line, of_split, read_table
 from selfie_data.sources.naming.file_names import NameTable, is_image, printable, reason_to_pass_over, suffix
+from selfie_data.sources.naming.split_names import ALL
 from selfie_data.sources.options import SourceOptions
 from selfie_data.sources.readers.archives import is_zip
 from selfie_data.sources.readers.folders import FileSource, Found, existing, read_file, walk
@@ -46,7 +47,11 @@ def open_images(kind: str, root: Place | str, options: SourceOptions) -> ImageSo
     if not path.is_dir():
         remedy = "unpack the zip first" if is_zip(path) else "use the source tar"
         raise SourceError(f"{path} is a file: --root must name a folder, or {remedy}")
-    for option, name in (("--label-column", options.label_column), ("--image-column", options.image_column)):
+    for option, name in (
+        ("--label-column", options.label_column),
+        ("--image-column", options.image_column),
+        ("--split-column", options.split_column),
+    ):
         if name is not None and options.table is None:
             raise OptionError(f"{option} names a column of --table, got {name} without a table")
     chosen: dict[str, Json] = {
@@ -100,11 +105,17 @@ def _open_table(kind: str, root: Place, table: Path, options: SourceOptions, cho
     wanted = FileFilter(options.subtree)
     base = root if wanted.subtree is None else root / wanted.subtree
     notices = Notices()
-    every = read_table(table, path_column=options.image_column, label_column=options.label_column)
+    every = read_table(
+        table,
+        path_column=options.image_column,
+        label_column=options.label_column,
+        split_column=options.split_column,
+        every=options.split == ALL,
+    )
     lines = of_split(every, options.split, table=table.name, notices=notices)
     lines = sorted(lines, key=lambda line: line.path)
     _tell_unnamed(root, wanted, {line.path for line in every}, notices)
-    more = {"label": options.label_column, "image": options.image_column}
+    more = {"label": options.label_column, "image": options.image_column, "split_column": options.split_column}
     more["split"] = None if options.split == "train" else options.split
     chosen |= {name: value for name, value in more.items() if value is not None}
     refuse_twice([line.path for line in lines], table.name)

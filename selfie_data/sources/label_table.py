@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from selfie_data.errors import OptionError, SourceError
 from selfie_data.notices import Notices
-from selfie_data.sources.naming.columns import LABELS, asked_for, only, spelled, split_column
+from selfie_data.sources.naming.columns import LABELS, asked_for, listed, only, spelled
+from selfie_data.sources.naming.columns import split_column as find_split_column
 from selfie_data.sources.naming.file_names import printable
-from selfie_data.sources.naming.split_names import ALL, no_such_split, rows_left_out, same_split
+from selfie_data.sources.naming.split_names import ALL, no_such_split, rows_left_out, same_split, split_said
 
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "name")
 _MAX_BYTES = 1 << 30  # ImageNet's 1.3 million lines have 53 MB
@@ -30,9 +31,17 @@ class _Columns(NamedTuple):
     path: int
     label: int | None
     split: int | None
+    split_name: str = ""
 
 
-def read_table(table: Path, *, path_column: str | None = None, label_column: str | None = None) -> list[Line]:
+def read_table(
+    table: Path,
+    *,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    split_column: str | None = None,
+    every: bool = False,
+) -> list[Line]:
     """Returns the lines of a table.
 
     The first line is one of column names if its first field, or any of three fields or more, is a usual name of a path
@@ -41,7 +50,8 @@ def read_table(table: Path, *, path_column: str | None = None, label_column: str
 
     Args:
         table: the file.
-        path_column, label_column: names of columns, where the usual ones are not meant.
+        path_column, label_column, split_column: names of columns, where the usual ones are not meant.
+        every: lines of all splits are wanted.
 
     Raises:
         OptionError: a column asked for is not there, or one of several must be chosen.
@@ -49,9 +59,10 @@ def read_table(table: Path, *, path_column: str | None = None, label_column: str
     """
     rows = _read_rows(table)
     first = [field.strip() for field in rows[0][1]]
-    named = path_column is not None or label_column is not None
+    named = any(name is not None for name in (path_column, label_column, split_column))
     if named or any(field.lower() in PATH_COLUMNS for field in first):
-        columns = _columns(first, table.name, path_column, label_column)
+        split = find_split_column(first, where=table.name, wanted=split_column, every=every)
+        columns = _columns(first, table.name, path_column, label_column, split)
         rows = rows[1:]
         if not rows:
             raise SourceError(f"{table.name} holds column names and no images")
@@ -101,28 +112,33 @@ def _read_rows(table: Path) -> list[tuple[int, list[str]]]:
     return rows
 
 
-def _columns(first: list[str], table: str, path_column: str | None, label_column: str | None) -> _Columns:
-    paths = spelled(first, PATH_COLUMNS)[:1]
+def _columns(
+    first: list[str], table: str, path_column: str | None, label_column: str | None, split: str | None
+) -> _Columns:
+    paths = [name for name in spelled(first, PATH_COLUMNS) if name != label_column]
+    paths = [name for name in paths if len(paths) == 1 or name.lower() != "name"]  # which may be the class's
     if path_column is not None:
         paths = [asked_for(first, path_column, option="--image-column", where=table)]
     if not paths:
         raise SourceError(f"{table} has no path column ({', '.join(PATH_COLUMNS)}): --image-column may name one")
-    split = split_column(first, where=table)
+    if len(paths) > 1:
+        raise OptionError(f"{table} has several path columns ({listed(paths)}): --image-column NAME picks one")
     rest = [name for name in first if name not in (paths[0], split)]
     if label_column is not None:
         label: str | None = asked_for(first, label_column, option="--label-column", where=table)
     else:
         label = only(spelled(rest, LABELS), what="label", option="--label-column", where=table)
-        label = rest[0] if label is None and len(rest) == 1 else label
     if label is None and rest:
-        raise SourceError(
-            f"{table} has no column called {', '.join(LABELS)}: which one is the label? --label-column says it"
+        raise OptionError(
+            f"{table} has no column called {', '.join(LABELS)}: which one is the label? --label-column says it; "
+            f"without any other column there are no labels"
         )
     positions = {name: first.index(name) for name in first}
     return _Columns(
         positions[paths[0]],
         None if label is None else positions[label],
         None if split is None else positions[split],
+        split or "",
     )
 
 
@@ -135,4 +151,6 @@ def _line(number: int, row: list[str], columns: _Columns, *, width: int, table: 
     if not name or written.startswith("/") or ".." in parts:
         raise SourceError(f"{table.name}, line {number}: {printable(written)!r} is no path below the root")
     text = "" if columns.label is None else row[columns.label].strip()
-    return Line(number, name, text, None if columns.split is None else row[columns.split].strip())
+    return Line(
+        number, name, text, None if columns.split is None else split_said(columns.split_name, row[columns.split])
+    )

@@ -12,6 +12,7 @@ class SourceOptions:
     labels: str = "fine"
     label_column: str | None = None
     image_column: str | None = None
+    split_column: str | None = None
     config: str | None = None
     subtree: str | None = None
     table: Path | None = None

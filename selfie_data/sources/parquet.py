@@ -37,8 +37,8 @@ from selfie_data.sources.naming.split_names import (
 from selfie_data.sources.options import SourceOptions
 from selfie_data.sources.parquet_columns import Columns, columns_of, others, split_values
 from selfie_data.sources.readers.folders import below, existing
-from selfie_data.sources.readers.image_tree import reason_to_leave_out
-from selfie_data.sources.readers.labels import label_by_code, label_by_integer, label_by_text, unlabelled
+from selfie_data.sources.readers.image_tree import reason_to_leave_out, tell_unlabelled
+from selfie_data.sources.readers.labels import Labelled, label_by_code, label_by_integer, label_by_text, unlabelled
 from selfie_data.sources.readers.spool import Part, Rows
 from selfie_data.sources.readers.spooled_source import Resolved, SpooledSource
 from selfie_data.storage.place import Place, name_below
@@ -169,7 +169,7 @@ def _count_rows(file: Any, name: str, columns: Columns, split: str, notices: Not
     found: Counter[str] = Counter()
     for batch in file.iter_batches(columns=[columns.split], use_threads=False):
         row = found.total()
-        values = split_values(batch.column(0), columns.split_names)
+        values = split_values(batch.column(0), columns)
         for position, value in enumerate(values):
             if not same_split(value, split):
                 notices.add(rows_left_out(value), f"{name}/{row + position:08d}")
@@ -228,7 +228,7 @@ class _Parquet:
     def _rows_of_split(self, batch: Any) -> list[int]:
         if self.columns.split is None:
             return list(range(batch.num_rows))
-        values = split_values(batch.column(self.columns.split), self.columns.split_names)
+        values = split_values(batch.column(self.columns.split), self.columns)
         return [position for position, value in enumerate(values) if same_split(value, self.split)]
 
     def _labels(self, batch: Any, kept: list[int]) -> NDArray[np.int64] | list[str]:
@@ -248,15 +248,25 @@ class _Parquet:
                 f"no row of the column {self.columns.image} holds an image's bytes: where paths are stored only, build "
                 f"from the files they name, by the source folder with --table"
             )
-        order = np.arange(len(rows.names))
+        notices = Notices()
+        for index in np.flatnonzero(rows.lengths == 0).tolist():
+            notices.add("rows that hold no image's bytes: null, or only a path", printable(rows.names[index]))
+        labelled = self._labelled(rows)
+        if self.columns.label is not None:
+            texts = rows.labels if isinstance(rows.labels, list) else [""] * len(rows.names)
+            reason = f"rows without a label in the column {printable(self.columns.label)}: null, empty or below zero"
+            tell_unlabelled(rows.names, texts, labelled, notices, reason)
+        return Resolved(np.arange(len(rows.names)), labelled, notices)
+
+    def _labelled(self, rows: Rows) -> Labelled:
         if isinstance(rows.labels, list):
-            return Resolved(order, label_by_text(rows.labels, self.classes))
+            return label_by_text(rows.labels, self.classes)
         codes = rows.labels.astype(np.int64)
         if self.columns.label is None:
-            return Resolved(order, unlabelled(len(codes)))
+            return unlabelled(len(codes))
         if self.columns.names:
-            return Resolved(order, label_by_code(codes, self.columns.names, self.classes))
-        return Resolved(order, label_by_integer(codes, classes=self.classes))
+            return label_by_code(codes, self.columns.names, self.classes)
+        return label_by_integer(codes, classes=self.classes)
 
 
 def _images(column: Any) -> list[bytes]:

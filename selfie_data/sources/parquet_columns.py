@@ -6,11 +6,11 @@ columns tell the rest. What could be read in two ways is asked for.
 
 import json
 import re
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from selfie_data.errors import OptionError, SourceError
 from selfie_data.sources.naming.columns import LABELS, asked_for, listed, only, spelled, split_column
+from selfie_data.sources.naming.split_names import ALL, split_said
 from selfie_data.sources.options import SourceOptions
 
 _IMAGES = ("image", "img")
@@ -50,7 +50,7 @@ def columns_of(schema: Any, where: str, options: SourceOptions) -> Columns:
         SourceError: no images, or labels that are none.
     """
     features = _features(schema.metadata or {})
-    split = split_column(schema.names, where=where)
+    split = _split(schema, where, options)
     label = _label(schema, features, where, options)
     return Columns(
         image=_image(schema, features, where, options),
@@ -70,12 +70,12 @@ def others(schema: Any, columns: Columns) -> list[str]:
     return sorted(found - {columns.image, columns.label, columns.split})
 
 
-def split_values(column: Any, names: Sequence[str]) -> list[str]:
+def split_values(column: Any, columns: Columns) -> list[str]:
     """Returns the split of each row, "" for null."""
-    values = column.to_pylist()
+    names, values = columns.split_names, column.to_pylist()
     if names:
         values = [names[value] if isinstance(value, int) and 0 <= value < len(names) else value for value in values]
-    return ["" if value is None else str(value).strip() for value in values]
+    return ["" if value is None else split_said(columns.split or "", str(value)) for value in values]
 
 
 def _features(metadata: dict[bytes, bytes]) -> Features:
@@ -94,6 +94,10 @@ def _of_type(schema: Any, features: Features, kind: str) -> list[str]:
 def _names(features: Features, column: str | None) -> tuple[str, ...]:
     names = features.get(column, {}).get("names") if column is not None else None
     return tuple(map(str, names)) if isinstance(names, list) else ()
+
+
+def _split(schema: Any, where: str, options: SourceOptions) -> str | None:
+    return split_column(schema.names, where=where, wanted=options.split_column, every=options.split == ALL)
 
 
 def _image(schema: Any, features: Features, where: str, options: SourceOptions) -> str:
@@ -121,7 +125,7 @@ def _label(schema: Any, features: Features, where: str, options: SourceOptions) 
     if options.label_column is not None:
         found = [asked_for(schema.names, options.label_column, option="--label-column", where=where)]
     else:
-        split = split_column(schema.names, where=where)
+        split = _split(schema, where, options)
         found = [name for name in _of_type(schema, features, "ClassLabel") if name != split]
         found = found or spelled(schema.names, LABELS)
         found = [name for name in found if len(found) > 1 and name == f"{options.labels}_label"] or found

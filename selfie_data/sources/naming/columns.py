@@ -13,6 +13,10 @@ LABELS = (
     "fine_label", "coarse_label",
 )  # fmt: skip
 SPLIT = "split"
+LIKELY_SPLITS = (
+    "subset", "partition", "data_split", "dataset_split", "split_name", "split_id", "train_test_split", "train_test",
+    "is_test", "is_train", "is_training", "is_training_image", "is_val", "is_valid", "is_validation",
+)  # fmt: skip
 
 
 def spelled(names: Sequence[str], accepted: Sequence[str]) -> list[str]:
@@ -35,9 +39,23 @@ def only(found: Sequence[str], *, what: str, option: str, where: str) -> str | N
     return found[0] if found else None
 
 
-def split_column(names: Sequence[str], *, where: str) -> str | None:
-    """Returns the column that says which split a row is of."""
+def split_column(names: Sequence[str], *, where: str, wanted: str | None = None, every: bool = False) -> str | None:
+    """Returns the column that says which split a row is of.
+
+    Args:
+        names: the columns.
+        where: what errors call the file.
+        wanted: the column that --split-column names.
+        every: rows of all splits are read, so that none need be told apart.
+    """
+    if wanted is not None:
+        return asked_for(names, wanted, option="--split-column", where=where)
     found = spelled(names, (SPLIT,))
+    if not found and not every and (likely := spelled(names, LIKELY_SPLITS)):
+        raise OptionError(
+            f"{where}: does the column {listed(likely)} tell training from test data? --split-column "
+            f"{printable(likely[0])} reads it, --split all takes all rows"
+        )
     if len(found) > 1:
         raise SourceError(f"{where} has several columns called split ({listed(found)}); rename all but one")
     return found[0] if found else None

@@ -124,6 +124,17 @@ def _split_of(word: re.Match[str]) -> str:
     return list(_WORDS.values())[word.lastindex - 1]
 
 
+def split_said(column: str, value: str) -> str:
+    """Returns the split that a value of a split column says; of is_test and its like: test if true, else train."""
+    words = splits_in(column)
+    if len(words) != 1 or not column.strip().lower().startswith("is_"):
+        return value.strip()
+    (split,) = words
+    if (said := value.strip().lower()) in ("1", "1.0", "true", "t", "yes"):
+        return split
+    return {"train": "test"}.get(split, "train") if said in ("0", "0.0", "false", "f", "no") else value.strip()
+
+
 def named_split(name: str) -> str | None:
     """Returns the split that a folder's or a file's name is sure of, None if there is none."""
     word = _WORD.search(name)

@@ -104,6 +104,7 @@ def walk(root: Place, wanted: FileFilter) -> list[Found]:
     if not isinstance(root, Path):
         return _walk_remote(root if wanted.subtree is None else root / wanted.subtree)
     found: list[Found] = []
+    seen: dict[tuple[int, int], str] = {}
     pending = [(root if wanted.subtree is None else root / wanted.subtree, "", frozenset[tuple[int, int]]())]
     while pending:
         folder, prefix, above = pending.pop()
@@ -111,6 +112,11 @@ def walk(root: Place, wanted: FileFilter) -> list[Found]:
             here = folder.stat()
             if (here.st_dev, here.st_ino) in above:
                 raise SourceError(f"the folder {printable(prefix)} links to a folder that holds it")
+            if (first := seen.setdefault((here.st_dev, here.st_ino), prefix)) != prefix and not is_junk(prefix):
+                raise SourceError(
+                    f"{printable(prefix)} and {printable(first)} are one folder, by a link: images would come twice; "
+                    f"take the link out, or pick a part by --subtree"
+                )
             below = above | {(here.st_dev, here.st_ino)}
             for entry in os.scandir(folder):
                 name = prefix + entry.name

@@ -78,6 +78,8 @@ def label_text(data: bytes, size: int, name: str) -> str:
         raise SourceError(f"{printable(name)} has {size} bytes: a label is one integer or name")
     if len(data) < size:
         raise SourceError(f"the archive is truncated: it ends inside {printable(name)}")
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data:
+        raise SourceError(f"{printable(name)} is no text in UTF-8: iconv -t UTF-8 makes it one")
     return data.decode("utf-8-sig", "backslashreplace").strip()
 
 
@@ -162,9 +164,20 @@ def resolve_tree(
         folder_names = classes_of_paths(names, notices, keep_single=classes is not None)
         labelled = label_by_name(folder_names, classes)
         tell_unlabelled(names, folder_names, labelled, notices, "images outside of class folders, without a label")
+        if not labelled.class_names:
+            _tell_folders(names, notices, "images in a single folder, which is not taken for a class", depth=1)
     else:
         labelled = unlabelled(len(names))
+        if parted:
+            _tell_folders(names, notices, "images in folders of shards, which are not taken for classes", depth=2)
     return Resolved(np.array(images, dtype=np.int64), labelled, notices)
+
+
+def _tell_folders(names: Sequence[str], notices: Notices, reason: str, *, depth: int) -> None:
+    """Notices images whose folders could have been classes: those that lie at least so deep."""
+    for name in names:
+        if name.count("/") >= depth:
+            notices.add(reason, printable(name))
 
 
 def tell_unlabelled(

@@ -5,18 +5,42 @@ sorting the names sorts the numbers: 1, 2, 10 → "01", "02", "10". -1 stands fo
 """
 
 import re
+import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from selfie_data.errors import SourceError
+from selfie_data.errors import OptionError, SourceError
 from selfie_data.notices import Notices
 from selfie_data.sources.naming.file_names import printable
 
 _MAX_CLASSES = 1 << 20  # more are no classes but numbers of images
+_NO_CLASSES = frozenset(  # folders inside a class's, where there are several of the name
+    [
+        "images",
+        "image",
+        "imgs",
+        "img",
+        "pictures",
+        "photos",
+        "pics",
+        "jpg",
+        "jpeg",
+        "png",
+        "frames",
+        "raw",
+        "rgb",
+        "data",
+        "files",
+        "crops",
+        "masks",
+        "mask",
+        "labels",
+    ]
+)
 _SEVERAL = re.compile(r"[|;\t\n]|^\[")  # "cat|dog", "[0, 1]"; a comma may stand in a class name
 _NUMBERS = re.compile(r"[-+.\d]+([\s,]+[-+.\d]+)+")  # "0 1 1", "3,5"
 
@@ -64,6 +88,7 @@ def label_by_code(
     if len(set(code_names)) < len(code_names) or len(set(ordered)) < len(ordered):
         twice = next(name for name in [*code_names, *ordered] if max(code_names.count(name), ordered.count(name)) > 1)
         raise SourceError(f"the class name {printable(twice)!r} stands twice in the list of classes")
+    _refuse_alike({*code_names, *ordered})
     used = np.zeros(len(code_names), dtype=bool)
     used[codes[~unlabelled]] = True
     table = np.full(len(code_names) + 1, -1, dtype=np.int32)  # the last entry is where -1 points
@@ -78,6 +103,19 @@ def label_by_code(
     if classes is None and not used.any():
         return Labelled((), labels)
     return Labelled(tuple(ordered), labels)
+
+
+def _refuse_alike(names: Iterable[str]) -> None:
+    """Refuses classes that look the same: other code points for one letter, spaces at an end or two in a row."""
+    seen: dict[str, str] = {}
+    for name in names:
+        shown = " ".join(unicodedata.normalize("NFC", name).split())
+        other = seen.setdefault(shown, name)
+        if other != name:
+            first, second = sorted((ascii(other), ascii(name)))
+            raise SourceError(
+                f"the class names {first} and {second} look the same: rename one, or give labels by --table"
+            )
 
 
 def label_by_integer(values: NDArray[np.integer], *, width: int = 1, classes: Sequence[str] | None = None) -> Labelled:
@@ -103,9 +141,12 @@ def label_by_integer(values: NDArray[np.integer], *, width: int = 1, classes: Se
 def label_by_text(values: Sequence[str | None], classes: Sequence[str] | None = None) -> Labelled:
     """Labels images by text: numbers if all are integers, names otherwise; "" and None for no label.
 
-    Integers that are spelled in two ways, 1 and 01, are names: whoever writes so may mean two classes.
+    Integers that are spelled in two ways, 1 and 01, are names: whoever writes so may mean two classes. An integer below
+    zero is no label beside names either.
     """
     cleaned = [None if value is None or not value.strip() else value.strip() for value in values]
+    if not all(value is None or _is_integer(value) for value in cleaned):
+        cleaned = [None if value is not None and _is_integer(value) and int(value) < 0 else value for value in cleaned]
     present = [value for value in cleaned if value is not None]
     spellings = set(present)
     if present and all(map(_is_integer, spellings)) and len(set(map(int, spellings))) == len(spellings):
@@ -154,6 +195,13 @@ def classes_of_paths(
         for path in paths.values():
             path.pop()
     classes = {folder: path[-1] for folder, path in paths.items()}
+    for name in sorted({name for name in classes.values() if name.lower() in _NO_CLASSES}):
+        where = [folder for folder, found in classes.items() if found == name]
+        if len(where) > 1:
+            raise OptionError(
+                f"are {printable(where[0])} and {printable(where[1])} of one class {printable(name)}, or is it a "
+                f"folder above? --table says each image's class, --subtree picks a part"
+            )
     if notices is not None:
         _tell_merged(classes, notices)
     return [classes.get(name.rpartition("/")[0]) for name in names]

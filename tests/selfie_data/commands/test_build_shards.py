@@ -97,7 +97,7 @@ def test_classes_from_another_set_do_not_shift(tmp_path: Path) -> None:
 
 
 def test_bad_images_are_told_and_the_build_succeeds(tmp_path: Path) -> None:
-    root = folder(tmp_path / "images", {"ant": 3})
+    root = folder(tmp_path / "images", {"ant": 3, "bee": 1})
     (root / "ant" / "broken.jpg").write_bytes(b"no image")
     built = run("build-shards", "folder", tmp_path / "out", "--root", root)
     assert built.exit_code == 0

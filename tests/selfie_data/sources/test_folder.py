@@ -181,7 +181,7 @@ def table(tmp_path: Path, text: str, name: str = "labels.csv") -> Path:
         ("t.csv", "\ufefffilename,class\r\ntrain/dog/a.jpg,wolf\r\ntrain/stray.jpg,\r\nval/cat/d.jpg,lynx\r\n"),
         ("t.tsv", "label\tage\timage\nlynx\t3\tval/cat/d.jpg\n\t4\ttrain/stray.jpg\nwolf\t1\t./train/dog/a.jpg\n"),
         ("t.csv", "path;label\ntrain/dog/a.jpg;wolf\n\ntrain/stray.jpg;\nval/cat/d.jpg;lynx\n"),
-        ("t.csv", 'path,anything\n"train/dog/a.jpg",wolf\ntrain/stray.jpg,\nval/cat/d.jpg,lynx\n'),
+        ("t.csv", 'path,Class\n"train/dog/a.jpg",wolf\ntrain/stray.jpg,\nval/cat/d.jpg,lynx\n'),
     ],
     ids=["plain", "header", "bom and crlf", "tsv", "semicolon", "two columns"],
 )
@@ -225,6 +225,10 @@ def test_a_missing_file_of_a_table_is_that_images_error(root: Path, tmp_path: Pa
         ("train/dog/a.jpg,0,1,0\n", "has 4 columns and no names for them"),
         ("path,label,class\ntrain/dog/a.jpg,0,1\n", "has several label columns"),
         ("path,age,size\ntrain/dog/a.jpg,0,1\n", "has no column called label"),
+        ("path,width\ntrain/dog/a.jpg,0\n", r"called label, .*: which one is the label\? --label-column says it"),
+        ("image,path,label\ntrain/dog/a.jpg,x,1\n", r"several path columns \(image, path\): --image-column NAME"),
+        ("path,label,Subset\ntrain/dog/a.jpg,1,test\n", r"does the column Subset tell .*--split-column Subset reads"),
+        ("path,label,is_test\ntrain/dog/a.jpg,1,0\n", r"--split-column is_test reads it, --split all takes all rows"),
         ("train/dog/a.jpg,0\ntrain/stray.jpg\n", "line 2: 1 fields where the first line has 2"),
         ("train/dog/a.jpg,0.5\n", "the fraction '0.5'"),
         ("train/dog/a.jpg,cat|dog\n", "several labels"),
@@ -301,3 +305,46 @@ def test_columns_of_a_table_are_chosen_from(root: Path, tmp_path: Path) -> None:
 def test_a_table_of_path_and_split_has_no_labels(root: Path, tmp_path: Path) -> None:
     source = open_source("folder", root, table=table(tmp_path, "path,split\ntrain/dog/a.jpg,train\n"))
     assert source.class_names == ()
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("partition", ("training", "test")),
+        ("is_test", ("0", "1")),
+        ("Is_Train", ("True", "False")),
+        ("is_training_image", ("1", "0")),
+        ("where", ("Train", "eval")),
+    ],
+)
+def test_a_split_column_is_read_where_it_is_named(
+    root: Path, tmp_path: Path, column: str, values: tuple[str, str]
+) -> None:
+    text = f"path,label,{column}\ntrain/dog/a.jpg,1,{values[0]}\nval/cat/d.jpg,2,{values[1]}\n"
+    path = table(tmp_path, text)
+    for split, name in (("train", "train/dog/a.jpg"), ("test", "val/cat/d.jpg")):
+        source = open_source("folder", root, table=path, split=split, split_column=column, label_column="label")
+        assert list(read_all(source)) == [name]
+        assert source.description["split_column"] == column
+    everything = open_source("folder", root, table=path, split="all", label_column="label", subtree=".")
+    assert len(everything) == 2
+    with pytest.raises(OptionError, match="--split-column names a column of --table"):
+        open_source("folder", root, split_column=column)
+
+
+def test_a_folder_that_is_linked_beside_itself_is_refused(root: Path) -> None:
+    (root / "train/kitty").symlink_to(root / "train/cat")
+    with pytest.raises(SourceError, match=r"are one folder, by a link: images would come twice"):
+        open_source("folder", root, subtree="train")
+    (root / "train/kitty").unlink()
+    (root / "train/kitty").symlink_to(root / "val/cat")
+    assert open_source("folder", root, subtree="train").class_names == ("cat", "dog", "kitty")
+
+
+def test_a_single_class_folder_is_told(tmp_path: Path) -> None:
+    write(tmp_path, {"cat/1.jpg": b"a", "cat/2.jpg": b"b"})
+    source = open_source("folder", tmp_path)
+    assert source.class_names == ()
+    (notice,) = notices_of(source).summary()
+    assert notice.text == "images in a single folder, which is not taken for a class: 2 (cat/1.jpg, …)"
+    assert notices_of(open_source("folder", tmp_path, subtree="cat")).summary() == ()

@@ -419,3 +419,26 @@ def test_labels_survive_any_split_into_files_groups_and_pieces(
         assert source.class_names == whole.class_names
         assert source.labels.tolist() == whole.labels.tolist()
     assert datas(again) == [image["bytes"] for image in images(len(labels)) if image]
+
+
+@pytest.mark.parametrize(
+    ("labels", "unlabelled"), [([0, None, -1, 2], 2), (["a", None, "", "-1"], 3), (["a", "b", " ", "c"], 1)]
+)
+def test_rows_without_a_label_or_an_image_are_told(tmp_path: Path, labels: list[Any], unlabelled: int) -> None:
+    pictures = images(3)
+    content = {"image": pa.array([*pictures, {"bytes": None, "path": "x.jpg"}], IMAGE), "label": pa.array(labels)}
+    source = open_source("parquet", write(tmp_path / "a.parquet", content))
+    found = counts(source)
+    assert found.pop("rows that hold no image's bytes: null, or only a path") == 1
+    assert sum(found.values()) == unlabelled
+    assert all("label" in reason for reason in found)
+
+
+def test_columns_that_may_tell_splits_are_asked_about(tmp_path: Path) -> None:
+    for name, values in {"subset": ["train", "test"], "is_test": [False, True], "is_train": [1, 0]}.items():
+        path = write(tmp_path / f"{name}.parquet", columns([0, 1]) | {name: pa.array(values)}, FEATURES)
+        with pytest.raises(OptionError, match=f"column {name} tell training from test data.*--split-column {name}"):
+            open_source("parquet", path)
+        assert len(open_source("parquet", path, split="all")) == 2
+        assert open_source("parquet", path, split_column=name).labels.tolist() == [2]
+        assert open_source("parquet", path, split_column=name, split="test").labels.tolist() == [0]

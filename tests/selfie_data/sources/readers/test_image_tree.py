@@ -50,8 +50,15 @@ def names_of(source: ImageSource) -> list[str]:
     return [name for name in names if not name.startswith("empty.shards/")]
 
 
+FOLDERS_OF_SHARDS = "images in folders of shards, which are not taken for classes"
+SINGLE_FOLDER = "images in a single folder, which is not taken for a class"
+
+
 def told(source: ImageSource) -> dict[str, tuple[str, ...]]:
-    found = notices_of(source).summary()
+    """What is told but of folders that are no classes, see `test_folders_of_shards_are_told`."""
+    found = [
+        notice for notice in notices_of(source).summary() if notice.reason not in (FOLDERS_OF_SHARDS, SINGLE_FOLDER)
+    ]
     assert all(len(notice.examples) == min(notice.count, 20) for notice in found)
     return {notice.reason: tuple(name.removeprefix("set.shards/") for name in notice.examples) for notice in found}
 
@@ -176,6 +183,20 @@ def test_negative_labels_are_told(opened: Opener) -> None:
 def test_a_byte_order_mark_is_no_part_of_a_label(opened: Opener) -> None:
     source = opened({"1.jpg": PICTURE, "1.cls": b"\xef\xbb\xbf10\r\n", "2.jpg": PICTURE, "2.cls": b"2"})
     assert source.class_names == ("02", "10")
+
+
+@pytest.mark.parametrize("data", ["cat".encode("utf-16"), "cat".encode("utf-16-be"), b"a\0b"])
+def test_a_label_in_another_encoding_is_refused(opened: Opener, data: bytes) -> None:
+    with pytest.raises(SourceError, match=r"1\.cls is no text in UTF-8: iconv"):
+        opened({"1.jpg": PICTURE, "1.cls": data})
+
+
+def test_folders_of_shards_are_told(opened: Opener) -> None:
+    source = opened({"cat/1.jpg": PICTURE, "dog/2.jpg": PICTURE})
+    if not in_folders(opened):
+        (notice,) = notices_of(source).summary()
+        assert notice.reason == FOLDERS_OF_SHARDS
+        assert notice.examples == ("set.shards/cat/1.jpg", "set.shards/dog/2.jpg")
 
 
 def test_images_outside_of_class_folders_are_told(tmp_path: Path) -> None:

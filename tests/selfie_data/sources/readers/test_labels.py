@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfie_data.errors import SourceError
+from selfie_data.errors import OptionError, SourceError
 from selfie_data.sources.readers.labels import (
     classes_of_paths,
     label_by_code,
@@ -117,3 +117,29 @@ def test_folders_are_classes(paths: list[str], classes: list[str | None]) -> Non
 
 def test_the_only_folder_is_a_class_on_request() -> None:
     assert classes_of_paths(["cat/1.jpg", "2.jpg"], keep_single=True) == ["cat", None]
+
+
+def test_integers_below_zero_are_no_label_beside_names() -> None:
+    assert label_by_text(["cat", "-1", " -7 ", "dog"]) == (("cat", "dog"), pytest.approx([0, -1, -1, 1]))
+    assert label_by_text(["cat", "10"]).class_names == ("10", "cat")
+
+
+@pytest.mark.parametrize("names", [("caf\u00e9", "cafe\u0301"), ("cat", "cat "), ("a  b", "a b"), ("a\u00a0b", "a b")])
+def test_classes_that_look_the_same_are_refused(names: tuple[str, str]) -> None:
+    with pytest.raises(SourceError, match="look the same: rename one") as caught:
+        label_by_name(names)
+    assert str(caught.value).isascii()
+    label_by_name(["Cat", "cat", "m2", "m\u00b2"])
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ["cat/images/1.jpg", "dog/images/1.jpg", "emu/1.jpg"],
+        ["cat/Images/1.jpg", "dog/Images/1.jpg", "cat/masks/1.jpg"],
+        ["a/img/1.jpg", "b/img/1.jpg", "c/pics/1.jpg"],
+    ],
+)
+def test_a_folder_of_images_inside_classes_is_asked_about(paths: list[str]) -> None:
+    with pytest.raises(OptionError, match=r"of one class (images|Images|img), or is it a folder above\? --table says"):
+        classes_of_paths(paths)
