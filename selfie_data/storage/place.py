@@ -22,6 +22,7 @@ from selfie_data.storage.protocol import Storage, StorageError
 from selfie_data.storage.remote import BUCKETS, PART_BYTES, WEB, HttpStorage, ObjectStorage
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_ESCAPED = {ord(character): f"%{ord(character):02X}" for character in "%#?"}
 
 
 class Facts(NamedTuple):
@@ -35,7 +36,8 @@ class Facts(NamedTuple):
 class RemotePath:
     """What lies below a URL, asked like a `pathlib.Path`; errors are OSErrors as there.
 
-    A folder is what names begin with: an empty one is none. Every question is a request, nothing is remembered.
+    A folder is what names begin with: an empty one is none. Every question is a request, nothing is remembered. As text
+    it is a URL again: what has a meaning there, as `#`, is escaped.
 
     Attributes:
         base: URL of the bucket or host.
@@ -49,7 +51,7 @@ class RemotePath:
         return RemotePath(self.base, f"{self.key}/{name}".strip("/"))
 
     def __str__(self) -> str:
-        return f"{self.base}/{self.key}".rstrip("/")
+        return f"{self.base}/{self.key.translate(_ESCAPED)}".rstrip("/")
 
     @property
     def name(self) -> str:
@@ -160,7 +162,9 @@ def name_below(place: Place, folder: Place) -> str:
     """Returns the path from a folder to what lies in it, with `/`."""
     if isinstance(place, Path) and isinstance(folder, Path):
         return place.relative_to(folder).as_posix()
-    return str(place)[len(str(folder)) :].lstrip("/")
+    assert isinstance(place, RemotePath)
+    assert isinstance(folder, RemotePath)
+    return place.key[len(folder.key) :].lstrip("/")
 
 
 class _Stream(io.RawIOBase):

@@ -6,10 +6,11 @@ the middle of an object by its ETag. What is here asks for parts whose transfer 
 environment and stay in the client: not in URLs, not in what is pickled, not in errors.
 """
 
+import contextlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from errno import ENOENT
@@ -35,6 +36,7 @@ _RETRIES = 10
 _PAUSES_S = (0.1, 0.5, 2.0, 0.0)
 _SHOWN = 160  # characters of what a server or the client says
 _SECRET = re.compile(r"SECRET|TOKEN|PASSWORD|CREDENTIAL|ACCESS_KEY|ACCOUNT_KEY|SAS|SIGNATURE", re.IGNORECASE)
+_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")  # S3 and Google, Azure
 _user: int | None = None  # the process whose client has threads: a fork of it would wait for them for ever
 
 _T = TypeVar("_T")
@@ -52,6 +54,11 @@ class ObjectStorage:
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
+        if parts.fragment or self.url.endswith("#"):
+            raise StorageError(
+                f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/…",
+                "a URL ends where # begins: write it as %23",
+            )
         if parts.username is not None or parts.query or "@" in parts.netloc:
             raise StorageError(
                 f"{parts.scheme}://…",
@@ -60,6 +67,8 @@ class ObjectStorage:
             )
         if not parts.netloc:
             raise StorageError(self.url, "a URL names a bucket or a host, as in s3://bucket/folder")
+        if any(part in ("", ".", "..") for part in self.prefix.split("/")) and self.prefix:
+            raise StorageError(self.url, "no part of a URL's path may be empty, . or ..; mend the URL")
 
     def read(self, name: str, *, start: int = 0, length: int | None = None) -> bytes:
         end = None if length is None else start + length
@@ -107,9 +116,15 @@ class ObjectStorage:
         inside = self._key(folder)
         pages = self._call(folder, lambda store: iter(_obstore(self.url).list(store, inside or None)))
         cut = len(self.prefix) + 1 if self.prefix else 0
+        before: Stat | None = None  # consoles make folders: empty objects named `x/`, which the client tells of as `x`
         while page := self._call(folder, lambda _: next(pages, None)):
             for found in page:
-                yield Stat(found["path"][cut:], found["size"], _nanoseconds(found))
+                each = Stat(found["path"][cut:], found["size"], _nanoseconds(found))
+                if before and not (before.size == 0 and each.name.startswith(f"{before.name}/")):
+                    yield before
+                before = None if found["path"] == inside else each
+        if before:
+            yield before
 
     def publish(self, files: Mapping[str, Path]) -> None:
         for name, file in files.items():
@@ -135,6 +150,14 @@ class ObjectStorage:
 
     def delete(self, names: Iterable[str]) -> None:
         keys = [self._key(name) for name in names]
+        try:
+            self._delete(keys)
+        except FileNotFoundError:  # Google and Azure stop at a name that is not there
+            for key in keys:
+                with contextlib.suppress(FileNotFoundError):
+                    self._delete([key])
+
+    def _delete(self, keys: Sequence[str]) -> None:
         if keys:
             self._call("", lambda store: _obstore(self.url).delete(store, keys), writing=True)
 
@@ -170,7 +193,7 @@ class ObjectStorage:
             raise
         except (exceptions.BaseError, ValueError, OSError) as error:
             status, code = _answer(error)
-            if code != "NoSuchBucket" and (status == "404" or isinstance(error, FileNotFoundError)):
+            if code not in _NO_BUCKET and (status == "404" or isinstance(error, FileNotFoundError)):
                 raise FileNotFoundError(ENOENT, os.strerror(ENOENT), self._at(name)) from None
             where, verb = self._at(name), "write" if writing else "read"
             if reason := _refusal(error, status, code, verb=verb):
@@ -266,7 +289,7 @@ def _refusal(error: Exception, status: str, code: str, *, verb: str) -> str:
     """Returns why the server refuses and what to do, "" if it does not: obstore tells it by type or in the text."""
     from obstore import exceptions
 
-    if code == "NoSuchBucket":
+    if code in _NO_BUCKET:
         return "there is no such bucket; make it, or mend the URL"
     if status in ("401", "403") or isinstance(
         error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError
@@ -277,6 +300,8 @@ def _refusal(error: Exception, status: str, code: str, *, verb: str) -> str:
         )
     if status == "412" or isinstance(error, exceptions.PreconditionError):
         return "changed while it was read: let its writer end, then begin again"
+    if re.search("parse path|invalid path", str(error)):
+        return f"a name there cannot be used, rename or remove it ({_line(error)})"
     if isinstance(error, exceptions.NotSupportedError):
         return "the server does not give ranges of bytes; choose one that does, or copy the files"
     return ""

@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
+from obstore import exceptions
 
 from selfie_data.storage import remote
 from selfie_data.storage.place import place_of, storage_of
@@ -137,6 +138,27 @@ def test_a_missing_bucket_says_so(proxy: FaultProxy) -> None:
     for operation in (lambda: storage.read("data"), lambda: list(storage.list())):
         with pytest.raises(StorageError, match="there is no such bucket; make it, or mend the URL"):
             operation()
+
+
+@pytest.mark.parametrize("code", ["NoSuchBucket", "ContainerNotFound"])
+def test_a_missing_bucket_is_known_by_the_code_of_any_store(storage: Storage, code: str) -> None:
+    def answered(_: object) -> None:
+        raise FileNotFoundError(f"status code: 404 Not Found, body: <Error><Code>{code}</Code></Error>")
+
+    assert isinstance(storage, remote.ObjectStorage)
+    with pytest.raises(StorageError, match="there is no such bucket; make it, or mend the URL"):
+        storage._call("data", answered)
+
+
+def test_names_that_cannot_be_used_are_told_and_not_tried_again(storage: Storage) -> None:
+    def listed(_: object) -> None:
+        raise exceptions.GenericError('Encountered object with invalid path: Path "a//x" contained empty path segment')
+
+    assert isinstance(storage, remote.ObjectStorage)
+    with pytest.raises(StorageError, match=r"a name there cannot be used, rename or remove it .*a//x"):
+        storage._call("", listed)
+    with pytest.raises(StorageError, match="a name there cannot be used"):
+        storage.write("a/../b", b"")
 
 
 WRONG = {

@@ -39,6 +39,29 @@ def test_urls_with_credentials_or_without_a_bucket_are_refused_and_not_repeated(
     assert "sig=" not in str(caught.value)
 
 
+@pytest.mark.parametrize("url", ["s3://bucket/a#1", "s3://bucket/a#", "https://host/a/#x"])
+def test_what_a_url_would_lose_is_refused(url: str) -> None:
+    with pytest.raises(StorageError, match="write it as %23"):
+        place_of(url)
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/a//b", "s3://bucket/../b", "s3://bucket/a/.", "https://host/a/./b"])
+def test_urls_whose_parts_mean_something_else_are_refused(url: str) -> None:
+    with pytest.raises(StorageError, match=r"no part of a URL's path may be empty"):
+        place_of(url)
+
+
+@pytest.mark.parametrize("name", ["a b", "a%20b", "100%", "a#1", "what?", "a+b&c=d", "\u00fc \u65e5\u672c"])
+def test_a_folder_of_any_name_is_one_and_the_same_however_it_is_come_to(bucket: str, name: str) -> None:
+    place = place_of(bucket) / name
+    assert place_of(str(place)) == place
+    storage_of(place).write("x", b"1")
+    assert (place / "x").read_bytes() == b"1"
+    assert [each.name for each in storage_of(place_of(bucket)).list()] == [f"{name}/x"]
+    assert entries(place_of(bucket)) == [place]
+    assert name_below(place / "x", place_of(bucket)) == f"{name}/x"
+
+
 def test_without_obstore_the_extra_is_named(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "obstore", None)
     place, storage = place_of(f"{bucket}/x"), storage_of(place_of(bucket))

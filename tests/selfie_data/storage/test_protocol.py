@@ -2,12 +2,16 @@
 
 import pickle
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
+import obstore
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from obstore.store import LocalStore
 
+from selfie_data.storage import remote
 from selfie_data.storage.local import LocalStorage
 from selfie_data.storage.place import place_of, storage_of
 from selfie_data.storage.protocol import Storage
@@ -65,6 +69,30 @@ def test_files_below_are_listed(storage: Storage) -> None:
     assert sorted(found.name for found in storage.list("d")) == ["d/e/z", "d/y"]
     storage.delete(["x", "d/y"])
     assert sorted(found.name for found in storage.list()) == ["d/e/z", "dd/w"]
+
+
+def test_folders_that_a_console_made_are_no_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Amazon lists them: `photos/`, `photos/a/`, ..., which come without the `/`; here on two pages."""
+    written = datetime.now(UTC)
+    sizes = {"photos": 0, "photos/a": 0, "photos/a/x.jpg": 3, "photos/b": 0, "photos/b-c": 0, "photos/y.jpg": 3}
+    found = [{"path": path, "size": size, "last_modified": written} for path, size in sizes.items()]
+    monkeypatch.setattr(obstore, "list", lambda *_: iter([found[:2], found[2:]]))
+    storage = storage_of(place_of("s3://bucket/photos"))
+    assert [each.name for each in storage.list()] == ["a/x.jpg", "b", "b-c", "y.jpg"]
+    monkeypatch.setattr(obstore, "list", lambda *_: iter([found[:1]]))
+    assert list(storage.list()) == []
+
+
+def test_a_store_that_stops_at_what_is_not_there_deletes_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Google's and Azure's do, and obstore's for folders."""
+    monkeypatch.setattr(remote, "_new_store", lambda *_: LocalStore(tmp_path))
+    storage = storage_of(place_of("gs://bucket"))
+    for name in "abcdefghijklmnopqrstuvwxyz":
+        storage.write(name, b"1")
+    storage.delete(["not-there", *"abcdefghijklmnopqrstuvwxy", "nor-this"])
+    assert [each.name for each in storage.list()] == ["z"]
 
 
 def test_published_files_are_whole_and_replace_what_was_there(storage: Storage, tmp_path: Path) -> None:
