@@ -4,8 +4,9 @@ reference's.
     plan -> geometry, small arrays, in one copy ----.
          -> stored images, flat (`gpu_shards.py`) ---+-> taps -> patches -> torch's memory, in the trainer's stream
 
-The first batch is compared with the reference before it is handed out: a card that computes other bits, or decodes
-something else, ends the run and not the experiment. Without a GPU the kernels run in Triton's interpreter, for tests.
+The first batch, and the first with the pass along the width that large crops take, are compared with the reference
+before they are handed out: a card that computes other bits, or decodes something else, ends the run and not the
+experiment. Without a GPU the kernels run in Triton's interpreter, for tests.
 """
 
 from collections import deque
@@ -33,7 +34,7 @@ from selfie_data.kernels.resample import needed_pixels
 
 Numbers = NDArray[np.int64]
 
-CHECKED = 16  # images of the first batch that are compared with the reference
+CHECKED = 16  # images of a batch that are compared with the reference
 _CPU = torch.device("cpu")
 _REMEDY = "go on with backend='dali-operators', or with backend='cpu', and report this line"
 
@@ -99,7 +100,7 @@ class GpuBackend:
         self._images = images
         self._staging = Staging(device)
         self._plans: deque[tuple[BatchPlan, Numbers]] = deque()
-        self._unchecked = True
+        self._checked = set[bool]()  # kinds of batches, without and with the pass along the width, that were compared
         self._factors = tuple(torch.from_numpy(factor).to(device) for factor in (spec.scale, spec.bias))
 
     def submit(self, plan: BatchPlan) -> None:
@@ -110,17 +111,18 @@ class GpuBackend:
     def result(self) -> BackendOutput:
         plan, needed = self._plans.popleft()
         stored = self._images.take()
-        output = self._output(plan, needed, stored)
-        if self._unchecked:
+        output, weighed = self._output(plan, needed, stored)
+        if weighed not in self._checked:
             self._check(first_of(plan, CHECKED), needed[:CHECKED], stored, output)
-            self._unchecked = False
+            self._checked.add(weighed)
         return output
 
     def close(self) -> None:
         self._plans.clear()
         self._images.close()
 
-    def _output(self, plan: BatchPlan, needed: Numbers, stored: DevicePixels) -> BackendOutput:
+    def _output(self, plan: BatchPlan, needed: Numbers, stored: DevicePixels) -> tuple[BackendOutput, bool]:
+        """Returns the output, and whether the width was done first."""
         spec, sizes = self._spec, self._images.sizes(plan.sample_id)
         size, p = spec.image_size, spec.patch_size or spec.image_size
         given = views_of(
@@ -134,7 +136,7 @@ class GpuBackend:
         taps = calculate_taps(views, size, int(given.taps.max()), antialias=spec.antialias)
         weighed = worth_weighing(given)
         if weighed:
-            pixels, views = weigh_rows(pixels, views, taps, int(needed[:, 2].max()))
+            pixels, views = weigh_rows(pixels, views, taps, needed[:, 2])
 
         def cut(patch: int, cells: Tensor, hidden: Tensor | None) -> Tensor:
             how = Cut(size, patch, p, spec.torch_dtype, *self._factors)
@@ -142,10 +144,11 @@ class GpuBackend:
 
         cells_sent, whole_sent, hidden_sent, mask_sent = sent[len(given) :]
         hides = plan.mask is not None and spec.patch_size is not None
-        return BackendOutput(
+        output = BackendOutput(
             patches=None if plan.position is None else cut(p, cells_sent, None if plan.hidden is None else hidden_sent),
             image=cut(size, whole_sent, mask_sent if hides else None)[:, 0] if spec.whole_image else None,
         )
+        return output, weighed
 
     def _check(self, plan: BatchPlan, needed: Numbers, stored: DevicePixels, output: BackendOutput) -> None:
         """Raises DeviceError where images of `plan`, the first of a batch, are not the reference's of these pixels."""

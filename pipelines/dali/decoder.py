@@ -13,6 +13,9 @@ from pipelines.batch_plan import Decode
 
 ENCODED = "encoded"
 
+# What is stored is upright, whatever its metadata say: where they could not be read a build kept them as they were.
+PIXELS: dict[str, Any] = {"output_type": types.RGB, "adjust_orientation": False}
+
 # What nvJPEG is told on a GPU. Its hardware engine has open reports of wrong output (pytorch/vision #9606).
 MIXED: dict[str, Any] = {
     "device": "mixed",
@@ -35,7 +38,7 @@ def build_decoder(*, batch_size: int, decode: Decode, device_id: int | None, thr
     with pipeline:
         encoded = fn.external_source(name=ENCODED, ndim=1, dtype=types.UINT8)
         options = MIXED if decode == "mixed" and device_id is not None else {"device": "cpu"}
-        image = fn.decoders.image(encoded, output_type=types.RGB, **options)
+        image = fn.decoders.image(encoded, **PIXELS, **options)
         pipeline.set_outputs(image.gpu() if device_id is not None and decode == "cpu" else image)
     pipeline.build()
     return pipeline

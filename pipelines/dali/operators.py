@@ -18,7 +18,7 @@ from typing import Any
 from nvidia.dali import Pipeline, fn, types
 
 from pipelines.batch_plan import BatchPlan, OutputSpec
-from pipelines.dali.decoder import ENCODED, MIXED, new_pipeline
+from pipelines.dali.decoder import ENCODED, MIXED, PIXELS, new_pipeline
 from pipelines.sampling.grid import Grid
 
 CROP, RESIZE, WINDOW, FLIP, CELLS = "crop", "resize", "window", "flip", "cells"
@@ -109,15 +109,14 @@ def to_patches(image: Any, spec: OutputSpec) -> Any:
 
 def _decoded(inputs: GraphInputs, *, gpu: bool) -> Any:
     encoded = fn.external_source(name=ENCODED, ndim=1, dtype=types.UINT8)
-    options: dict[str, Any] = {"output_type": types.RGB, "adjust_orientation": False}  # what is stored is upright
     if gpu:
-        image = fn.decoders.image(encoded, **MIXED, **options)
+        image = fn.decoders.image(encoded, **MIXED, **PIXELS)
         return crop_of(image) if inputs.crop else image
     if not inputs.crop:
-        return fn.decoders.image(encoded, device="cpu", **options)
+        return fn.decoders.image(encoded, device="cpu", **PIXELS)
     corner, shape = _corner_and_shape()
     return fn.decoders.image_slice(
-        encoded, corner, shape, axes=[0, 1], normalized_anchor=False, normalized_shape=False, device="cpu", **options
+        encoded, corner, shape, axes=[0, 1], normalized_anchor=False, normalized_shape=False, device="cpu", **PIXELS
     )
 
 

@@ -136,26 +136,26 @@ def calculate_taps(views: Views, size: int, most: int, *, antialias: bool) -> Ta
     return Taps(first, weight)
 
 
-def weigh_rows(pixels: Tensor, views: Views, taps: Taps, most_rows: int) -> tuple[Tensor, Views]:
-    """Returns the rows of every crop, resized along the width, and the views of them.
+def weigh_rows(pixels: Tensor, views: Views, taps: Taps, heights: NDArray[np.int64]) -> tuple[Tensor, Views]:
+    """Returns the rows of every crop, resized along the width, one crop behind the other, and the views of them.
 
     Args:
         pixels: uint8, flat.
         views: on the device.
         taps: of them.
-        most_rows: the largest number of rows that is looked at of a crop.
+        heights: [b], of the host, how many rows are looked at of each crop.
     """
-    count, size, most = len(views.start), taps.first.shape[2], taps.weight.shape[2]
-    block = _block(3 * size)
-    rows = torch.empty((count, most_rows, size, 3), dtype=torch.uint8, device=pixels.device)
+    size, most, most_rows = taps.first.shape[2], taps.weight.shape[2], int(heights.max())
+    block, stride = _block(3 * size), 3 * size
+    rows = torch.empty((int(heights.sum()), size, 3), dtype=torch.uint8, device=pixels.device)
+    looked_at = views.needed[:, 1] - views.needed[:, 0]
+    begin = (looked_at.cumsum(0) - looked_at - views.needed[:, 0]) * stride  # of each crop's first row: int64
     _launch(
-        _rows, (count * most_rows, triton.cdiv(3 * size, block)), pixels.device,
-        pixels, views.start, views.row_bytes, views.taps, views.needed, taps.first, taps.weight, rows, size, most,
-        most_rows, BLOCK=block,
+        _rows, (len(heights) * most_rows, triton.cdiv(stride, block)), pixels.device,
+        pixels, views.start, views.row_bytes, views.taps, views.needed, taps.first, taps.weight, begin, rows, size,
+        most, most_rows, BLOCK=block,
     )  # fmt: skip
-    begin = torch.arange(count, device=pixels.device) * most_rows - views.needed[:, 0]
-    stride = 3 * size
-    return rows, views._replace(start=begin * stride, row_bytes=torch.full_like(views.row_bytes, stride))
+    return rows, views._replace(start=begin, row_bytes=torch.full_like(views.row_bytes, stride))
 
 
 def cut_patches(
@@ -237,7 +237,7 @@ def _taps(  # type: ignore[no-untyped-def]
 
 @triton.jit(do_not_specialize=["most", "most_rows"])  # type: ignore[untyped-decorator]
 def _rows(  # type: ignore[no-untyped-def]
-    pixels, start, row_bytes, taps, needed, first, weight, rows, view, most, most_rows, BLOCK: tl.constexpr
+    pixels, start, row_bytes, taps, needed, first, weight, begin, rows, view, most, most_rows, BLOCK: tl.constexpr
 ):
     """One row of one crop, resized along the width."""
     image, row = tl.program_id(0) // most_rows, tl.program_id(0) % most_rows
@@ -251,7 +251,8 @@ def _rows(  # type: ignore[no-untyped-def]
     for tap in range(tl.load(taps + line)):
         across = tl.load(weight + (line * most + tap) * view + x, mask=live, other=0)
         total += tl.load(source + 3 * tap, mask=across != 0, other=0).to(tl.int32) * across
-    tl.store(rows + tl.program_id(0).to(tl.int64) * (3 * view) + place, (total >> 22).to(tl.uint8), mask=live)
+    target = rows + tl.load(begin + image) + row_in_crop.to(tl.int64) * (3 * view) + place
+    tl.store(target, (total >> 22).to(tl.uint8), mask=live)
 
 
 @triton.jit(do_not_specialize=["most"])  # type: ignore[untyped-decorator]

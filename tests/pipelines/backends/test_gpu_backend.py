@@ -1,5 +1,6 @@
 """The backend of a GPU, in Triton's interpreter: loaders give what the reference gives, to the bit; faults are told."""
 
+import io
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 
 from pipelines import ImageLoader, PatchLoader
 from pipelines.backends import choose, gpu_shards
@@ -200,3 +203,22 @@ def test_an_image_is_the_same_among_others(make_dataset: MakeDataset) -> None:
             batch = next(iter(loader))
             for sample, patches in zip(batch.sample_id, batch.patches, strict=True):
                 assert torch.equal(found.setdefault(int(sample), patches), patches)
+
+
+@pytest.mark.parametrize("backend", ["gpu", "cpu"])
+@pytest.mark.parametrize("encoding", ["jpeg", "png"])
+def test_metadata_turn_no_image(tmp_path: Path, encoding: str, backend: str) -> None:
+    """What is stored is upright: metadata that a build could not read stay in the file as they were."""
+
+    def turned(pixels: NDArray[np.uint8]) -> bytes:
+        exif, file = Image.Exif(), io.BytesIO()
+        exif[0x0112] = 6
+        Image.fromarray(pixels).save(file, encoding, exif=exif)
+        return file.getvalue()
+
+    shards = write_dataset(tmp_path / "shards", samples=3, shards=1, size=16, encoding=encoding, encode_one=turned)
+    with (
+        PatchLoader(shards, backend=backend, **OPTIONS) as ours,
+        PatchLoader(shards, backend="reference", **OPTIONS) as reference,
+    ):
+        assert_same_stream(ours, reference)

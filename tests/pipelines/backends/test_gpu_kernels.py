@@ -3,6 +3,7 @@
 A program takes the interpreter milliseconds, so `make test` sees small images, and few patches of photographs.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -185,6 +186,36 @@ def test_a_fault_of_the_kernels_ends_the_run_with_one_line(monkeypatch: pytest.M
     with pytest.raises(DeviceError, match=match) as error:
         backend.result()
     assert "\n" not in str(error.value)
+
+
+def test_a_fault_of_the_pass_that_only_large_crops_take_is_found_when_it_is_first_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    weigh, images, spec = gpu.weigh_rows, images_of(8, [(20, 20), (20, 20), (150, 150)]), spec_of()
+
+    def faulty(*args: Any) -> Any:
+        rows, views = weigh(*args)
+        rows[-1] ^= 1
+        return rows, views
+
+    monkeypatch.setattr(gpu, "weigh_rows", faulty)
+    backend = gpu.GpuBackend(spec, ListedImages(images, windowed=False), device=CPU)
+    for ids in ((0, 1), (1, 2)):
+        plan = drawn_plan(np.random.default_rng(8), [images[row].shape[:2] for row in ids], spec, set())
+        size = np.full((2, 2), spec.image_size)
+        backend.submit(replace(plan, sample_id=np.array(ids), resize=size, position=np.array([[0, 1, 2], [3, 1, 2]])))
+    backend.result()
+    with pytest.raises(DeviceError, match="of 1 of the first 2 images, sample 2 among them"):
+        backend.result()
+
+
+def test_one_tall_crop_does_not_make_rows_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, weigh = [], gpu.weigh_rows
+    monkeypatch.setattr(gpu, "weigh_rows", lambda *given: made.append(weigh(*given)) or made[0])
+    shapes, spec = [(20, 30), (300, 9), (17, 16)], spec_of(batch_size=3)
+    plan = drawn_plan(np.random.default_rng(4), shapes, spec, set())
+    assert_equal(images_of(4, shapes), replace(plan, resize=np.full((3, 2), 16)), spec)
+    assert len(made[0][0]) == sum(height for height, _ in shapes)
 
 
 def test_only_the_first_batch_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from pipelines.kernels import patches_triton as ours
 
 TYPES = {
     **dict.fromkeys(("sizes", "outputs", "windows", "taps", "needed", "first", "weight", "position"), "*i32"),
-    **dict.fromkeys(("start", "row_bytes"), "*i64"),
+    **dict.fromkeys(("start", "row_bytes", "begin"), "*i64"),
     **dict.fromkeys(("mirror", "hidden"), "*i1"),
     **dict.fromkeys(("pixels", "rows"), "*u8"),
     **dict.fromkeys(("scale", "bias"), "*fp32"),
