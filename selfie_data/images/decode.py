@@ -197,7 +197,9 @@ def _decode_by_pillow(data: bytes, max_pixels: int) -> Decoded:
 def _to_rgb(image: Image.Image) -> Pixels:
     if image.mode.startswith("I"):  # 16-bit gray; Pillow's own conversion would clip it to white
         values = np.asarray(image)
-        gray = ((values if values.dtype == np.uint16 else values.clip(0, 65_535)) >> 8).astype(np.uint8)
+        if values.min() < 0 or values.max() > 65_535:
+            raise ImageError("pixels are integers below 0 or above 65,535, whose range is not known")
+        gray = (values >> 8).astype(np.uint8)
         return np.repeat(gray[:, :, None], 3, axis=2)
     if image.mode == "F":
         raise ImageError("pixels are floating-point numbers, whose range is not known")

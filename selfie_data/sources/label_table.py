@@ -106,7 +106,7 @@ def _read_rows(table: Path) -> list[tuple[int, list[str]]]:
     except OSError as error:
         raise SourceError(f"cannot read the table {table}: {error.strerror}") from error
     except (csv.Error, UnicodeDecodeError) as error:
-        raise SourceError(f"{table.name} is no CSV or TSV in UTF-8: {error}") from error
+        raise SourceError(f"{table.name} is no CSV or TSV in UTF-8, save it as such: {error}") from error
     if not rows:
         raise SourceError(f"{table.name} is empty")
     return rows

@@ -36,7 +36,10 @@ def open_images(kind: str, root: Place | str, options: SourceOptions) -> ImageSo
         raise OptionError(f"a tar has no splits: --subtree picks a part of it, got --split {options.split}")
     path = existing(root, kind)
     if path.is_dir() and not path.is_file():
-        raise SourceError(f"{path} is a folder: --root must name a tar file, or use the source folder")
+        raise SourceError(
+            f"{path} is a folder: --root must name a tar file, or several by a brace list such as "
+            f"{path}/shard-{{000..099}}.tar; a folder of images is read by the source folder"
+        )
     check_official(path, checksum=options.checksum)
     if is_gzip(path):
         return open_gzipped(kind, path, subtree=options.subtree, classes=options.classes)

@@ -3,6 +3,7 @@
 Upper and lower case are alike. Where several columns could be meant, the option that answers is named.
 """
 
+import re
 from collections.abc import Sequence
 
 from selfie_data.errors import OptionError, SourceError
@@ -15,8 +16,10 @@ LABELS = (
 SPLIT = "split"
 LIKELY_SPLITS = (
     "subset", "partition", "data_split", "dataset_split", "split_name", "split_id", "train_test_split", "train_test",
-    "is_test", "is_train", "is_training", "is_training_image", "is_val", "is_valid", "is_validation",
+    "is_test", "is_train", "is_training", "is_training_image", "is_val", "is_valid", "is_validation", "is_eval",
+    "is_testing", "data_set", "usage",
 )  # fmt: skip
+_SEPARATORS = re.compile(r"[-/ ]+")  # "Data set", "train/test"
 
 
 def spelled(names: Sequence[str], accepted: Sequence[str]) -> list[str]:
@@ -51,7 +54,7 @@ def split_column(names: Sequence[str], *, where: str, wanted: str | None = None,
     if wanted is not None:
         return asked_for(names, wanted, option="--split-column", where=where)
     found = spelled(names, (SPLIT,))
-    if not found and not every and (likely := spelled(names, LIKELY_SPLITS)):
+    if not found and not every and (likely := _likely(names)):
         raise OptionError(
             f"{where}: does the column {listed(likely)} tell training from test data? --split-column "
             f"{printable(likely[0])} reads it, --split all takes all rows"
@@ -59,6 +62,10 @@ def split_column(names: Sequence[str], *, where: str, wanted: str | None = None,
     if len(found) > 1:
         raise SourceError(f"{where} has several columns called split ({listed(found)}); rename all but one")
     return found[0] if found else None
+
+
+def _likely(names: Sequence[str]) -> list[str]:
+    return [name for name in names if _SEPARATORS.sub("_", name.strip().lower()) in LIKELY_SPLITS]
 
 
 def listed(names: Sequence[str]) -> str:

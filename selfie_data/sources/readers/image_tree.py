@@ -227,7 +227,7 @@ def _refuse_same_keys(names: list[str], label: str, *, strict: bool) -> None:
 
 def _same_key(label: str, key: str, first: str, second: str) -> SourceError:
     if first == second:
-        return SourceError(f"{label} holds {printable(first)} twice; keys must be unique")
+        return SourceError(f"{label} holds {printable(first)} twice; keys must be unique: take one out")
     return SourceError(
         f"{label} holds {printable(key)} twice; keys must be unique ({printable(first)} and {printable(second)}; "
         "a key is a path up to the first dot of its file name): rename one or take it out"
@@ -239,5 +239,5 @@ def refuse_twice(names: Iterable[str], label: str) -> None:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise SourceError(f"{label} holds {printable(name)} twice; keys must be unique")
+            raise SourceError(f"{label} holds {printable(name)} twice; keys must be unique: take one out")
         seen.add(name)

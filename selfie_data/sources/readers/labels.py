@@ -166,7 +166,10 @@ def check_single(value: str) -> None:
     except ValueError:
         return
     if not _is_integer(value):
-        raise SourceError(f"a label is the fraction {value[:60]!r}; labels are class names or integers")
+        kind = "number" if value.strip("+-").isdigit() else "fraction"
+        raise SourceError(
+            f"a label is the {kind} {value[:60]!r}; labels are class names, integers of at most 18 digits, or nothing"
+        )
 
 
 def _is_integer(value: str) -> bool:

@@ -56,6 +56,15 @@ def test_sixteen_bits_keep_their_high_byte() -> None:
         assert np.array_equal(decoded(encoded(Image.fromarray(values), kind))[:, :, 1], (values >> 8).astype(np.uint8))
 
 
+@pytest.mark.parametrize("value", [-1, 65_536, 1 << 30])
+def test_integers_beyond_sixteen_bits_are_refused(value: int) -> None:
+    values = np.full((8, 8), 1000, np.int32)
+    assert (decoded(encoded(Image.fromarray(values), "TIFF")) == 1000 >> 8).all()
+    values[3, 3] = value
+    with pytest.raises(ImageError, match="below 0 or above 65,535, whose range is not known"):
+        decoded(encoded(Image.fromarray(values), "TIFF"))
+
+
 def test_transparency_is_laid_on_white() -> None:
     alpha = np.full((61, 83, 1), 255, np.uint8)
     alpha[:, 40:] = 0

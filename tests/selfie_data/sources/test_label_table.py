@@ -23,7 +23,7 @@ def test_a_path_is_the_same_however_it_is_spelled(tmp_path: Path) -> None:
 def test_a_table_that_is_not_text(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SourceError, match="is no CSV or TSV in UTF-8"):
+    with pytest.raises(SourceError, match="is no CSV or TSV in UTF-8, save it as such: "):
         read_table(path)
     with pytest.raises(SourceError, match="cannot read the table"):
         read_table(tmp_path / "nowhere.csv")

@@ -27,3 +27,11 @@ def test_several_are_asked_about() -> None:
     assert only(["a"], what="label", option="--x", where="t") == "a"
     with pytest.raises(OptionError, match=r"t has several label columns \(a, b\): --x NAME picks one"):
         only(["a", "b"], what="label", option="--x", where="t")
+
+
+@pytest.mark.parametrize("name", ["subset", "Is Test", "is-training", "train/test", "Data set", "Usage", "SPLIT_NAME"])
+def test_likely_splits_are_asked_about_however_they_are_spelled(name: str) -> None:
+    with pytest.raises(OptionError, match=f"does the column {name} tell training from test data"):
+        split_column(["path", name, "label"], where="t")
+    assert split_column(["path", name, "label"], where="t", every=True) is None
+    assert split_column(["path", name, "Split"], where="t") == "Split"
