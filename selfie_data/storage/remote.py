@@ -33,7 +33,7 @@ _LIMITS = {
     "retry": timedelta(minutes=3),  # from the first attempt on
 }
 _RETRIES = 10
-_PAUSES_S = (0.1, 0.5, 2.0, 0.0)
+_PAUSES_S = (0.1, 0.5, 2.0)
 _SHOWN = 160  # characters of what a server or the client says
 _SECRET = re.compile(r"SECRET|TOKEN|PASSWORD|CREDENTIAL|ACCESS_KEY|ACCOUNT_KEY|SAS|SIGNATURE", re.IGNORECASE)
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")  # S3 and Google, Azure
@@ -113,18 +113,32 @@ class ObjectStorage:
         return Stat(name, found["size"], _nanoseconds(found))
 
     def list(self, folder: str = "") -> Iterator[Stat]:
-        inside = self._key(folder)
-        pages = self._call(folder, lambda store: iter(_obstore(self.url).list(store, inside or None)))
-        cut = len(self.prefix) + 1 if self.prefix else 0
+        inside, cut = self._key(folder), len(self.prefix) + 1 if self.prefix else 0
         before: Stat | None = None  # consoles make folders: empty objects named `x/`, which the client tells of as `x`
-        while page := self._call(folder, lambda _: next(pages, None)):
-            for found in page:
-                each = Stat(found["path"][cut:], found["size"], _nanoseconds(found))
-                if before and not (before.size == 0 and each.name.startswith(f"{before.name}/")):
-                    yield before
-                before = None if found["path"] == inside else each
+        for found in self._listed(folder):
+            each = Stat(found["path"][cut:], found["size"], _nanoseconds(found))
+            if before and not (before.size == 0 and (each == before or each.name.startswith(f"{before.name}/"))):
+                yield before
+            before = None if found["path"] == inside else each
         if before:
             yield before
+
+    def _listed(self, folder: str) -> Iterator[Any]:
+        """Yields what the client tells of objects; a list that breaks off is gone on with behind the last of them."""
+        pages: Iterator[Any] | None = None
+        last: str | None = None
+
+        def next_page(store: Any) -> Any:
+            nonlocal pages
+            asked = pages or iter(_obstore(self.url).list(store, self._key(folder) or None, offset=last))
+            pages = None  # until it has answered
+            page = next(asked, None)
+            pages = asked
+            return page
+
+        while page := self._persist(lambda: self._call(folder, next_page)):
+            yield from page
+            last = page[-1]["path"]
 
     def publish(self, files: Mapping[str, Path]) -> None:
         for name, file in files.items():
@@ -135,18 +149,11 @@ class ObjectStorage:
         self._put(name, data, use_multipart=False)
 
     def create(self, name: str, data: bytes) -> bool:
-        for pause in _PAUSES_S:  # a request with a condition is not repeated by obstore: it may have been done
-            try:
-                self._put(name, data, use_multipart=False, mode="create")
-                return True
-            except _obstore(
-                self.url
-            ).exceptions.AlreadyExistsError:  # perhaps by ourselves, if a reply was lost: the caller compares
-                return False
-            except _UnansweredError as error:
-                failure = error
-                time.sleep(pause)
-        raise failure
+        try:
+            self._persist(lambda: self._put(name, data, use_multipart=False, mode="create"))
+        except _obstore(self.url).exceptions.AlreadyExistsError:
+            return False  # perhaps made by ourselves, if a reply was lost: the caller compares
+        return True
 
     def delete(self, names: Iterable[str]) -> None:
         keys = [self._key(name) for name in names]
@@ -159,7 +166,20 @@ class ObjectStorage:
 
     def _delete(self, keys: Sequence[str]) -> None:
         if keys:
-            self._call("", lambda store: _obstore(self.url).delete(store, keys), writing=True)
+            delete = _obstore(self.url).delete
+            self._persist(lambda: self._call("", lambda store: delete(store, keys), writing=True))
+
+    def _persist(self, attempt: Callable[[], _T]) -> _T:
+        """Does what obstore does not repeat, as it may have been done, and what it gives up in the midst of a reply."""
+        deadline = time.monotonic() + _LIMITS["retry"].total_seconds()
+        for pause in _PAUSES_S:
+            try:
+                return attempt()
+            except _UnansweredError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(pause)
+        return attempt()
 
     def _put(self, name: str, data: bytes | Path, **options: Any) -> None:
         self._call(name, lambda store: _obstore(self.url).put(store, self._key(name), data, **options), writing=True)

@@ -5,6 +5,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -69,6 +70,26 @@ def test_a_create_whose_reply_is_lost_leaves_what_was_written(storage: Storage, 
     proxy.faults = [Fault("lose_reply", method="PUT")]
     assert not storage.create("identity", b"ours")  # it was tried again, and found what it had written itself
     assert storage.read("identity") == b"ours"
+
+
+@pytest.mark.parametrize("kind", ["reset", "close", "stall"])
+def test_a_list_that_breaks_off_is_gone_on_with(storage: Storage, proxy: FaultProxy, kind: str) -> None:
+    """On its second page, of a thousand names each."""
+    names = [f"{number:04d}" for number in range(1100)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: storage.write(name, b"1"), names))
+    proxy.faults = [Fault(kind, after=2000, within="list-type"), Fault(kind, after=2000, within="continuation-token")]
+    assert [found.name for found in storage.list()] == names
+    assert len(proxy.met) == 2
+
+
+def test_a_deletion_whose_reply_is_lost_is_done_again(storage: Storage, proxy: FaultProxy) -> None:
+    for name in "abc":
+        storage.write(name, b"1")
+    proxy.faults = [Fault("lose_reply", method="POST")]
+    storage.delete(["a", "b"])
+    assert len(proxy.met) == 1
+    assert [found.name for found in storage.list()] == ["c"]
 
 
 def test_a_server_that_is_gone_is_one_line_in_bounded_time(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,10 +76,10 @@ def test_folders_that_a_console_made_are_no_files(monkeypatch: pytest.MonkeyPatc
     written = datetime.now(UTC)
     sizes = {"photos": 0, "photos/a": 0, "photos/a/x.jpg": 3, "photos/b": 0, "photos/b-c": 0, "photos/y.jpg": 3}
     found = [{"path": path, "size": size, "last_modified": written} for path, size in sizes.items()]
-    monkeypatch.setattr(obstore, "list", lambda *_: iter([found[:2], found[2:]]))
+    monkeypatch.setattr(obstore, "list", lambda *_, **__: iter([found[:2], found[2:]]))
     storage = storage_of(place_of("s3://bucket/photos"))
     assert [each.name for each in storage.list()] == ["a/x.jpg", "b", "b-c", "y.jpg"]
-    monkeypatch.setattr(obstore, "list", lambda *_: iter([found[:1]]))
+    monkeypatch.setattr(obstore, "list", lambda *_, **__: iter([found[:1]]))
     assert list(storage.list()) == []
 
 
