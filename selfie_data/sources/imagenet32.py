@@ -22,6 +22,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from selfie_data.errors import OptionError, SourceError
+from selfie_data.notices import Notices
 from selfie_data.source import ImageSource, Json
 from selfie_data.sources.options import SourceOptions
 from selfie_data.sources.readers.archives import Entry, list_entries, unpacked_bytes
@@ -45,6 +46,7 @@ _BATCHES = {
     "val": re.compile(r"val_data()(\.npz)?"),
 }
 _ARCHIVE = re.compile(r"imagenet\d+.*\.(tar|tar\.gz|tgz|zip)", re.IGNORECASE)
+_TRAIN_BATCHES = tuple(f"train_data_batch_{number:02d}" for number in range(1, 11))
 _CLASS_DIGITS = 4  # of a class name: "0001"
 _DIGITS = 6  # of an image's number in its batch: "train_data_batch_01/000017"
 _PIECE_BYTES = 12 << 20  # of pixels that are unpacked and turned at once
@@ -109,7 +111,12 @@ class _Downsampled:
 
     def resolve(self, rows: Rows) -> Resolved:
         labelled = label_by_integer(np.asarray(rows.labels, dtype=np.int64), width=_CLASS_DIGITS, classes=self.classes)
-        return Resolved(np.arange(len(rows.names)), labelled)
+        notices = Notices()
+        there = {name.rpartition("/")[0] for name in rows.names}
+        for batch in _TRAIN_BATCHES if self.split == "train" else ():
+            if batch not in there:
+                notices.add("batches of the official data that are not there", batch)
+        return Resolved(np.arange(len(rows.names)), labelled, notices)
 
 
 def _from_pickle(entry: Entry, key: str) -> Part:

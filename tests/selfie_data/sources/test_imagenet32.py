@@ -149,6 +149,17 @@ def test_an_npz_without_labels_is_one_line(tmp_path: Path) -> None:
         len(open_source("imagenet32", tmp_path))
 
 
+def test_batches_that_are_not_there_are_told(tmp_path: Path) -> None:
+    for number in range(1, 11):
+        (tmp_path / f"train_data_batch_{number}").write_bytes(batch(number, "pickle2"))
+    assert not open_source("imagenet32", tmp_path).notices  # type: ignore[attr-defined]
+    for number in (3, 10):
+        (tmp_path / f"train_data_batch_{number}").unlink()
+    (notice,) = open_source("imagenet32", tmp_path).notices.summary()  # type: ignore[attr-defined]
+    assert notice.reason == "batches of the official data that are not there"
+    assert notice.examples == ("train_data_batch_03", "train_data_batch_10")
+
+
 def test_pickle_and_npz_of_one_batch_are_refused(tmp_path: Path) -> None:
     root = store(files("npz") | files("pickle4"), "folder", tmp_path)
     with pytest.raises(SourceError, match="as pickle and as npz"):
