@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from errno import ENOENT
 from functools import lru_cache
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -24,7 +25,7 @@ from selfie_data.storage.protocol import Stat, StorageError
 BUCKETS = ("s3", "gs", "az")
 WEB = ("http", "https")
 PART_BYTES = 8 << 20  # of a read: a limit on the time of a whole transfer is then one on the rate, 70 kB/s
-_SINGLE_PUT_BYTES = 5 << 30  # S3's and Azure's largest; beyond it an upload has parts
+_SINGLE_PUT_BYTES = 5000 << 20  # Azure's largest, S3's is 5 GiB; beyond it an upload has parts
 _LIMITS = {
     "connect": timedelta(seconds=5),
     "silence": timedelta(seconds=20),  # between two pieces of a reply
@@ -142,7 +143,13 @@ class ObjectStorage:
 
     def publish(self, files: Mapping[str, Path]) -> None:
         for name, file in files.items():
-            self._put(name, file, use_multipart=file.stat().st_size > _SINGLE_PUT_BYTES)
+            size = file.stat().st_size
+            if 0 < size <= _SINGLE_PUT_BYTES:
+                # Mapped: given a path the client holds all of it in memory, 512 MB for 300 MB, and took 3.9 s, not 2.7.
+                with file.open("rb") as opened:
+                    self._put(name, mmap(opened.fileno(), 0, access=ACCESS_READ), use_multipart=False)
+            else:
+                self._put(name, file, use_multipart=size > _SINGLE_PUT_BYTES)
             file.unlink()
 
     def write(self, name: str, data: bytes, *, durable: bool = True) -> None:  # noqa: ARG002 - a bucket always is
@@ -181,7 +188,7 @@ class ObjectStorage:
                 time.sleep(pause)
         return attempt()
 
-    def _put(self, name: str, data: bytes | Path, **options: Any) -> None:
+    def _put(self, name: str, data: bytes | mmap | Path, **options: Any) -> None:
         self._call(name, lambda store: _obstore(self.url).put(store, self._key(name), data, **options), writing=True)
 
     @property
@@ -231,7 +238,7 @@ class HttpStorage(ObjectStorage):
     def list(self, folder: str = "") -> Iterator[Stat]:
         raise StorageError(self._at(folder), "a web server has no list of its files; name one")
 
-    def _put(self, name: str, data: bytes | Path, **options: Any) -> None:  # noqa: ARG002
+    def _put(self, name: str, data: bytes | mmap | Path, **options: Any) -> None:  # noqa: ARG002
         raise self._read_only(name)
 
     def delete(self, names: Iterable[str]) -> None:

@@ -103,6 +103,8 @@ def test_published_files_are_whole_and_replace_what_was_there(storage: Storage, 
     assert list((tmp_path / "made").iterdir()) == []
     storage.publish({"two": _file(tmp_path / "made", "again", b"two")})
     assert storage.read("two") == b"two"
+    storage.publish({"nothing": _file(tmp_path / "made", "nothing", b"")})
+    assert storage.read("nothing") == b""
 
 
 def test_of_many_creators_one_is_told_that_it_did(storage: Storage) -> None:
