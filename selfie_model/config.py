@@ -101,6 +101,11 @@ class ModelConfig:
         halvings = len(self.blocks) - 1 + (2 if self.stem == "large" else 0)
         return -(-self.image_size >> halvings)
 
+    def narrowest_input(self, side: int, stages: int) -> int:
+        """Returns the side of the smallest map that a stage halves, of `side` pixels through `stages` stages."""
+        halvings = (2 if self.stem == "large" else 0) + max(0, stages - 2)
+        return -(-side >> halvings)
+
     @property
     def embedding(self) -> int:
         """Width of a patch's vector `h`, of A, of `u` and of the positions."""

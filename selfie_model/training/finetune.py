@@ -18,6 +18,7 @@ from selfie_model.network.transfer import transfer_patch_network
 from selfie_model.training.checkpoint import State, read_run
 from selfie_model.training.distributed import Ranks
 from selfie_model.training.loop import run_training
+from selfie_model.training.precision import check_precision
 from selfie_model.training.run_folder import Result, Resume, open_run
 from selfie_model.training.stop_request import StopRequest
 from selfie_model.training.task import Training
@@ -59,6 +60,7 @@ def finetune(
         DivergedError: the loss left all bounds.
     """
     _check_batch_norm(config, ranks)
+    check_precision(config, ranks.device, side=config.model.image_size, stages=len(config.model.blocks))
     state = open_run(out, kind=KIND, config=config, resume=resume, ranks=ranks)
     torch.manual_seed(config.finetune.seed)
     model = Classifier(config, len(class_names))

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from selfie_model.config import RuntimeConfig
+from selfie_data.errors import RunError
+from selfie_model.config import Config, RuntimeConfig
 
 
 def autocast(device: torch.device, runtime: RuntimeConfig) -> torch.autocast:
@@ -15,6 +16,29 @@ def autocast(device: torch.device, runtime: RuntimeConfig) -> torch.autocast:
     if runtime.precision == "auto" and device.type == "cuda":
         on = torch.cuda.is_bf16_supported()
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=on)
+
+
+def check_precision(config: Config, device: torch.device, *, side: int, stages: int) -> None:
+    """Refuses bf16 on a CPU where a 3x3 convolution of stride 2 gets maps of one pixel.
+
+    PyTorch 2.13 leaves the gradient of the weights that see padding alone undefined there: whatever memory holds, often
+    infinite (2,048 x 32 x 1 x 1, float32 and stride 1 are right).
+
+    Args:
+        config: of the run.
+        device: that it runs on.
+        side: of what the network gets, pixels.
+        stages: that it has.
+
+    Raises:
+        RunError: gradients would be wrong.
+    """
+    bfloat16 = device.type == "cpu" and config.runtime.precision == "bfloat16"
+    if bfloat16 and config.model.narrowest_input(side, stages) == 1:
+        raise RunError(
+            f"precision bfloat16 on a CPU takes no maps of one pixel, which {side} px and the {config.model.stem} stem "
+            "give the last stage: PyTorch's gradients are wrong there; --set runtime.precision=float32"
+        )
 
 
 def place(model: nn.Module, device: torch.device, runtime: RuntimeConfig) -> None:

@@ -15,6 +15,7 @@ from selfie_model.network.selfie import Selfie
 from selfie_model.training.checkpoint import read_run
 from selfie_model.training.distributed import Ranks
 from selfie_model.training.loop import run_training
+from selfie_model.training.precision import check_precision
 from selfie_model.training.run_folder import Result, Resume, open_run
 from selfie_model.training.stop_request import StopRequest
 from selfie_model.training.task import Training
@@ -53,6 +54,7 @@ def pretrain(
         RunError: the folder holds another run, or the loader does not fit the configuration.
         DivergedError: the loss left all bounds.
     """
+    check_precision(config, ranks.device, side=config.model.patch_size, stages=config.model.patch_stages)
     state = open_run(out, kind=KIND, config=config, resume=resume, ranks=ranks)
     torch.manual_seed(config.pretrain.seed)
     model = Selfie(config)
