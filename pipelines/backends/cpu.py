@@ -30,8 +30,8 @@ Numbers = NDArray[np.int64]
 _log = logging.getLogger(__name__)
 
 
-# Batches that are looked at while others are built. A plain loop holds one and asks for another; whoever fetches one ahead,
-# as trainers do, holds one more. What is not held is never made. Without room for them a photograph takes 100 us more.
+# Batches that are looked at while others are built: one in a plain loop, which asks for the next; trainers that fetch
+# one ahead hold another. Memory is made when it is first needed; in fresh memory a photograph takes 100 us more.
 _HELD = 4
 
 

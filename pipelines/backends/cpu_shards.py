@@ -74,11 +74,11 @@ class ShardImages:
         stored = np.stack(self.sizes(ids), axis=1)
         room = 3 * stored[:, 0] * stored[:, 1]
         windows = Windows(ids, payloads, stored, self._misfits)
+        if needed is not None:
+            windows.cut(needed, self._scratch.take("windows", payloads.buffer.size))
         for first in range(0, len(ids), self._together):
             last = min(first + self._together, len(ids))
             pixels = self._scratch.take("pixels", int(room[first:last].sum()))
-            if needed is not None:
-                windows.cut(needed, first, last, self._scratch.take("windows", payloads.buffer.size))
             places, end = [], 0
             for row in range(first, last):
                 places.append(end)

@@ -198,7 +198,7 @@ class DecodedImages:
         if self._dataset.encoding == "jpeg":
             if self._windows.size < payloads.buffer.size:
                 self._windows = np.empty(payloads.buffer.size, np.uint8)
-            windows.cut(needed, 0, len(plan), self._windows)
+            windows.cut(needed, self._windows)
         self._graph.feed_input(ENCODED, [windows.jpeg(row) for row in range(len(plan))])
         return self._graph, _Fed(payloads, windows.placed)
 

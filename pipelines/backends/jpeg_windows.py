@@ -69,26 +69,21 @@ class Windows:
         self.placed[:, 2:] = stored
         self._status = np.zeros(len(ids), np.int64)
         self._cut: Bytes = np.empty(0, np.uint8)
-        self._base = 0  # byte of the payloads that the first byte of `_cut` stands for
         self._ids, self._payloads, self._stored, self._misfits = ids, payloads, stored, misfits
 
-    def cut(self, needed: Numbers, first: int, last: int, memory: Bytes) -> None:
-        """Cuts rows first..last - 1; windows of other rows are no longer good.
+    def cut(self, needed: Numbers, memory: Bytes) -> None:
+        """Cuts them all.
 
         Args:
             needed: [k, 4] int64, top, left, height, width of what will be looked at.
-            first: row.
-            last: row.
-            memory: where windows go, at least as many bytes as these payloads have together.
+            memory: where windows go, as many bytes as the payloads' buffer has.
         """
-        payloads = self._payloads
-        self._cut, self._base = memory, int(payloads.offset[first])
+        payloads, self._cut = self._payloads, memory
         found = cut_windows(
-            payloads.buffer, payloads.offset, payloads.length, self._stored, needed, first, last, memory, self._status,
-            self.placed,
-        )  # fmt: skip
+            payloads.buffer, payloads.offset, payloads.length, self._stored, needed, memory, self._status, self.placed
+        )
         if found:
-            row = first + int(np.flatnonzero(self._status[first:last] == UNEXPECTED)[0])
+            row = int(np.flatnonzero(self._status == UNEXPECTED)[0])
             self._misfits.add(int(self._ids[row]), _NOT_AS_EXPECTED, count=int(found))
 
     def jpeg(self, row: int) -> Bytes:
@@ -96,7 +91,7 @@ class Windows:
         size = int(self._status[row])
         if size <= 0:
             return self._payloads[row]
-        start = int(self._payloads.offset[row]) - self._base
+        start = int(self._payloads.offset[row])
         return self._cut[start : start + size]
 
     def give_up(self, row: int) -> None:
@@ -125,7 +120,7 @@ def cut_for_plan(
     """
     rows = range(len(plan))
     if plan.crop is not None:
-        windows.cut(plan.crop, 0, len(plan), memory)
+        windows.cut(plan.crop, memory)
         moved = plan.crop - np.hstack((windows.placed[:, :2], np.zeros((len(plan), 2), np.int64)))
         return [windows.jpeg(row) for row in rows], replace(plan, crop=moved)
     if plan.window is None:
@@ -135,7 +130,7 @@ def cut_for_plan(
     needed_pixels(whole, np.zeros((0, 2), np.int64), plan.window, size, True, needed)
     resized = np.zeros(len(plan), np.bool_) if plan.resize is None else (plan.resize != stored).any(axis=1)
     needed[resized] = whole[resized]
-    windows.cut(needed, 0, len(plan), memory)
+    windows.cut(needed, memory)
     resize = None if plan.resize is None else np.where(resized[:, None], plan.resize, windows.placed[:, 2:])
     jpegs = [windows.jpeg(row) for row in rows]
     return jpegs, replace(plan, resize=resize, window=plan.window - windows.placed[:, :2])

@@ -265,10 +265,9 @@ def cut_window(
 
 @kernel
 def cut_windows(
-    data: Any, starts: Any, lengths: Any, stored: Any, wanted: Any, first: int, last: int, out: Any, status: Any,
-    placed: Any,
-) -> Any:  # fmt: skip
-    """Cuts rows first..last - 1 of a batch of k JPEGs; returns how many of them were UNEXPECTED.
+    data: Any, starts: Any, lengths: Any, stored: Any, wanted: Any, out: Any, status: Any, placed: Any
+) -> Any:
+    """Cuts k JPEGs; returns how many of them were UNEXPECTED.
 
     Args:
         data: uint8, flat.
@@ -276,18 +275,16 @@ def cut_windows(
         lengths: [k] int64, bytes.
         stored: [k, 2] int64, heights and widths; a JPEG of another size is UNEXPECTED.
         wanted: [k, 4] int64, rectangles: top, left, height, width.
-        first: row of the batch.
-        last: row of the batch.
-        out: uint8, flat; row i's window begins at starts[i] - starts[first].
+        out: uint8, flat; row i's window begins at starts[i], as the JPEG does in `data`.
         status: [k] int64, is written: bytes of the window, or why there is none, see `cut_window`.
         placed: [k, 4] int64, is written: top, left, height, width of what is to be decoded: the window or the image.
     """
     unexpected = 0
-    for i in range(first, last):
+    for i in range(len(starts)):
         top, left, height, width = wanted[i]
-        begin, length = starts[i] - starts[first], lengths[i]
+        begin, length = starts[i], lengths[i]
         size, top, left, height, width, full_height, full_width = _cut(
-            data, starts[i], length, top, left, height, width, out[begin : begin + length]
+            data, begin, length, top, left, height, width, out[begin : begin + length]
         )
         if size != UNEXPECTED and (full_height != stored[i, 0] or full_width != stored[i, 1]):
             size = UNEXPECTED

@@ -27,8 +27,7 @@ def cuts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def noted(*arguments: object) -> int:
         unexpected: int = cut(*arguments)
-        status, (first, last) = arguments[8], arguments[5:7]
-        found.extend(status[first:last].tolist())  # type: ignore[index]
+        found.extend(arguments[6].tolist())  # type: ignore[attr-defined]
         return unexpected
 
     monkeypatch.setattr(jpeg_windows, "cut_windows", noted)
