@@ -4,13 +4,13 @@
     python -m benchmarks build-shards --against ../before    # a change, measured: both in the same rounds
 
 Rows: `resize` (full resolution -> shorter side 256 -> JPEG q90), `small` (the same for so few images that starting is
-most of it), `keep` (small JPEGs as they are; peers only copy, we also decode each image once and hash everything), `raw`
-(32 px JPEGs -> pixels; no peer does this). JPEGs get restart markers; `selfie, no markers` is what that costs.
+most of it), `keep` (small JPEGs as they are; peers only copy, we also decode each image once and hash everything),
+`raw` (32 px JPEGs -> pixels; no peer does this). JPEGs get restart markers; `selfie, no markers` is what that costs.
 
 Three figures each: images a second of the building, where the peers' processes have imported everything and ours have
 not been started; images a second of the whole command, as a user waits for it (webdataset imports torch where that is
-installed, about a second); microseconds of processor time an image of all processes of the command together. Our workers
-are children of a server that outlives the command: as its new parent this process waits for it too.
+installed, about a second); microseconds of processor time an image of all processes of the command together. Our
+workers are children of a server that outlives the command: as its new parent this process waits for it too.
 """
 
 import ctypes

@@ -2,9 +2,10 @@
 
     python -m benchmarks.ours.build_shards WAY SOURCE OUT LIMIT PROCESSES    prints {"images": n, "seconds": s}
 
-Ways: `resize` (shorter side 256, JPEG quality 90), `keep` (kept, each image decoded once for the check), both with restart
-markers, as is the default, and `resize-unmarked`, `keep-unmarked` without; `raw` (32 px JPEGs to pixels). Plan, hashes, table, index, manifest and fsync are in the time, and the start of the processes
-with what they import; this process's own imports are not.
+Ways: `resize` (shorter side 256, JPEG quality 90), `keep` (kept, each image decoded once for the check), both with
+restart markers, as is the default, and `resize-unmarked`, `keep-unmarked` without; `raw` (32 px JPEGs to pixels). Plan,
+hashes, table, index, manifest and fsync are in the time, and the start of the processes with what they import; this
+process's own imports are not.
 """
 
 import json
