@@ -9,7 +9,6 @@ sorted class names, which for CIFAR-10 and CIFAR-100 equals the official numberi
 Source: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009, and its download page.
 """
 
-import logging
 import re
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfie_data.errors import OptionError, SourceError
+from selfie_data.notices import Notices
 from selfie_data.source import ImageSource, Json
 from selfie_data.sources.options import SourceOptions
 from selfie_data.sources.readers.archives import Entry, list_entries, unpacked_bytes
@@ -32,12 +32,16 @@ from selfie_data.sources.readers.spool import Part, Rows
 from selfie_data.sources.readers.spooled_source import Resolved, SpooledSource
 from selfie_data.storage.place import Place, entries
 
-_log = logging.getLogger(__name__)
 _ROW = 3072  # bytes of an image: 3 planes of 32 x 32
 _DIGITS = 5  # of an image's number in its batch: "data_batch_1/00017"
 _RECORDS_AT_ONCE = 4096  # 12 MB: what is read besides the batch itself
 _MAX_META = 1 << 20  # bytes; the official lists of class names have less than 2 kB
-_TRAIN_BATCHES = {"cifar10": 5, "cifar100": 1}
+_OFFICIAL = {
+    ("cifar10", "train"): tuple(f"data_batch_{number}" for number in range(1, 6)),
+    ("cifar10", "test"): ("test_batch",),
+    ("cifar100", "train"): ("train",),
+    ("cifar100", "test"): ("test",),
+}
 _ARCHIVES = {"cifar10": "cifar-10-*", "cifar100": "cifar-100-*"}
 _BATCHES = {
     ("cifar10", "train"): re.compile(r"data_batch_\d+(\.bin)?"),
@@ -129,13 +133,10 @@ class _Cifar:
         self._check_batches(found)
 
     def _check_batches(self, found: list[str]) -> None:
-        expected = _TRAIN_BATCHES[self.kind] if self.split == "train" else 1
         if not found:
             raise SourceError(f"{self.path.name} holds no {self.split} batch of {self.kind}")
         if len(set(found)) < len(found):
             raise SourceError(f"{self.path.name} holds python and binary batches; --root must name one version")
-        if len(found) != expected:
-            _log.warning("%s has %d %s batches, the official data %d", self.kind, len(found), self.split, expected)
 
     def _python(self, entry: Entry, key: str) -> Part:
         column = "labels" if self.kind == "cifar10" else f"{self.labels}_labels"
@@ -157,7 +158,14 @@ class _Cifar:
 
     def resolve(self, rows: Rows) -> Resolved:
         labelled = label_by_code(np.asarray(rows.labels, dtype=np.int64), self.names, self.classes)
-        return Resolved(np.arange(len(rows.names)), labelled)
+        notices = Notices()
+        there = {name.rpartition("/")[0].removesuffix(".bin") for name in rows.names}
+        for batch in _OFFICIAL[self.kind, self.split]:
+            if batch not in there:
+                notices.add("batches of the official data that are not there", batch)
+        for batch in sorted(there - set(_OFFICIAL[self.kind, self.split])):
+            notices.add("batches that the official data has not, used like the others", batch)
+        return Resolved(np.arange(len(rows.names)), labelled, notices)
 
 
 def _fill(stream: BinaryIO, records: NDArray[np.uint8], label: str) -> None:

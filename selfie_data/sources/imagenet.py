@@ -69,12 +69,24 @@ def _find(root: Place, split: str) -> Place:
 
 def _open_folder(kind: str, given: Place, folder: Place, options: SourceOptions) -> ImageSource:
     chosen: dict[str, Json] = {"split": options.split}
-    if any(WNID.fullmatch(file.name) for file in listed(folder)):
+    inside = listed(folder)
+    if any(WNID.fullmatch(file.name) for file in inside):
+        others = (file for file in inside if not WNID.fullmatch(file.name) and not reason_to_pass_over(f"{file.name}/"))
+        _refuse_other_classes([file.name for file in others if file.is_dir()], folder.name)
         return open_tree(kind, folder, options, chosen)
     if options.split == "train":
         raise SourceError(f"{folder} holds no class folders such as n01440764")
     wnids = validation_wnids([folder, folder.parent, given], options) if options.split == "val" else None
     return open_flat(kind, folder, options, chosen, lambda count: _flat_labels(wnids, count, options))
+
+
+def _refuse_other_classes(names: list[str], label: str) -> None:
+    for name in names:
+        if not WNID.fullmatch(name):
+            raise SourceError(
+                f"{label} holds {printable(name)} beside the classes, whose names are WNIDs such as n01440764: take it "
+                "out, or read it as `folder` or `tar`"
+            )
 
 
 def _open_tar(kind: str, path: Place, options: SourceOptions) -> ImageSource:
@@ -111,6 +123,7 @@ def _list_classes(outer: FileWindow | ObjectWindow, inner: list[Member], listing
     """Lists the tars in the tar; returns the class of each image."""
     classes: list[str] = []
     refuse_twice([member.name for member in inner], outer.label)
+    _refuse_other_classes([member.name.rpartition("/")[2].removesuffix(".tar") for member in inner], outer.label)
     for member in inner:
         name = member.name.rpartition("/")[2].removesuffix(".tar")
         label = f"{outer.label}: {printable(member.name)}"

@@ -24,6 +24,7 @@ _ORDINARY = ("latest",)  # a word of names that holds a keyword by chance
 _INSIDE = re.compile(r"(?i:train|test|valid|holdout|heldout)|(?<=[a-z])(Val|Dev|Eval)(?![a-z])")
 _WORDS = {word: split for split, words in SPLIT_KEYWORDS.items() for word in words}
 _WORDS |= dict.fromkeys(("hold[-_ ]?out", "held[-_ ]?out"), "test")
+_WORDS |= dict.fromkeys(("unlabell?ed", "unsup(?:ervised)?"), "unlabelled")  # STL-10's third part; no class of its own
 _WORDS = dict(sorted(_WORDS.items(), key=lambda item: -len(item[0])))  # that of `evaluation` is not `val`
 _WORD = re.compile("|".join(f"({word})" for word in _WORDS), re.IGNORECASE)
 _FILLER = (  # what may stand beside a keyword without making it something else
@@ -143,7 +144,8 @@ def named_split(name: str) -> str | None:
 
 def refuse_other_split(name: str, split: str) -> None:
     """Refuses a file or folder, given by name, that is sure to be of another split than is asked for."""
-    found = splits_in(name) if suffix(name) else {named_split(name)} - {None}  # a folder must be sure
+    found = splits_in(name) if suffix(name) else {named_split(name) or ""}  # a folder must be sure
+    found = {name for name in found if is_keyword(name)}
     if split != ALL and found and canonical(split) not in found and is_keyword(split):
         named = " or ".join(sorted(map(str, found)))
         raise OptionError(f"is {printable(name)} of {split}, as --split says, or of {named}? --split {named} reads it")

@@ -41,6 +41,7 @@ _NO_CLASSES = frozenset(  # folders inside a class's, where there are several of
         "labels",
     ]
 )
+_NOTHING = frozenset(["none", "null", "nil", "na", "n/a", "#n/a", "<na>", "nan", "-", "?"])  # what may mean no label
 _SEVERAL = re.compile(r"[|;\t\n]|^\[")  # "cat|dog", "[0, 1]"; a comma may stand in a class name
 _NUMBERS = re.compile(r"[-+.\d]+([\s,]+[-+.\d]+)+")  # "0 1 1", "3,5"
 
@@ -152,7 +153,12 @@ def label_by_text(values: Sequence[str | None], classes: Sequence[str] | None = 
     if present and all(map(_is_integer, spellings)) and len(set(map(int, spellings))) == len(spellings):
         numbers = np.fromiter((-1 if value is None else int(value) for value in cleaned), np.int64, len(cleaned))
         return label_by_integer(numbers, classes=classes)
-    for value in spellings:
+    for value in spellings - set(classes or ()):
+        if value.lower() in _NOTHING:
+            raise SourceError(
+                f"is the label {value!r} a class or none? Leave it empty for none; a class list that has it "
+                "(--classes-from) says that it is one"
+            )
         check_single(value)
     return label_by_name(cleaned, classes)
 

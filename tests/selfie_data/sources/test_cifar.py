@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from selfie_data.errors import SourceError
+from selfie_data.notices import notices_of
 from selfie_data.source import ImageSource
 from selfie_data.sources import open_source
 from selfie_data.sources.readers import checksums
@@ -166,11 +167,15 @@ def _without(name: str) -> dict[str, bytes]:
     return {path: data for path, data in cifar10("python").items() if not path.endswith(name)}
 
 
-def test_missing_batches_are_warned_of_and_missing_names_refused(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert len(open_source("cifar10", store(_without("data_batch_3"), "tar", tmp_path / "a"))) == 16
-    assert "cifar10 has 4 train batches, the official data 5" in caplog.text
+def test_missing_and_other_batches_are_noticed_and_missing_names_refused(tmp_path: Path) -> None:
+    files = _without("data_batch_3")
+    files |= {name.replace("data_batch_5", "data_batch_7"): data for name, data in files.items() if "batch_5" in name}
+    source = open_source("cifar10", store(files, "tar", tmp_path / "a")).spool(tmp_path / "spool")
+    assert len(source) == 20
+    assert {(notice.reason, notice.examples) for notice in notices_of(source).summary()} == {
+        ("batches of the official data that are not there", ("data_batch_3",)),
+        ("batches that the official data has not, used like the others", ("data_batch_7",)),
+    }
     with pytest.raises(SourceError, match=r"holds no batches\.meta or batches\.meta\.txt: the class names are missing"):
         open_source("cifar10", store(_without("batches.meta"), "tar", tmp_path / "b"))
     with pytest.raises(SourceError, match="holds no test batch of cifar10"):

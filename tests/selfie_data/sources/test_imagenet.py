@@ -55,6 +55,24 @@ def test_the_tar_of_tars_is_read_in_place(root: Path) -> None:
     assert str(root) not in repr(source.description)
 
 
+def test_other_classes_beside_the_wnids_are_refused(root: Path, tmp_path: Path) -> None:
+    tars = {f"{wnid}.tar": class_tar(wnid) for wnid in CLASSES}
+    path = root / "ILSVRC2012_img_train.tar"
+    path.write_bytes(tar_of({**tars, "cat.tar": class_tar(next(iter(CLASSES)))}))
+    with pytest.raises(SourceError, match="holds cat beside the classes, whose names are WNIDs"):
+        open_source("imagenet", root)
+    for name in (*CLASSES, "cat"):
+        (tmp_path / "folders" / "train" / name).mkdir(parents=True)
+        (tmp_path / "folders" / "train" / name / "a.JPEG").write_bytes(b"a")
+    with pytest.raises(SourceError, match="train holds cat beside the classes"):
+        open_source("imagenet", tmp_path / "folders")
+    (tmp_path / "folders" / "train" / "cat" / "a.JPEG").unlink()
+    (tmp_path / "folders" / "train" / "cat").rmdir()
+    (tmp_path / "folders" / "train" / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "folders" / "train" / "README").touch()
+    assert open_source("imagenet", tmp_path / "folders").class_names == tuple(sorted(CLASSES))
+
+
 def test_a_list_of_wnids_labels_the_validation_images(root: Path, tmp_path: Path) -> None:
     synsets = tmp_path / "elsewhere.txt"
     synsets.write_text("\n".join(WNIDS) + "\n")

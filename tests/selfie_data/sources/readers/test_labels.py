@@ -1,5 +1,7 @@
 """From names, integers and folders to one class index an image."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -82,7 +84,7 @@ def test_texts_are_numbers_only_if_all_are() -> None:
     [
         ("0.5", "the fraction '0.5'"),
         ("1e3", "the fraction '1e3'"),
-        ("nan", "the fraction 'nan'"),
+        ("nan", "is the label 'nan' a class or none"),
         ("cat|dog", "several labels"),
         ("cat;dog", "several labels"),
         ("[0, 1]", "several labels"),
@@ -143,3 +145,11 @@ def test_classes_that_look_the_same_are_refused(names: tuple[str, str]) -> None:
 def test_a_folder_of_images_inside_classes_is_asked_about(paths: list[str]) -> None:
     with pytest.raises(OptionError, match=r"of one class (images|Images|img), or is it a folder above\? --table says"):
         classes_of_paths(paths)
+
+
+@pytest.mark.parametrize("value", ["None", "NA", "n/a", "<NA>", "null", "-", "?"])
+def test_a_label_that_reads_as_none_is_asked_about(value: str) -> None:
+    with pytest.raises(SourceError, match=re.escape(f"is the label {value!r} a class or none? Leave it empty")):
+        label_by_text(["cat", value, "dog"])
+    assert label_by_text(["cat", value], [value, "cat"]).class_names == tuple(sorted([value, "cat"]))
+    assert label_by_text(["cat", f"{value}thing"]).class_names == tuple(sorted(["cat", f"{value}thing"]))
