@@ -407,7 +407,10 @@ def test_a_closed_terminal_saves(shards: Path, tmp_path: Path) -> None:
     )
     os.close(theirs)
     os.close(ours)
-    process.wait(timeout=120)
+    try:
+        process.wait(timeout=120)
+    finally:
+        process.kill()
     result = read_result(tmp_path / "run")
     assert result is not None
     assert result.stopped_by == "SIGHUP"
