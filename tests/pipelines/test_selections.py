@@ -9,6 +9,8 @@ import torch
 from pipelines import PatchLoader
 from pipelines.sampling.blocks import Blocks, Multiblock, Squares
 from pipelines.sampling.grid import patchify
+from selfie_data.dataset.opened import open_dataset
+from selfie_data.dataset.pixel_store import export_store
 from selfie_model.network.selfie import Selfie
 from tests.pipelines.conftest import MakeDataset
 from tests.pipelines.streams import assert_same_stream, patches
@@ -31,6 +33,14 @@ def test_every_backend_gives_the_same(raw_shards: Path, backend: str, options: d
         assert_same_stream(ours, reference)
 
 
+@pytest.mark.parametrize("options", RULES, ids=str)
+def test_the_pixel_store_gives_the_same(raw_shards: Path, tmp_path: Path, options: dict[str, object]) -> None:
+    export_store(open_dataset(raw_shards), tmp_path / "store.zarr")
+    stored = {"backend": "store", "store": tmp_path / "store.zarr"}
+    with patches(raw_shards, **stored, **options) as ours, patches(raw_shards, **options) as reference:
+        assert_same_stream(ours, reference)
+
+
 @pytest.mark.parametrize("backend", ["cpu", "dali"])
 @pytest.mark.parametrize("size", [4, 8, 16])
 def test_patches_of_transformers_sizes(raw_shards: Path, backend: str, size: int) -> None:
@@ -39,9 +49,9 @@ def test_patches_of_transformers_sizes(raw_shards: Path, backend: str, size: int
         assert ours.grid.cells == (32 // size) ** 2
 
 
-@pytest.mark.parametrize(("size", "patch"), [(56, 14), (64, 16), (96, 4)])
+@pytest.mark.parametrize(("size", "patch"), [(56, 14), (64, 16), (96, 4), (224, 14), (224, 16)])
 def test_photographs_in_patches_of_transformers_sizes(make_dataset: MakeDataset, size: int, patch: int) -> None:
-    shards = make_dataset(samples=6, size=size, encoding="jpeg", shapes=[(100, 130), (120, 99)])
+    shards = make_dataset(samples=6, size=size, encoding="jpeg", shapes=[(260, 300), (290, 256)])
     options = {"batch": 3, "patch_size": patch, "selection": "blocks", "target": 4}
     with patches(shards, backend="cpu", **options) as ours, patches(shards, **options) as reference:
         assert_same_stream(ours, reference)
