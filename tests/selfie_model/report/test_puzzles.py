@@ -84,3 +84,12 @@ def test_the_drawing_tells_right_from_wrong_in_words_and_signs() -> None:
     assert words.count("✗") == 2
     assert "this patch belongs to row 2, column 2" in words
     assert "http" not in svg
+
+
+def test_a_model_that_pools_without_attention_has_pictures_too() -> None:
+    config = small_config(pooling="mean")
+    images, labels = random_images(3)
+    batch = MemoryLoader(images, labels, batch_size=3, model=config.model, evaluation=True).batch(0, 0)
+    for solved in solve(Selfie(config), batch):
+        assert not solved.attention.any()
+        ElementTree.fromstring(draw(solved))
