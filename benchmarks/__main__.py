@@ -9,7 +9,6 @@ from types import ModuleType
 import click
 
 from benchmarks import (
-    ablations,
     build_shards,
     cpu_step,
     patch_stage,
@@ -21,6 +20,7 @@ from benchmarks import (
     trainers,
 )
 from benchmarks import loader as loader_question
+from benchmarks.evidence import ablations, repeat_cell, study_record
 from benchmarks.harness.plot import chart
 from benchmarks.harness.record import RESULTS, Record, load, record_files, save
 from benchmarks.harness.table import summary
@@ -142,7 +142,8 @@ def selections_command(rounds: int, threads: int, scratch: Path | None, output: 
     finish(selections.run(rounds=min(rounds, 3) if quick else rounds), output, selections.QUESTION, quick=quick)
 
 
-main.add_command(ablations.command)
+for evidence in (ablations, study_record, repeat_cell):
+    main.add_command(evidence.command)
 
 
 @main.command("trainers")

@@ -19,7 +19,7 @@ ROOMS = {  # a layer imports those before it, never one after it; inside a layer
     ),
     "pipelines": "sampling kernels dali backends preview",
     "selfie_model": "network training features study report commands",
-    "benchmarks": "work harness peers floors ours gpu gpu.sections",
+    "benchmarks": "work harness peers floors ours evidence gpu gpu.sections",
 }
 LAYERS = tuple(ROOMS)
 PACKAGES = LAYERS[:3]  # what is installed

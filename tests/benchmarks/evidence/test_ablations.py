@@ -5,7 +5,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from benchmarks.ablations import BASE, ROWS, SCRATCH, CellResult, command, table
+from benchmarks.evidence.ablations import BASE, ROWS, SCRATCH, CellResult, command, table
 from selfie_model import presets
 
 
