@@ -210,9 +210,9 @@ def test_nothing_asks_and_waits_for_an_answer(path: Path) -> None:
 
 OPTIONS = {
     "build-shards": (
-        "root split labels label_column image_column split_column config subtree table synsets ground_truth devkit "
-        "checksum classes_from size encoding restart_blocks quality resize_shorter shard_bytes samples_per_shard "
-        "workers seed limit max_pixels on_error dry_run as_json"
+        "root split labels label_column image_column split_column config class_level subtree table synsets "
+        "ground_truth devkit checksum classes_from size encoding restart_blocks quality resize_shorter shard_bytes "
+        "samples_per_shard workers seed limit max_pixels on_error dry_run as_json"
     ),
     "verify": "decode threads",
     "info": "as_json",

@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -77,6 +78,12 @@ workers_option = click.option(
 @click.option("--image-column", metavar="NAME", help="Parquet, tables: the column of the images or of their paths.")
 @click.option("--split-column", metavar="NAME", help="Parquet, tables: the column that says which split a row is of.")
 @click.option("--config", metavar="NAME", help="Parquet: one of several configurations, or a folder of --root.")
+@click.option(
+    "--class-level",
+    type=click.IntRange(min=1),
+    help="Folder, tar: which folder of an image's path is its class, 1 for the first.  [default: the innermost that "
+    "tells images apart]",
+)
 @click.option("--subtree", help="Folder, tar: only what lies below this path, such as cifar10/train.")
 @click.option("--table", type=_PATH, help="Folder: CSV or TSV of path,label that says which images there are.")
 @click.option("--synsets", type=_PATH, help="ImageNet validation: one WNID a line, in the order of the images' names.")
@@ -165,6 +172,7 @@ def command(**given: Any) -> None:
         )
     except (OptionError, ValueError) as error:
         raise click.UsageError(str(error)) from error
+    _refuse_inside(given["source"], given["root"], given["out"])
     if given["dry_run"]:
         _dry_run(source, options, workers=given["workers"], as_json=given["as_json"])
         return
@@ -177,6 +185,17 @@ def command(**given: Any) -> None:
         said=known,
         as_json=given["as_json"],
     )
+
+
+def _refuse_inside(kind: str, root: str | None, out: Place) -> None:
+    """Refuses an output folder inside a folder that is read as a whole: the next build would find its own shards."""
+    if kind not in ("folder", "imagenet", "parquet") or root is None or not isinstance(out, Path):
+        return
+    source = Path(root).resolve()
+    if source.is_dir() and source in out.resolve().parents:
+        raise click.UsageError(
+            f"{out} lies inside the source {root}, which the next build would read: choose a folder outside"
+        )
 
 
 def build_and_tell(
@@ -200,6 +219,7 @@ _SOURCE_OPTIONS = (
     "split_column",
     "config",
     "subtree",
+    "class_level",
     "table",
     "synsets",
     "ground_truth",

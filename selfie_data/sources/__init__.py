@@ -19,6 +19,7 @@ _TAKEN_BY = {
     "split_column": ("parquet", "folder"),
     "config": ("parquet",),
     "subtree": ("folder", "tar", "imagenet"),
+    "class_level": ("folder", "tar"),
     "table": ("folder",),
     "synsets": ("imagenet",),
     "ground_truth": ("imagenet",),
@@ -37,6 +38,7 @@ def open_source(
     split_column: str | None = None,
     config: str | None = None,
     subtree: str | None = None,
+    class_level: int | None = None,
     table: Path | str | None = None,
     synsets: Path | str | None = None,
     ground_truth: Path | str | None = None,
@@ -60,6 +62,8 @@ def open_source(
         split_column: parquet, tables: the column that says which split a row is of, where it is not called split.
         config: parquet: a configuration of the repository, or a folder, or a pattern of folders.
         subtree: folder, tar: only what lies below this path, such as cifar10/train.
+        class_level: folder, tar: which folder of an image's path is its class, from 1 for the first one; None: the
+            innermost that tells images apart.
         table: folder: a CSV or TSV of path,label that says which images there are and their labels.
         synsets: imagenet validation: a file of one WNID a line, in the order of the images' names.
         ground_truth: imagenet validation: the official file of one ILSVRC2012 id a line.
@@ -88,6 +92,7 @@ def open_source(
         split_column=split_column,
         config=config,
         subtree=subtree,
+        class_level=class_level,
         table=_path(table),
         synsets=_path(synsets),
         ground_truth=_path(ground_truth),

@@ -22,7 +22,7 @@ from selfie_data.errors import OptionError, SourceError
 from selfie_data.notices import Notices
 from selfie_data.source import ImageSource, Json
 from selfie_data.sources.options import SourceOptions
-from selfie_data.sources.readers.archives import Entry, list_entries, unpacked_bytes
+from selfie_data.sources.readers.archives import Entry, list_entries, tell_others, unpacked_bytes
 from selfie_data.sources.readers.checksums import check_official
 from selfie_data.sources.readers.folders import layout_root
 from selfie_data.sources.readers.labels import label_by_code
@@ -49,6 +49,7 @@ _BATCHES = {
     ("cifar100", "train"): re.compile(r"train(\.bin)?"),
     ("cifar100", "test"): re.compile(r"test(\.bin)?"),
 }
+_BESIDE = ("readme.html", "file.txt~")  # in the official archives
 _META = {
     "cifar10": {"batches.meta", "batches.meta.txt"},
     "cifar100": {"meta", "fine_label_names.txt", "coarse_label_names.txt"},
@@ -72,6 +73,7 @@ def open_images(kind: str, root: Place | str, options: SourceOptions) -> ImageSo
     if path.is_file():
         check_official(path, checksum=options.checksum)
     names = _class_names(path, kind, labels)
+    batches = [pattern for (other, _), pattern in _BATCHES.items() if other == kind]
     chosen: dict[str, Json] = {"split": options.split, "labels": labels if kind == "cifar100" else None}
     return SpooledSource.of_files(
         kind,
@@ -80,6 +82,7 @@ def open_images(kind: str, root: Place | str, options: SourceOptions) -> ImageSo
         chosen=chosen,
         classes=options.classes,
         spool_bytes=sum(unpacked_bytes(file) for file in files),
+        notices=tell_others(path, lambda name: name in _BESIDE or any(_belongs(name, kind, each) for each in batches)),
     )
 
 

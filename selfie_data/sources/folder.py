@@ -5,9 +5,11 @@
     root/1.jpg                            no label; both may be mixed
     root/1.jpg + 1.cls                    labels in files beside the images
 
-Images are in the order of their paths. Whether a file is an image is told by its suffix.
+Images are in the order of their paths. Whether a file is an image is told by its suffix, where there is
+none by its first bytes.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from selfie_data.sources.naming.file_names import NameTable, is_image, printable
 from selfie_data.sources.naming.split_names import ALL
 from selfie_data.sources.options import SourceOptions
 from selfie_data.sources.readers.archives import is_zip
-from selfie_data.sources.readers.folders import FileSource, Found, existing, read_file, walk
+from selfie_data.sources.readers.folders import FileSource, Found, existing, identity_of, read_file, walk
 from selfie_data.sources.readers.image_tree import (
     MAX_LABEL_BYTES,
     FileFilter,
@@ -31,9 +33,8 @@ from selfie_data.sources.readers.image_tree import (
     refuse_mixed_splits,
     refuse_twice,
     resolve_tree,
-    tell_unlabelled,
 )
-from selfie_data.sources.readers.labels import Labelled, label_by_text
+from selfie_data.sources.readers.labels import Labelled, label_by_text, tell_labels
 from selfie_data.sources.readers.spool import Rows
 from selfie_data.sources.readers.spooled_source import fingerprint_of
 from selfie_data.storage.place import Place
@@ -58,7 +59,11 @@ def open_images(kind: str, root: Place | str, options: SourceOptions) -> ImageSo
         "subtree": FileFilter(options.subtree).subtree,
         "table": None if options.table is None else options.table.name,
     }
+    if options.class_level is not None:
+        chosen["class_level"] = options.class_level
     if options.table is not None:
+        if options.class_level is not None:
+            raise OptionError("--class-level is for classes by folders; --table says each image's class: leave one out")
         return _open_table(kind, path, options.table, options, chosen)
     return open_tree(kind, path, options, chosen)
 
@@ -78,7 +83,12 @@ def open_tree(
         raise SourceError(f"there is no folder {printable(wanted.subtree or '')} below {root}")
     found = walk(root, wanted)
     resolved = resolve_tree(
-        _rows(base, found), classes=options.classes, label=str(base), folders=folders, asked=wanted.asked
+        _rows(base, found),
+        classes=options.classes,
+        label=str(base),
+        folders=folders,
+        asked=wanted.asked,
+        class_level=options.class_level,
     )
     images = [found[index] for index in resolved.order]
     return _source(kind, base, images, resolved.labelled, chosen, options, notices=resolved.notices)
@@ -124,9 +134,9 @@ def _open_table(kind: str, root: Place, table: Path, options: SourceOptions, cho
         refuse_mixed_splits([line.path for line in lines], table.name, remedy=remedy)
     images = [_find(base, line, table) for line in lines]
     texts = [line.label for line in lines]
-    labelled = label_by_text(texts, options.classes)
+    labelled = label_by_text(texts, options.classes, where=lambda index: f"{table.name}, line {lines[index].number}")
     unlabelled = "images without a label in the table, where others have one"
-    tell_unlabelled([line.path for line in lines], texts, labelled, notices, unlabelled)
+    tell_labels([line.path for line in lines], texts, labelled, notices, unlabelled)
     facts = table.stat()
     changed = (table.name, facts.st_size, facts.st_mtime_ns)
     return _source(kind, base, images, labelled, chosen, options, changed, notices=notices)
@@ -155,7 +165,8 @@ def _find(base: Place, line: Line, table: Place) -> Found:
         facts = (base / line.path).stat()
     except OSError:
         return Found(line.path, 0, 0)
-    return Found(line.path, facts.st_size, facts.st_mtime_ns)
+    identity = identity_of(facts) if isinstance(facts, os.stat_result) else 0
+    return Found(line.path, facts.st_size, facts.st_mtime_ns, identity)
 
 
 def _source(
@@ -168,6 +179,8 @@ def _source(
     *more: tuple[str, int, int],
     notices: Notices | None = None,
 ) -> FileSource:
+    notices = notices or Notices()
+    _tell_links(images, labelled, notices)
     total = sum(file.size for file in images)
     set_options = {key: value for key, value in chosen.items() if value is not None}
     return FileSource(
@@ -178,8 +191,23 @@ def _source(
         names=NameTable.of(file.name for file in images),
         labelled=labelled,
         sizes=None if isinstance(base, Path) else np.array([file.size for file in images], dtype=np.int64),
-        notices=notices or Notices(),
+        notices=notices,
     )
+
+
+def _tell_links(images: list[Found], labelled: Labelled, notices: Notices) -> None:
+    """Notices images that are there twice, by a link; refuses one that is of two classes so."""
+    first: dict[int, int] = {}
+    for index, file in enumerate(images):
+        other = first.setdefault(file.identity, index) if file.identity else index
+        if other == index:
+            continue
+        if labelled.labels[other] != labelled.labels[index]:
+            raise SourceError(
+                f"{printable(images[other].name)} and {printable(file.name)} are one file, by a link, and of two "
+                "classes: take one out, or pick a part by --subtree"
+            )
+        notices.add("images that are there again, by a link to one file", printable(file.name))
 
 
 def open_flat(

@@ -25,7 +25,7 @@ from selfie_data.errors import OptionError, SourceError
 from selfie_data.notices import Notices
 from selfie_data.source import ImageSource, Json
 from selfie_data.sources.options import SourceOptions
-from selfie_data.sources.readers.archives import Entry, list_entries, unpacked_bytes
+from selfie_data.sources.readers.archives import Entry, list_entries, tell_others, unpacked_bytes
 from selfie_data.sources.readers.checksums import check_official
 from selfie_data.sources.readers.folders import layout_root
 from selfie_data.sources.readers.labels import label_by_integer
@@ -76,6 +76,7 @@ def open_images(kind: str, root: Place | str, options: SourceOptions) -> ImageSo
         chosen=chosen,
         classes=options.classes,
         spool_bytes=sum(unpacked_bytes(file) for file in files),
+        notices=tell_others(path, lambda name: any(each.fullmatch(name) for each in _BATCHES.values())),
     )
 
 

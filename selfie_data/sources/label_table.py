@@ -149,8 +149,11 @@ def _line(number: int, row: list[str], columns: _Columns, *, width: int, table: 
     parts = written.split("/")
     name = "/".join(part for part in parts if part not in ("", "."))  # a//b and a/./b are one file
     if not name or written.startswith("/") or ".." in parts:
-        raise SourceError(f"{table.name}, line {number}: {printable(written)!r} is no path below the root")
-    text = "" if columns.label is None else row[columns.label].strip()
+        raise SourceError(
+            f"{table.name}, line {number}: {printable(written)!r} is no path below the root; write it as it is from "
+            "--root on, without / at the start and without .."
+        )
+    text = "" if columns.label is None else row[columns.label]
     return Line(
         number, name, text, None if columns.split is None else split_said(columns.split_name, row[columns.split])
     )

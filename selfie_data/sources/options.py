@@ -15,6 +15,7 @@ class SourceOptions:
     split_column: str | None = None
     config: str | None = None
     subtree: str | None = None
+    class_level: int | None = None
     table: Path | None = None
     synsets: Path | None = None
     ground_truth: Path | None = None

@@ -37,8 +37,15 @@ from selfie_data.sources.naming.split_names import (
 from selfie_data.sources.options import SourceOptions
 from selfie_data.sources.parquet_columns import Columns, columns_of, others, split_values
 from selfie_data.sources.readers.folders import below, existing
-from selfie_data.sources.readers.image_tree import reason_to_leave_out, tell_unlabelled
-from selfie_data.sources.readers.labels import Labelled, label_by_code, label_by_integer, label_by_text, unlabelled
+from selfie_data.sources.readers.image_tree import reason_to_leave_out
+from selfie_data.sources.readers.labels import (
+    Labelled,
+    label_by_code,
+    label_by_integer,
+    label_by_text,
+    tell_labels,
+    unlabelled,
+)
 from selfie_data.sources.readers.spool import Part, Rows
 from selfie_data.sources.readers.spooled_source import Resolved, SpooledSource
 from selfie_data.storage.place import Place, name_below
@@ -255,12 +262,13 @@ class _Parquet:
         if self.columns.label is not None:
             texts = rows.labels if isinstance(rows.labels, list) else [""] * len(rows.names)
             reason = f"rows without a label in the column {printable(self.columns.label)}: null, empty or below zero"
-            tell_unlabelled(rows.names, texts, labelled, notices, reason)
-        return Resolved(np.arange(len(rows.names)), labelled, notices)
+            tell_labels(rows.names, texts, labelled, notices, reason)
+        empty = "holds no image's bytes: null, or only a path"
+        return Resolved(np.arange(len(rows.names)), labelled, notices, empty)
 
     def _labelled(self, rows: Rows) -> Labelled:
         if isinstance(rows.labels, list):
-            return label_by_text(rows.labels, self.classes)
+            return label_by_text(rows.labels, self.classes, where=rows.names.__getitem__)
         codes = rows.labels.astype(np.int64)
         if self.columns.label is None:
             return unlabelled(len(codes))

@@ -13,7 +13,7 @@ from selfie_data.sources.options import SourceOptions
 from selfie_data.sources.readers.archives import is_gzip
 from selfie_data.sources.readers.checksums import check_official
 from selfie_data.sources.readers.folders import existing
-from selfie_data.sources.readers.tar_listing import open_gzipped, open_in_place
+from selfie_data.sources.readers.tar_listing import Choice, open_gzipped, open_in_place
 from selfie_data.storage.place import Place
 from selfie_data.storage.remote import BUCKETS
 
@@ -41,6 +41,7 @@ def open_images(kind: str, root: Place | str, options: SourceOptions) -> ImageSo
             f"{path}/shard-{{000..099}}.tar; a folder of images is read by the source folder"
         )
     check_official(path, checksum=options.checksum)
+    choice = Choice(options.subtree, options.classes, options.class_level)
     if is_gzip(path):
-        return open_gzipped(kind, path, subtree=options.subtree, classes=options.classes)
-    return open_in_place(kind, [path], subtree=options.subtree, classes=options.classes)
+        return open_gzipped(kind, path, choice)
+    return open_in_place(kind, [path], choice)

@@ -13,7 +13,7 @@ from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
@@ -23,10 +23,10 @@ from selfie_data.sources.naming.file_names import printable
 from selfie_data.sources.options import SourceOptions
 from selfie_data.sources.readers.archives import checked_stream, is_gzip
 from selfie_data.sources.readers.folders import existing
-from selfie_data.sources.readers.image_tree import FileFilter, refuse_twice, resolve_tree
+from selfie_data.sources.readers.image_tree import FileFilter, refuse_mixed_splits, refuse_twice, resolve_tree
 from selfie_data.sources.readers.spool import Part, Rows
 from selfie_data.sources.readers.spooled_source import Resolved, SpooledSource, fingerprint_of
-from selfie_data.sources.readers.tar_listing import open_gzipped, open_in_place, parts_of_stream
+from selfie_data.sources.readers.tar_listing import Choice, open_gzipped, open_in_place, parts_of_stream
 from selfie_data.sources.readers.tarball import ForwardWindow
 from selfie_data.storage.place import Place
 from selfie_data.storage.remote import BUCKETS
@@ -44,6 +44,10 @@ def open_images(kind: str, root: str, options: SourceOptions) -> ImageSource:
         raise OptionError(f"shards have no splits: --root names those to read, got --split {options.split}")
     shards = [_strip_file_scheme(shard) for shard in expand(root)]
     refuse_twice(shards, "the list of shards")
+    if options.class_level is not None:
+        raise OptionError("folders of shards are no classes: --class-level is for a folder or one tar, leave it out")
+    if not FileFilter(options.subtree).asked:
+        refuse_mixed_splits(_own_parts(shards), "the list of shards", remedy="--root names those of one")
     remote = [shard for shard in shards if "://" in shard]
     if not remote or all(shard.lower().startswith(_BUCKETS) for shard in shards):
         return _open_local(kind, [existing(shard, kind) for shard in shards], options)
@@ -102,6 +106,14 @@ def _strip_file_scheme(shard: str) -> str:
     return unquote(parts.path)
 
 
+def _own_parts(shards: list[str]) -> list[str]:
+    """Returns the names without the folders that all of them share."""
+    parts = [shard.split("/") for shard in shards]
+    folders = zip(*(part[:-1] for part in parts), strict=False)
+    shared = sum(1 for _ in takewhile(lambda names: len(set(names)) == 1, folders))
+    return ["/".join(part[shared:]) for part in parts]
+
+
 def _base(url: str) -> str:
     return printable(unquote(urlsplit(url).path).rpartition("/")[2])
 
@@ -111,11 +123,12 @@ def _open_local(kind: str, paths: list[Place], options: SourceOptions) -> ImageS
     if folder := next((path for path in paths if path.is_dir()), None):
         raise SourceError(f"{folder} is a folder, not a shard")
     refuse_twice([path.name for path in paths], "the list of shards")
+    choice = Choice(options.subtree, options.classes, None)
     if not zipped:
-        return open_in_place(kind, paths, subtree=options.subtree, classes=options.classes, parted=True)
+        return open_in_place(kind, paths, choice, parted=True)
     if len(paths) > 1:
         raise SourceError(f"{zipped[0].name} is gzipped: of several shards, all must be plain tars; unpack it first")
-    return open_gzipped(kind, paths[0], subtree=options.subtree, classes=options.classes)
+    return open_gzipped(kind, paths[0], choice)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

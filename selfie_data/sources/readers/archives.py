@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
 from selfie_data.errors import SourceError
-from selfie_data.sources.naming.file_names import is_junk, printable
+from selfie_data.notices import Notices
+from selfie_data.sources.naming.file_names import is_junk, printable, reason_to_pass_over
 from selfie_data.sources.readers.tarball import FileWindow, ForwardWindow, ObjectWindow, Window, list_members, open_tar
 from selfie_data.storage.place import Place, entries
 from selfie_data.storage.protocol import StorageError
@@ -82,6 +83,36 @@ def list_entries(path: Place, wanted: Callable[[str], bool]) -> Iterator[Entry]:
             raise SourceError(f"{path.name} holds {printable(base)} twice")
         seen.add(base)
         yield entry
+
+
+def tell_others(path: Place, known: Callable[[str], bool]) -> Notices:
+    """Returns the files of a folder or archive, by reason, that are neither read nor expected there.
+
+    Args:
+        path: folder (its own files and folders, not what lies below) or archive.
+        known: says by a file's name, without folders, whether it is read, or belongs to the official data.
+
+    Nothing of a gzipped archive in a bucket: it would be fetched twice.
+    """
+    notices = Notices()
+    if not isinstance(path, Path) and path.is_file() and is_gzip(path):
+        return notices
+    for name in _names(path):
+        if reason := reason_to_pass_over(name):
+            notices.add(reason, printable(name))
+        elif not known(name.rstrip("/").rpartition("/")[2]):
+            notices.add("files that are no part of the official data", printable(name))
+    return notices
+
+
+def _names(path: Place) -> list[str]:
+    if path.is_dir():
+        return [file.name + "/" * file.is_dir() for file in entries(path)]
+    if is_zip(path):
+        with _open_zip(path) as archive:
+            return [info.filename for info in archive.infolist() if not info.is_dir()]
+    with OpenedTar(path) as opened:
+        return [member.name for member in list_members(opened.window)]
 
 
 def _entries(path: Place, wanted: Callable[[str], bool]) -> Iterator[Entry]:

@@ -131,6 +131,7 @@ class RangeSource:
 
     Attributes:
         pixels: (height, width) if every range is raw uint8 pixels [H, W, 3]; None if it is an image file.
+        empty: what is said of an image without bytes.
     """
 
     kind: str
@@ -141,6 +142,7 @@ class RangeSource:
     pixels: tuple[int, int] | None = None
     spool_bytes: int = 0
     notices: Notices = field(default_factory=Notices, compare=False)
+    empty: str = "is empty"
     _descriptors: Descriptors = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -171,6 +173,8 @@ class RangeSource:
         if self.pixels is not None:
             data = self.ranges.read_bytes(index, self._descriptors)
             return SourceImage(name, np.frombuffer(data, dtype=np.uint8).reshape(*self.pixels, 3))
+        if self.ranges.length[index] == 0:
+            raise ImageError(f"{name} {self.empty}")
         check_length(int(self.ranges.length[index]), name)
         return SourceImage(name, self.ranges.read_bytes(index, self._descriptors))
 

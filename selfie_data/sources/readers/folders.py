@@ -89,11 +89,15 @@ def layout_root(
 
 
 class Found(NamedTuple):
-    """A file: its path below the root, its size, its time of change in ns."""
+    """A file: its path below the root, its size, its time of change in ns.
+
+    `identity` is one number for device and inode: two names of one file have the same; 0 where it is not known.
+    """
 
     name: str
     size: int
     changed: int
+    identity: int = 0
 
 
 def walk(root: Place, wanted: FileFilter) -> list[Found]:
@@ -148,7 +152,12 @@ def _stat(entry: "os.DirEntry[str]", name: str) -> Found:
     except FileNotFoundError:  # a link to nothing: found out, and reported, when it is read
         return Found(name, 0, 0)
     kept = is_label(name) or is_wanted(name, facts.st_size, lambda: _head(entry))
-    return Found(name, facts.st_size if kept else 0, facts.st_mtime_ns)
+    return Found(name, facts.st_size if kept else 0, facts.st_mtime_ns, identity_of(facts))
+
+
+def identity_of(facts: os.stat_result) -> int:
+    """Returns one number for device and inode."""
+    return facts.st_dev << 64 | facts.st_ino
 
 
 def _head(entry: "os.DirEntry[str]") -> bytes:

@@ -19,7 +19,13 @@ from selfie_data.notices import Notices
 from selfie_data.sources.naming.file_names import is_image, printable, reason_to_pass_over, suffix
 from selfie_data.sources.naming.split_names import sides_of
 from selfie_data.sources.readers.byte_ranges import MAX_IMAGE_BYTES
-from selfie_data.sources.readers.labels import Labelled, classes_of_paths, label_by_name, label_by_text, unlabelled
+from selfie_data.sources.readers.labels import (
+    classes_of_paths,
+    label_by_name,
+    label_by_text,
+    tell_labels,
+    unlabelled,
+)
 from selfie_data.sources.readers.spool import Rows
 from selfie_data.sources.readers.spooled_source import Resolved
 
@@ -64,7 +70,9 @@ def is_wanted(name: str, size: int, head: Callable[[], bytes]) -> bool:
     """
     if reason_to_pass_over(name):
         return False
-    return is_image(name) or (not suffix(name) and 0 < size <= MAX_IMAGE_BYTES and format_of(head()) is not None)
+    if is_image(name):
+        return True
+    return not suffix(name) and 0 < size <= MAX_IMAGE_BYTES and format_of(head()) is not None
 
 
 def is_label(name: str) -> bool:
@@ -120,7 +128,10 @@ def sort_files(rows: Rows, *, label: str, parted: bool = False) -> SortedFiles:
         del found.sidecars[key]
     if not found.images:
         told = "".join(f"; {notice.text}" for notice in found.notices.summary()[:3])
-        raise SourceError(f"{label} holds no images{told}")
+        tars = "; a tar of class tars is read by the source imagenet" * any(
+            suffix(name) == ".tar" for name in rows.names
+        )
+        raise SourceError(f"{label} holds no images{told}{tars}")
     return found
 
 
@@ -140,6 +151,7 @@ def resolve_tree(
     folders: bool = True,
     parted: bool = False,
     asked: bool = False,
+    class_level: int | None = None,
 ) -> Resolved:
     """Sorts images by name and labels them.
 
@@ -150,6 +162,7 @@ def resolve_tree(
         folders: take folders for classes where there are no `.cls` files.
         parted: names begin with their shard's name.
         asked: the user said that all of it is one set.
+        class_level: which folder of a path is the class, 1 for the first; None for the rule of `classes_of_paths`.
     """
     images, sidecars, notices = sort_files(rows, label=label, parted=parted)
     names = [rows.names[index] for index in images]
@@ -158,12 +171,16 @@ def resolve_tree(
         refuse_mixed_splits(names, label)
     if sidecars:
         texts = [sidecars.get(sample_key(name)) for name in names]
-        labelled = label_by_text(texts, classes)
-        tell_unlabelled(names, texts, labelled, notices, "images without a label in a .cls file, where others have one")
+        if class_level is not None:
+            raise OptionError(
+                f"{label} has labels in .cls files: --class-level is for classes by folders, leave it out"
+            )
+        labelled = label_by_text(texts, classes, where=lambda index: f"{sample_key(names[index])}.cls")
+        tell_labels(names, texts, labelled, notices, "images without a label in a .cls file, where others have one")
     elif folders:
-        folder_names = classes_of_paths(names, notices, keep_single=classes is not None)
+        folder_names = classes_of_paths(names, notices, keep_single=classes is not None, level=class_level)
         labelled = label_by_name(folder_names, classes)
-        tell_unlabelled(names, folder_names, labelled, notices, "images outside of class folders, without a label")
+        tell_labels(names, folder_names, labelled, notices, "images outside of class folders, without a label")
         if not labelled.class_names:
             _tell_folders(names, notices, "images in a single folder, which is not taken for a class", depth=1)
     else:
@@ -178,18 +195,6 @@ def _tell_folders(names: Sequence[str], notices: Notices, reason: str, *, depth:
     for name in names:
         if name.count("/") >= depth:
             notices.add(reason, printable(name))
-
-
-def tell_unlabelled(
-    names: Sequence[str], texts: Sequence[str | None], labelled: Labelled, notices: Notices, reason: str
-) -> None:
-    """Notices which images have no label among those that have: for want of a text, or by one that is negative."""
-    if not (labelled.labels >= 0).any():
-        return
-    for index in np.flatnonzero(labelled.labels < 0).tolist():
-        notices.add(
-            "images whose label is below zero, taken for none" if texts[index] else reason, printable(names[index])
-        )
 
 
 def refuse_mixed_splits(names: Iterable[str], label: str, *, remedy: str = "--subtree picks a part") -> None:

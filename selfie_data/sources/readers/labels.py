@@ -7,7 +7,7 @@ sorting the names sorts the numbers: 1, 2, 10 → "01", "02", "10". -1 stands fo
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -139,11 +139,18 @@ def label_by_integer(values: NDArray[np.integer], *, width: int = 1, classes: Se
     return label_by_code(codes, names, classes)
 
 
-def label_by_text(values: Sequence[str | None], classes: Sequence[str] | None = None) -> Labelled:
+def label_by_text(
+    values: Sequence[str | None], classes: Sequence[str] | None = None, *, where: Callable[[int], str] | None = None
+) -> Labelled:
     """Labels images by text: numbers if all are integers, names otherwise; "" and None for no label.
 
     Integers that are spelled in two ways, 1 and 01, are names: whoever writes so may mean two classes. An integer below
     zero is no label beside names either.
+
+    Args:
+        values: the text of each image.
+        classes: the class list to use; without it, the texts that occur.
+        where: says of a position in `values` where its text stands, for errors.
     """
     cleaned = [None if value is None or not value.strip() else value.strip() for value in values]
     if not all(value is None or _is_integer(value) for value in cleaned):
@@ -153,29 +160,36 @@ def label_by_text(values: Sequence[str | None], classes: Sequence[str] | None = 
     if present and all(map(_is_integer, spellings)) and len(set(map(int, spellings))) == len(spellings):
         numbers = np.fromiter((-1 if value is None else int(value) for value in cleaned), np.int64, len(cleaned))
         return label_by_integer(numbers, classes=classes)
-    for value in spellings - set(classes or ()):
-        if value.lower() in _NOTHING:
-            raise SourceError(
-                f"is the label {value!r} a class or none? Leave it empty for none; a class list that has it "
-                "(--classes-from) says that it is one"
-            )
-        check_single(value)
+    for value in sorted(spellings - set(classes or ())):
+        if reason := _reason_to_refuse(value):
+            place = "" if where is None else f"{printable(where(cleaned.index(value)))}: "
+            raise SourceError(place + reason)
     return label_by_name(cleaned, classes)
 
 
-def check_single(value: str) -> None:
-    """Refuses what is several labels or a number with a fraction."""
-    if _SEVERAL.search(value) or _NUMBERS.fullmatch(value):
-        raise SourceError(f"an image has several labels ({printable(value)[:60]!r}); one class an image is supported")
-    try:
-        float(value)
-    except ValueError:
-        return
-    if not _is_integer(value):
-        kind = "number" if value.strip("+-").isdigit() else "fraction"
-        raise SourceError(
-            f"a label is the {kind} {value[:60]!r}; labels are class names, integers of at most 18 digits, or nothing"
+def _reason_to_refuse(value: str) -> str:
+    """Returns what is wrong with a label that may be none, is several, or a number with a fraction; "" if nothing."""
+    shown = f"'{printable(value)[:60]}'"
+    if value.lower() in _NOTHING:
+        return (
+            f"is the label {shown} a class or none? Leave it empty for none; a class list that has it "
+            "(--classes-from) says that it is one"
         )
+    if "\0" in value:
+        return f"the label {shown} holds a zero byte: it is no text; save the file as UTF-8"
+    if _SEVERAL.search(value) or _NUMBERS.fullmatch(value):
+        return f"an image has several labels ({shown}); one class an image is supported"
+    try:
+        number = float(value)
+    except ValueError:
+        return ""
+    if _is_integer(value):
+        return ""
+    rule = "labels are class names, integers of at most 18 digits, or nothing"
+    if value.strip("+-").isdigit():
+        return f"the label is the number {shown}; {rule}"
+    whole = "; pandas writes integers so where one is missing: astype('Int64') keeps them" * number.is_integer()
+    return f"the label is the fraction {shown}; {rule}{whole}"
 
 
 def _is_integer(value: str) -> bool:
@@ -183,7 +197,7 @@ def _is_integer(value: str) -> bool:
 
 
 def classes_of_paths(
-    names: Sequence[str], notices: Notices | None = None, *, keep_single: bool = False
+    names: Sequence[str], notices: Notices | None = None, *, keep_single: bool = False, level: int | None = None
 ) -> list[str | None]:
     """Returns the class of each image in a tree: the name of its folder, None outside of folders.
 
@@ -194,7 +208,11 @@ def classes_of_paths(
         names: paths relative to the tree's root, with `/`.
         notices: takes the classes that several folders were merged into.
         keep_single: take the one folder that holds all images for a class after all.
+        level: which folder of a path is the class, 1 for the first, instead of all that; images above it have none.
     """
+    if level is not None:
+        parents = (name.split("/")[:-1] for name in names)
+        return [folders[level - 1] if len(folders) >= level else None for folders in parents]
     folders = sorted({name.rpartition("/")[0] for name in names} - {""})
     if len(folders) == 1:
         only = folders[0].rpartition("/")[2] if keep_single else None
@@ -209,11 +227,43 @@ def classes_of_paths(
         if len(where) > 1:
             raise OptionError(
                 f"are {printable(where[0])} and {printable(where[1])} of one class {printable(name)}, or is it a "
-                f"folder above? --table says each image's class, --subtree picks a part"
+                f"folder above? --class-level says which folder of a path it is, 1 for {printable(paths[where[0]][0])}"
             )
     if notices is not None:
         _tell_merged(classes, notices)
     return [classes.get(name.rpartition("/")[0]) for name in names]
+
+
+def tell_labels(
+    names: Sequence[str], texts: Sequence[str | None], labelled: Labelled, notices: Notices, reason: str
+) -> None:
+    """Notices what was guessed of labels, and which images have none among those that have.
+
+    Args:
+        names: of the images, in the source.
+        texts: what it says of each image's class; None or "" for nothing, and then `reason` is why.
+        labelled: what was made of it.
+        notices: takes it all.
+        reason: what images without a label are called.
+    """
+    if not (labelled.labels >= 0).any():
+        return
+    for index in np.flatnonzero(labelled.labels < 0).tolist():
+        notices.add(
+            "images whose label is below zero, taken for none" if texts[index] else reason, printable(names[index])
+        )
+    _tell_alike(labelled.class_names, str.casefold, "classes whose names differ in upper and lower case only", notices)
+    spellings = {text for text in texts if text}
+    _tell_alike(spellings, str.strip, "labels that differ in spaces around them only, taken for one", notices)
+
+
+def _tell_alike(names: Iterable[str], same: Callable[[str], str], reason: str, notices: Notices) -> None:
+    groups = defaultdict[str, list[str]](list)
+    for name in names:
+        groups[same(name)].append(name)
+    for group in groups.values():
+        if len(group) > 1:
+            notices.add(reason, ", ".join(f"'{printable(name)}'" for name in sorted(group)))
 
 
 def _tell_merged(classes: dict[str, str], notices: Notices) -> None:

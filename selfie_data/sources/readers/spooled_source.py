@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, NoReturn, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ class Resolved(NamedTuple):
     order: NDArray[np.int64]
     labelled: Labelled
     notices: Notices | None = None
+    empty: str = "is empty"  # what is said of an image without bytes
 
 
 class Layout(Reader, Protocol):
@@ -114,6 +115,7 @@ class SpooledSource:
             labelled=resolved.labelled,
             notices=self._all_notices(resolved),
             pixels=_square(rows.lengths) if self.layout.pixels else None,
+            empty=resolved.empty,
         )
 
     def _all_notices(self, resolved: Resolved) -> Notices:
@@ -141,13 +143,13 @@ def _square(lengths: NDArray[np.int64]) -> tuple[int, int]:
 def fingerprint_of(
     kind: str,
     options: Mapping[str, Json],
-    files: Iterable[tuple[str, int, int]],
+    files: Iterable[Sequence[Any]],
     classes: Sequence[str] | None = None,
 ) -> str:
-    """Returns a digest of a source's options, its files' (name, size, time of change) and the class list to use."""
+    """Returns a digest of a source's options, its files' (name, size, time of change, …) and the class list to use."""
     chosen = [kind, options, None if classes is None else list(classes)]
     digest = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode())
-    for name, size, changed in files:
+    for name, size, changed, *_ in files:
         digest.update(f"\0{size}\0{changed}\0".encode() + name.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 

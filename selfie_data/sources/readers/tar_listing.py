@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,48 +36,65 @@ from selfie_data.storage.place import Place
 _PART_BYTES = 64 << 20  # of a part of a stream: what is held in memory at once, and lost when a spool is cut short
 
 
-def open_in_place(
-    kind: str, paths: list[Place], *, subtree: str | None, classes: tuple[str, ...] | None, parted: bool = False
-) -> RangeSource:
+class Choice(NamedTuple):
+    """What of a tar is read, and what its labels are: see `image_tree.FileFilter` and `image_tree.resolve_tree`."""
+
+    subtree: str | None
+    classes: tuple[str, ...] | None
+    class_level: int | None
+
+
+def open_in_place(kind: str, paths: list[Place], choice: Choice, *, parted: bool = False) -> RangeSource:
     """Lists plain tars and returns a source that reads them by offset.
 
     Args:
         kind: the source's name.
         paths: the tars, in order.
-        subtree: only what lies below this path in them.
-        classes: the class list to use.
+        choice: what of them is read.
         parted: the tars are shards: names begin with a shard's name, and folders are no classes.
     """
-    listing = Listing()
+    listing, wanted = Listing(), FileFilter(choice.subtree)
     for number, path in enumerate(paths):
         with OpenedTar(path) as opened:
             prefix = f"{path.name}/" if parted else ""
-            listing.add(opened.window, FileFilter(subtree), file=number, prefix=prefix)
+            listing.add(opened.window, wanted, file=number, prefix=prefix)
     label = paths[0].name if len(paths) == 1 else f"the set of {len(paths)} tars"
     resolved = resolve_tree(
-        listing.rows(), classes=classes, label=label, folders=not parted, parted=parted, asked=FileFilter(subtree).asked
+        listing.rows(),
+        classes=choice.classes,
+        label=label,
+        folders=not parted,
+        parted=parted,
+        asked=wanted.asked,
+        class_level=choice.class_level,
     )
-    chosen: dict[str, Json] = {"subtree": FileFilter(subtree).subtree}
+    chosen = _chosen(choice)
     return RangeSource(
         kind=kind,
         description=describe(kind, chosen, paths),
-        fingerprint=fingerprint_of(kind, chosen, facts_of(paths), classes),
+        fingerprint=fingerprint_of(kind, chosen, facts_of(paths), choice.classes),
         ranges=listing.ranges(paths).take(resolved.order),
         labelled=resolved.labelled,
         notices=resolved.notices or Notices(),
     )
 
 
-def open_gzipped(kind: str, path: Place, *, subtree: str | None, classes: tuple[str, ...] | None) -> SpooledSource:
+def open_gzipped(kind: str, path: Place, choice: Choice) -> SpooledSource:
     """Returns a source that reads a gzipped tar from front to back."""
     return SpooledSource.of_files(
         kind,
         [path],
-        _GzippedTar(path=path, subtree=subtree, classes=classes),
-        chosen={"subtree": FileFilter(subtree).subtree},
-        classes=classes,
+        _GzippedTar(path=path, choice=choice),
+        chosen=_chosen(choice),
+        classes=choice.classes,
         spool_bytes=unpacked_bytes(path),
     )
+
+
+def _chosen(choice: Choice) -> dict[str, Json]:
+    """Returns the options that go into the description; the level is new there, and not said where it is not given."""
+    level: dict[str, Json] = {} if choice.class_level is None else {"class_level": choice.class_level}
+    return {"subtree": FileFilter(choice.subtree).subtree, **level}
 
 
 class Listing:
@@ -128,16 +146,21 @@ class _GzippedTar:
     """The `Layout` of a gzipped tar."""
 
     path: Place
-    subtree: str | None
-    classes: tuple[str, ...] | None
+    choice: Choice
     pixels: bool = False
 
     def parts(self, done: Container[str]) -> Iterator[Part]:
         with OpenedTar(self.path) as opened:
-            yield from parts_of_stream(opened.window, FileFilter(self.subtree), done, key="part")
+            yield from parts_of_stream(opened.window, FileFilter(self.choice.subtree), done, key="part")
 
     def resolve(self, rows: Rows) -> Resolved:
-        return resolve_tree(rows, classes=self.classes, label=self.path.name, asked=FileFilter(self.subtree).asked)
+        return resolve_tree(
+            rows,
+            classes=self.choice.classes,
+            label=self.path.name,
+            asked=FileFilter(self.choice.subtree).asked,
+            class_level=self.choice.class_level,
+        )
 
 
 def parts_of_stream(

@@ -348,3 +348,73 @@ def test_a_single_class_folder_is_told(tmp_path: Path) -> None:
     (notice,) = notices_of(source).summary()
     assert notice.text == "images in a single folder, which is not taken for a class: 2 (cat/1.jpg, …)"
     assert notices_of(open_source("folder", tmp_path, subtree="cat")).summary() == ()
+
+
+def link(root: Path, target: str, name: str, *, hard: bool) -> None:
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    if hard:
+        os.link(root / target, root / name)
+    else:
+        (root / name).symlink_to(root / target)
+
+
+@pytest.mark.parametrize("hard", [True, False])
+def test_an_image_that_is_linked_within_the_tree_is_told(root: Path, tmp_path: Path, hard: bool) -> None:
+    link(root, "train/dog/a.jpg", "train/dog/z.jpg", hard=hard)
+    source = open_source("folder", root, subtree="train")
+    assert [notice.examples for notice in notices_of(source).summary() if "link" in notice.reason] == [("dog/z.jpg",)]
+    link(root, "train/dog/b.png", "train/cat/b.png", hard=hard)
+    refused = r"cat/b\.png and dog/b\.png are one file, by a link, and of two classes: take one out"
+    with pytest.raises(SourceError, match=refused):
+        open_source("folder", root, subtree="train")
+    table = tmp_path / "t.csv"
+    table.write_text("path,label\ntrain/cat/b.png,x\ntrain/dog/b.png,y\n")
+    with pytest.raises(SourceError, match="are one file, by a link"):
+        open_source("folder", root, table=table)
+    table.write_text("path,label\ntrain/cat/b.png,x\ntrain/dog/a.jpg,y\n")
+    assert open_source("folder", root, table=table).class_names == ("x", "y")
+
+
+def test_links_to_a_store_outside_are_images_like_others(tmp_path: Path) -> None:
+    write(tmp_path / "store", {"1.jpg": b"one", "2.jpg": b"two"})
+    for number, name in ((1, "cat"), (2, "dog")):
+        (tmp_path / "tree" / name).mkdir(parents=True)
+        (tmp_path / "tree" / name / "x.jpg").symlink_to(tmp_path / "store" / f"{number}.jpg")
+    source = open_source("folder", tmp_path / "tree")
+    assert read_all(source) == {"cat/x.jpg": b"one", "dog/x.jpg": b"two"}
+    assert not notices_of(source)
+
+
+def test_labels_of_a_table_that_differ_in_spaces_or_case_are_told(root: Path, tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("path,label\ntrain/dog/a.jpg,x \ntrain/dog/b.png, x\ntrain/cat/c.JPEG,X\n")
+    source = open_source("folder", root, table=table, subtree=".")
+    assert source.class_names == ("X", "x")
+    told = {notice.reason: notice.examples for notice in notices_of(source).summary()}
+    assert told["labels that differ in spaces around them only, taken for one"] == ("' x', 'x '",)
+    assert told["classes whose names differ in upper and lower case only"] == ("'X', 'x'",)
+    table.write_text("path, label\ntrain/dog/a.jpg, x\ntrain/dog/b.png, y\n")  # the usual space, in every line
+    reasons = [notice.reason for notice in notices_of(open_source("folder", root, table=table)).summary()]
+    assert not [reason for reason in reasons if "spaces" in reason]
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("1.0", r"t\.csv, line 3: the label is the fraction '1\.0'.*astype\('Int64'\)"),
+        ("NaN", r"t\.csv, line 3: is the label 'NaN' a class or none"),
+        ("a\0b", r"t\.csv, line 3: the label 'a\\x00b' holds a zero byte"),
+        ("[1 2]", r"t\.csv, line 3: an image has several labels"),
+    ],
+)
+def test_an_error_of_a_label_names_the_line(root: Path, tmp_path: Path, label: str, message: str) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text(f"path,label\ntrain/dog/a.jpg,x\ntrain/dog/b.png,{label}\n")
+    with pytest.raises(SourceError, match=message):
+        open_source("folder", root, table=table)
+
+
+def test_a_class_level_beside_a_table_is_refused(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("train/dog/a.jpg,x\n")
+    with pytest.raises(OptionError, match="--class-level is for classes by folders"):
+        open_source("folder", root, table=tmp_path / "t.csv", class_level=1)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from selfie_data.errors import SourceError
+from selfie_data.notices import notices_of
 from selfie_data.sources import open_source
 from tests.selfie_data.sources.handmade import tar_of
 
@@ -183,3 +184,15 @@ def test_the_real_pickles(real_data: Path, tmp_path: Path, split: str, count: in
     assert len(source) == count
     np.testing.assert_array_equal(np.stack([source.read(index).data for index in range(count)]), images)
     assert source.labels.tolist() == [code - 1 for code in codes]
+
+
+@pytest.mark.parametrize("where", ["folder", "tar", "tar.gz", "zip"])
+def test_files_beside_the_batches_are_told(tmp_path: Path, where: str) -> None:
+    more = {"Imagenet_train/labels.txt": b"x", "Imagenet_train/train_data_batch_1.bak": b"x"}
+    root = store(files("pickle2") | more, where, tmp_path)
+    told = {notice.reason: notice.examples for notice in notices_of(open_source("imagenet32", root)).summary()}
+    prefix = "" if where == "folder" else "Imagenet_train/"
+    assert told["files that are no part of the official data"] == (
+        f"{prefix}labels.txt",
+        f"{prefix}train_data_batch_1.bak",
+    )

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import webdataset
 
-from selfie_data.errors import SourceError
+from selfie_data.errors import OptionError, SourceError
 from selfie_data.source import ImageSource
 from selfie_data.sources import open_source
 from selfie_data.sources.webdataset import expand
@@ -205,3 +205,24 @@ def test_the_environment_cannot_redirect_urls(server: str, monkeypatch: pytest.M
     monkeypatch.setenv("GOPEN_REWRITE", "http:=pipe:touch /tmp/x #")
     with pytest.raises(SourceError, match="GOPEN_REWRITE is set"):
         len(open_source("tar", f"{server}/s-000000.tar"))
+
+
+@pytest.mark.parametrize(
+    ("names", "asked"),
+    [
+        (("train-0", "test-0"), "{train,test}-0"),
+        (("train/0", "val/0"), "{train,val}/0"),
+        (("a-train-0", "a-validation-0"), "a-{train,validation}-0"),
+    ],
+)
+def test_shards_of_several_splits_are_asked_about(tmp_path: Path, names: tuple[str, ...], asked: str) -> None:
+    folder = tmp_path / "test" / "train"  # above all of them: says nothing
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.tar").write_bytes(tar_of(shard(number)))
+    root = f"{folder}/{asked}.tar"
+    with pytest.raises(OptionError, match=r"several splits .*: --root names those of one, --subtree \. takes"):
+        open_source("tar", root)
+    if asked.endswith("-0"):  # else shards of one name
+        assert len(open_source("tar", root, subtree=".")) == 6
+    assert len(open_source("tar", f"{folder}/{names[0]}.tar")) == 3

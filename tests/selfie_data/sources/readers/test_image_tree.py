@@ -338,3 +338,42 @@ def test_nothing_of_a_tar_is_passed_over_in_silence(tmp_path_factory: pytest.Tem
     labels = {name for name in names if name.endswith(".cls")} - left
     assert used | left | labels == names
     assert all(any(image.startswith(name[:-3]) for image in used) for name in labels)
+
+
+def test_the_folder_that_is_the_class_can_be_said(opened: Opener) -> None:
+    if not in_folders(opened):
+        pytest.skip("folders of shards are no classes")
+    files = {"cat/images/1.jpg": PICTURE, "dog/images/2.jpg": PICTURE, "dog/more/3.jpg": PICTURE, "4.jpg": PICTURE}
+    with pytest.raises(OptionError, match="--class-level says which folder of a path it is, 1 for cat"):
+        assert opened(files).class_names
+    first = opened(files, class_level=1)
+    assert (first.class_names, first.labels.tolist()) == (("cat", "dog"), [-1, 0, 1, 1])
+    assert told(first) == {"images outside of class folders, without a label": ("4.jpg",)}
+    second = opened(files, class_level=2)
+    assert (second.class_names, second.labels.tolist()) == (("images", "more"), [-1, 0, 0, 1])
+    with pytest.raises(OptionError, match=r"has labels in \.cls files: --class-level is for classes by folders"):
+        assert opened({**files, "4.cls": b"0"}, class_level=1).class_names
+
+
+def test_classes_that_differ_in_case_alone_are_two_and_told(opened: Opener) -> None:
+    labels = {"1.cls": b"cat", "2.cls": b"Cat", "3.cls": b"dog"}
+    source = opened({f"{name}.jpg": PICTURE for name in "123"} | labels)
+    assert source.class_names == ("Cat", "cat", "dog")
+    assert told(source)["classes whose names differ in upper and lower case only"] == ("'Cat', 'cat'",)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"1.0", r"2\.cls: the label is the fraction '1\.0'; .*astype\('Int64'\) keeps them"),
+        (
+            b"0.5",
+            r"2\.cls: the label is the fraction '0\.5'; labels are class names, integers of at most 18 digits, or n",
+        ),
+        (b"nan", r"2\.cls: is the label 'nan' a class or none"),
+        (b"cat|dog", r"2\.cls: an image has several labels"),
+    ],
+)
+def test_an_error_of_a_label_says_where_it_stands(opened: Opener, text: bytes, message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        assert opened({"1.jpg": PICTURE, "1.cls": b"cat", "2.jpg": PICTURE, "2.cls": text}).class_names

@@ -143,7 +143,9 @@ def test_classes_that_look_the_same_are_refused(names: tuple[str, str]) -> None:
     ],
 )
 def test_a_folder_of_images_inside_classes_is_asked_about(paths: list[str]) -> None:
-    with pytest.raises(OptionError, match=r"of one class (images|Images|img), or is it a folder above\? --table says"):
+    with pytest.raises(
+        OptionError, match=r"of one class (images|Images|img), or is it a folder above\? --class-level says"
+    ):
         classes_of_paths(paths)
 
 
