@@ -12,14 +12,17 @@ returns reads at random.
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from selfie_data.errors import ImageError
+
+_MANY = 256  # images, asked for at once of sources that can
 
 Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 
@@ -37,6 +40,32 @@ class SourceImage(NamedTuple):
 
     name: str
     data: bytes | NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Blocks:
+    """Which images of a source are neighbours where they lie, and are read together.
+
+    Attributes:
+        starts: int64 [blocks + 1], rising: the first image of each block; last, how many images there are.
+        bytes: int64 [blocks], what reading each block takes.
+    """
+
+    starts: NDArray[np.int64]
+    bytes: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.bytes)
+
+    @classmethod
+    def cut(
+        cls, file: NDArray[np.integer], offset: NDArray[np.int64], length: NDArray[np.int64], *, block_bytes: int
+    ) -> "Blocks":
+        """Cuts files, given ranges of bytes in their order, at multiples of `block_bytes`; no block spans two files."""
+        number = offset // block_bytes
+        begins = np.flatnonzero((np.diff(file, prepend=-1) != 0) | (np.diff(number, prepend=-1) != 0))
+        starts = np.append(begins, len(file)).astype(np.int64)
+        return cls(starts=starts, bytes=np.add.reduceat(length, begins))
 
 
 class ImageSource(Protocol):
@@ -74,7 +103,8 @@ class ImageSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    # A source may also have the attribute `notices`, see `selfie_data.notices`, and `at_once`, see `read_images`.
+    # A source may also have the attribute `notices`, see `selfie_data.notices`, `at_once`, see `read_images`, and the
+    # methods of `BlockSource`.
 
     def read(self, index: int) -> SourceImage:
         """Returns image `index`, 0 <= index < len(self).
@@ -95,6 +125,21 @@ class ImageSource(Protocol):
         """
 
 
+@runtime_checkable
+class BlockSource(Protocol):
+    """A source whose images lie side by side in large files, so that one request may bring many."""
+
+    @property
+    def far(self) -> bool:
+        """Whether a request for each image would be costly: builds then go by blocks, unless asked otherwise."""
+
+    def in_blocks(self, block_bytes: int, /) -> tuple[ImageSource, Blocks]:
+        """Returns the same images in the order in which they lie, read in place, cut into blocks of about this size."""
+
+    def read_together(self, indices: list[int], directory: Path, /) -> Iterator[SourceImage | ImageError]:
+        """Yields images as `read_images`; few requests bring all of them before, to a nameless file in `directory`."""
+
+
 def read_images(source: ImageSource, indices: list[int]) -> Iterator[SourceImage | ImageError]:
     """Yields each image, or why it cannot be used; reads several at once where the source can.
 
@@ -106,7 +151,8 @@ def read_images(source: ImageSource, indices: list[int]) -> Iterator[SourceImage
     """
     read_many: Callable[[list[int]], list[SourceImage]] | None = getattr(source, "read_many", None)
     if read_many is not None:  # generated pictures come cheaper by the dozen
-        yield from read_many(indices)
+        for start in range(0, len(indices), _MANY):
+            yield from read_many(indices[start : start + _MANY])
         return
     at_once: int = getattr(source, "at_once", 1)
     if at_once == 1:

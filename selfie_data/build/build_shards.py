@@ -23,7 +23,7 @@ from typing import Any
 from selfie_data.build.estimate import Estimate, count_samples, estimate_build, samples_per_shard
 from selfie_data.build.finish import finish_dataset, prepare_finishing
 from selfie_data.build.options import BuildOptions
-from selfie_data.build.plan import Plan
+from selfie_data.build.plan import WINDOW_BYTES, BlockPlan, Plan
 from selfie_data.build.progress import Reporter, Silent, human_bytes
 from selfie_data.build.shard_task import BUILD, Job, scratch_folder
 from selfie_data.build.workers import Engine, refuse_in_worker, run_inline, run_processes, start_server
@@ -35,7 +35,7 @@ from selfie_data.images.codecs import codec_versions
 from selfie_data.images.formats import current_versions
 from selfie_data.notices import notices_of
 from selfie_data.randomness import permutation
-from selfie_data.source import ImageSource
+from selfie_data.source import BlockSource, ImageSource
 from selfie_data.storage.place import Place, place_of
 
 __all__ = ["BuildOptions", "build_shards", "default_workers"]
@@ -121,9 +121,10 @@ def _build(
 
 def describe_build(source: ImageSource, options: BuildOptions) -> dict[str, Any]:
     """Returns what the bytes of a dataset depend on: two builds with equal descriptions may share a folder."""
+    block_bytes = options.block_bytes_for(source)  # not said where it is 0, as before there was such an option
     return {
         "source": dict(source.description),
-        "options": options.describe(),
+        "options": {**options.describe(), **({"block_bytes": block_bytes} if block_bytes else {})},
         "seed": options.seed,
         "codecs": codec_versions(),
         "permutation_version": permutation.VERSION,
@@ -152,28 +153,41 @@ def already_finished(directory: Place, identity: Mapping[str, Any]) -> Manifest:
 
 def _prepare(
     source: ImageSource, directory: Place, options: BuildOptions, workers: int, reporter: Reporter
-) -> tuple[Plan, ImageSource]:
-    scratch = scratch_folder(directory)
-    disk = directory if isinstance(directory, Path) else scratch
-    check_space(disk, source.spool_bytes - _bytes_below(scratch / "spool"), what="the spool")
-    spooled = source.spool(scratch / "spool", reporter.spool)
+) -> tuple[Plan | BlockPlan, ImageSource]:
+    disk = directory if isinstance(directory, Path) else scratch_folder(directory)
+    block_bytes = options.block_bytes_for(source)
+    if block_bytes and isinstance(source, BlockSource):
+        spooled, blocks = source.in_blocks(block_bytes)
+    else:
+        spooled, blocks = _spool(source, disk, scratch_folder(directory) / "spool", reporter), None
     if len(spooled) == 0:
         raise BuildError(f"the source {source.kind} holds no images")
     estimate = estimate_build(spooled, options)
-    plan = Plan(
-        size=len(spooled),
-        samples=count_samples(spooled, options),
-        samples_per_shard=samples_per_shard(options, estimate),
-        seed=options.seed,
-    )
+    per_shard, samples = samples_per_shard(options, estimate), count_samples(spooled, options)
+    plan: Plan | BlockPlan
+    if blocks is None:
+        plan = Plan(size=len(spooled), samples=samples, samples_per_shard=per_shard, seed=options.seed)
+    else:
+        plan = BlockPlan(blocks=blocks, samples=samples, samples_per_shard=per_shard, seed=options.seed)
     described = {"samples": plan.samples, "samples_per_shard": plan.samples_per_shard, "of": plan.size}
     claim_folder(directory, {**described, "class_names": list(spooled.class_names)}, file="plan.json")
     if isinstance(directory, Path):
         needed = _needed(estimate) - _bytes_below(directory, pattern="shard-*.tar")
     else:  # each goes away when it is published
         needed = min(workers, plan.shards) * plan.samples_per_shard * estimate.sample_bytes
+    if isinstance(source, BlockSource) and source.far and blocks is not None:
+        needed += min(workers, plan.shards) * (WINDOW_BYTES + block_bytes)  # of the source, at a time
     check_space(disk, needed)
     return plan, spooled
+
+
+def _spool(source: ImageSource, disk: Path, directory: Path, reporter: Reporter) -> ImageSource:
+    needed = source.spool_bytes - _bytes_below(directory)
+    check_space(disk, needed, what="the spool")
+    if needed > 0:
+        size = "its images" if source.spool_bytes == 1 else f"about {human_bytes(needed)}"
+        _log.info("%s is read from front to back: %s go to %s first", source.kind, size, directory)
+    return source.spool(directory, reporter.spool)
 
 
 def _needed(estimate: Estimate) -> int:

@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from selfie_data.errors import OptionError
 from selfie_data.images.decode import LARGEST_MAX_PIXELS, MAX_PIXELS
 from selfie_data.images.encode import STORED_AS, Encoder
 from selfie_data.images.resize import shorter_side
-from selfie_data.source import Json
+from selfie_data.source import BlockSource, ImageSource, Json
 
 SMALL = 64  # pixels; `auto` stores images up to this size raw: JPEG or PNG gains nothing there
+BLOCK_BYTES = 16 << 20  # a request of that size takes 0.2 s, of which 0.03 s are waiting
 SHARD_BYTES = 64 << 20  # CIFAR-10 becomes 4 shards, ImageNet at 256 px about 600
 ENCODINGS = ("auto", *STORED_AS)
 
@@ -31,6 +33,8 @@ class BuildOptions:
         restart_blocks: MCUs (blocks of 8 or 16 px) between the restart markers of stored JPEGs, at most; "auto": 32 to
             64 px, fewer markers where they would cost more than 4 % of a file; 0: none. None: "auto" for the
             encodings auto and jpeg above 64 px, 0 otherwise. The encoding keep takes 0 only: it changes no byte.
+        block_bytes: of a source, about so many that lie side by side stay together in the plan, for reading them by few
+            requests; 0: every image goes anywhere. None: 16 MiB where a request an image would be costly, else 0.
         on_error: what an unusable image does: "quarantine" (left out, listed in the manifest) or "fail".
     """
 
@@ -45,6 +49,7 @@ class BuildOptions:
     max_pixels: int = MAX_PIXELS
     on_error: str = "quarantine"
     restart_blocks: int | Literal["auto"] | None = None
+    block_bytes: int | None = None
 
     def __post_init__(self) -> None:
         _check_range("size", self.size, 1, 1 << 14)
@@ -59,6 +64,8 @@ class BuildOptions:
         self._check_restart_blocks()
         if self.samples_per_shard is not None:
             _check_range("samples_per_shard", self.samples_per_shard, 1, 1 << 40)
+        if self.block_bytes:
+            _check_range("block_bytes", self.block_bytes, 1 << 16, 1 << 30)
         if self.limit is not None:
             _check_range("limit", self.limit, 1, 1 << 62)
         if self.shorter_side:
@@ -67,6 +74,21 @@ class BuildOptions:
             )
         elif self.shorter_side < 0:
             raise ValueError(f"resize_shorter must be 0 or more, got {self.shorter_side}")
+
+    def block_bytes_for(self, source: ImageSource) -> int:
+        """Returns `block_bytes` with its default.
+
+        Raises:
+            OptionError: they are asked for, and the source's images do not lie side by side.
+        """
+        if isinstance(source, BlockSource):
+            return self.block_bytes if self.block_bytes is not None else BLOCK_BYTES * source.far
+        if self.block_bytes:
+            raise OptionError(
+                f"--block-bytes is for images that lie side by side in plain tars, or in Parquet files of a bucket; "
+                f"this source {source.kind} has each in a file of its own, or is spooled: leave it out"
+            )
+        return 0
 
     @property
     def shorter_side(self) -> int:

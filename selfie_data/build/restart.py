@@ -6,7 +6,7 @@ cannot take markers stays as it is, and is counted; what stands behind the end o
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,6 +150,10 @@ class StoredPlan:
             return np.empty(0, np.int64)
         first, last = np.searchsorted(self.dataset.table.shard, [numbers.index(shard), numbers.index(shard) + 1])
         return self.dataset.plan_positions(np.arange(first, last))
+
+    def windows(self, shard: int) -> Sequence[NDArray[np.int64]]:
+        """Returns all of them at once."""
+        return [self.positions(shard)]
 
     def sources(self, positions: ArrayLike) -> NDArray[np.int64]:
         """Returns the ids of the samples at plan positions."""

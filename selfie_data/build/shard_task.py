@@ -9,8 +9,9 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
@@ -18,7 +19,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from selfie_data.build.plan import ShardPlan
+from selfie_data.build.plan import BlockPlan, ShardPlan
 from selfie_data.build.shard_record import ROW, ShardRecord, encode_record, load_record
 from selfie_data.dataset.index import Member, format_index
 from selfie_data.dataset.manifest import Quarantined, Restarts
@@ -29,11 +30,11 @@ from selfie_data.files import write_file
 from selfie_data.images.encode import STORED_AS, Stored
 from selfie_data.images.formats import current_versions, decoder_versions, rare_format
 from selfie_data.images.statistics import PixelSums, add_up, sum_by_numpy, sum_pixels
-from selfie_data.source import ImageSource, SourceImage, read_images
+from selfie_data.source import BlockSource, ImageSource, SourceImage, read_images
 from selfie_data.storage.place import Place, storage_of
 
 BUILD = ".build"
-_BATCH = 256  # images read at once from sources that can, and summed at once where all have one size
+_BATCH = 256  # images summed at once where all have one size
 _TICK_S = 0.2
 
 
@@ -208,14 +209,10 @@ class _ShardTask:
         return hashlib.sha256(index).hexdigest()
 
     def _fill(self, shard: ShardWriter) -> None:
-        positions = np.asarray(self.job.plan.positions(self.number))
-        for start in range(0, len(positions), _BATCH):
-            batch = positions[start : start + _BATCH]
-            indices = self.job.plan.sources(batch)
+        images = self._images()
+        for _ in range(0, len(self.job.plan.positions(self.number)), _BATCH):
             pixels: list[NDArray[np.uint8]] = []
-            labels = self.labels[indices].tolist()
-            images = read_images(self.job.source, indices.tolist())
-            for position, label, image in zip(batch.tolist(), labels, images, strict=True):
+            for position, label, image in islice(images, _BATCH):
                 stored = self._encode(position, image)
                 if stored is None:
                     continue
@@ -230,6 +227,18 @@ class _ShardTask:
             self._tick(shard)
         self.next_tick = 0.0
         self._tick(shard)
+
+    def _images(self) -> Iterator[tuple[int, int, SourceImage | ImageError]]:
+        """Yields plan positions, labels and images."""
+        source, plan = self.job.source, self.job.plan
+        for window in plan.windows(self.number):
+            indices = plan.sources(window)
+            if isinstance(plan, BlockPlan):
+                assert isinstance(source, BlockSource)
+                images = source.read_together(indices.tolist(), scratch_folder(self.job.out))
+            else:
+                images = read_images(source, indices.tolist())
+            yield from zip(window.tolist(), self.labels[indices].tolist(), images, strict=True)
 
     def _encode(self, position: int, image: SourceImage | ImageError) -> Stored | None:
         try:

@@ -21,7 +21,10 @@ from selfie_data.storage.place import Place, storage_of
 from selfie_data.storage.protocol import StorageError
 
 IDENTITY = "identity.json"
-_RESTARTS = "options.restart_blocks"  # not said where it is 0, as before there was such an option
+_UNSAID = {  # not said where they are 0, as before there were such options
+    "options.restart_blocks": "--restart-blocks",
+    "options.block_bytes": "--block-bytes",
+}
 
 
 @contextlib.contextmanager
@@ -96,8 +99,8 @@ def refuse_other(out: Place, recorded: Mapping[str, Any], wanted: Mapping[str, A
                 f"{out}: holds {what} of a source whose files had other names, sizes or times of change; "
                 "bring them back, or choose another folder"
             )
-        then, now = (parts.get(name, 0 if name == _RESTARTS else None) for parts in (old, new))
-        remedy = f"give --restart-blocks {then}" if name == _RESTARTS else "give the same command as then"
+        then, now = (parts.get(name, 0 if name in _UNSAID else None) for parts in (old, new))
+        remedy = f"give {_UNSAID[name]} {then}" if name in _UNSAID else "give the same command as then"
         raise BuildError(
             f"{out}: holds {what} with {name} = {_short(then)}, asked for is {_short(now)}; {remedy}, or choose "
             "another folder"

@@ -128,6 +128,12 @@ workers_option = click.option(
     help="Size of a shard, about; small sets get smaller ones.",
 )
 @click.option("--samples-per-shard", type=click.IntRange(1), help="Exact number instead of --shard-bytes.")
+@click.option(
+    "--block-bytes",
+    type=Bytes(),
+    help="Plan by blocks: about so many bytes of neighbours stay together and are read by few requests; 0: every image "
+    "goes anywhere [default: 16MiB for tars and Parquet of a bucket, else 0].",
+)
 @workers_option
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, (1 << 64) - 1), help="Of the shuffle.")
 @click.option("--limit", type=click.IntRange(1), help="Use only so many images, a random part [default: all].")
@@ -235,6 +241,7 @@ _BUILD_OPTIONS = (
     "resize_shorter",
     "shard_bytes",
     "samples_per_shard",
+    "block_bytes",
     "seed",
     "limit",
     "max_pixels",

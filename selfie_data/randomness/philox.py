@@ -30,6 +30,9 @@ class Purpose(IntEnum):
     WINDOW_ORDER = 4  # block shuffle: order inside a window of shards
     SPLIT = 5  # validation and labelled subsets
     SYNTHETIC = 6  # the generated pictures
+    PLAN_BLOCKS = 7  # order of a source's blocks in the shards
+    PLAN_WINDOW = 8  # order of the images that are read at once
+    PLAN_SHARE = 9  # which images of a block are used, when not all are
     PATCHES = 16  # which patches are context, which are targets
     CROP = 17  # crop window
     FLIP = 18  # horizontal flip

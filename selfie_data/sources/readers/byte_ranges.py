@@ -1,8 +1,9 @@
 """A source whose images are byte ranges of a few files: tars read in place, and what was spooled."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 
 from selfie_data.errors import ImageError, SourceError
 from selfie_data.notices import Notices
-from selfie_data.source import Json, Progress, SourceImage
+from selfie_data.source import Blocks, Json, Progress, SourceImage, read_images
 from selfie_data.sources.naming.file_names import NameTable, printable
 from selfie_data.sources.readers.labels import Labelled
+from selfie_data.storage.gather import gather, join_ranges
 from selfie_data.storage.place import Place, RemotePath
 
 MAX_IMAGE_BYTES = 256 << 20  # of one encoded image; a build worker has 400 MiB
@@ -159,9 +161,14 @@ class RangeSource:
         return self.labelled.labels
 
     @property
+    def far(self) -> bool:
+        """Whether a request for each image would be costly."""
+        return not isinstance(self.ranges.paths[0], Path)
+
+    @property
     def at_once(self) -> int:
         """How many reads pay at a time."""
-        return 1 if isinstance(self.ranges.paths[0], Path) else REMOTE_READS
+        return REMOTE_READS if self.far else 1
 
     def __len__(self) -> int:
         return len(self.ranges)
@@ -169,14 +176,44 @@ class RangeSource:
     def read(self, index: int) -> SourceImage:
         if not 0 <= index < len(self.ranges):
             raise IndexError(f"image {index} of {len(self.ranges)}")
+        return self._image(index, lambda: self.ranges.read_bytes(index, self._descriptors))
+
+    def _image(self, index: int, read: Callable[[], bytes]) -> SourceImage:
         name = printable(self.ranges.names[index])
         if self.pixels is not None:
-            data = self.ranges.read_bytes(index, self._descriptors)
-            return SourceImage(name, np.frombuffer(data, dtype=np.uint8).reshape(*self.pixels, 3))
+            return SourceImage(name, np.frombuffer(read(), dtype=np.uint8).reshape(*self.pixels, 3))
         if self.ranges.length[index] == 0:
             raise ImageError(f"{name} {self.empty}")
         check_length(int(self.ranges.length[index]), name)
-        return SourceImage(name, self.ranges.read_bytes(index, self._descriptors))
+        return SourceImage(name, read())
+
+    def in_blocks(self, block_bytes: int) -> tuple["RangeSource", Blocks]:
+        """See `source.BlockSource`."""
+        order = np.lexsort((self.ranges.offset, self.ranges.file))
+        ranges, labelled = self.ranges, self.labelled
+        if (np.diff(order) != 1).any():
+            ranges = ranges.take(order)
+            labelled = Labelled(self.class_names, self.labels[order])
+        blocks = Blocks.cut(ranges.file, ranges.offset, ranges.length, block_bytes=block_bytes)
+        return replace(self, ranges=ranges, labelled=labelled), blocks
+
+    def read_together(self, indices: list[int], directory: Path) -> Iterator[SourceImage | ImageError]:
+        """See `source.BlockSource`."""
+        paths = [path for path in self.ranges.paths if not isinstance(path, Path)]
+        if not paths:
+            yield from read_images(self, indices)
+            return
+        ranges, length = self.ranges, self.ranges.length[indices]
+        fetched = np.where(length > MAX_IMAGE_BYTES, np.int64(0), length)
+        runs, where = join_ranges(ranges.file[indices], ranges.offset[indices], fetched)
+        for number in dict.fromkeys(run.file for run in runs):
+            self._descriptors.check(number, paths[number], self.ranges.sizes[number])
+        with gather(paths, runs, directory) as descriptor:
+            for index, start, size in zip(indices, where.tolist(), length.tolist(), strict=True):
+                try:
+                    yield self._image(index, partial(os.pread, descriptor, size, start))
+                except ImageError as error:
+                    yield error
 
     def spool(self, directory: Place, progress: Progress | None = None) -> "RangeSource":  # noqa: ARG002
         return self

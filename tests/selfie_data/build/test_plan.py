@@ -6,9 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 
-from selfie_data.build.plan import Plan
+from selfie_data.build.plan import BlockPlan, Plan
 from selfie_data.randomness.permutation import Permutation
 from selfie_data.randomness.philox import Purpose
+from selfie_data.source import Blocks
+from tests.twins.block_plan import lay_out
 from tests.twins.inverse_permutation import inverse
 
 
@@ -65,3 +67,82 @@ def test_shards_outside_are_refused() -> None:
     assert plan.shards == 3
     with pytest.raises(IndexError, match="shards are 0 to 2, got 3"):
         plan.positions(3)
+
+
+def blocks_of(counts: list[int], sizes: list[int]) -> Blocks:
+    return Blocks(starts=np.cumsum([0, *counts]), bytes=np.array(sizes, np.int64))
+
+
+@given(
+    counts=st.lists(st.integers(1, 30), min_size=1, max_size=30),
+    share=st.floats(0, 1),
+    per_shard=st.integers(1, 200),
+    window=st.integers(1, 200),
+    seed=st.integers(0, 2**64 - 1),
+)
+def test_a_plan_by_blocks_is_its_twin_and_every_image_has_one_place(
+    counts: list[int], share: float, per_shard: int, window: int, seed: int
+) -> None:
+    images = sum(counts)
+    samples = max(1, int(images * share))
+    sizes = [1 + count * 7 % 11 for count in counts]
+    plan = BlockPlan(
+        blocks=blocks_of(counts, sizes), samples=samples, samples_per_shard=per_shard, seed=seed, window_bytes=window
+    )
+    shards = [plan.sources(plan.positions(number)) for number in range(plan.shards)]
+    expected = lay_out(counts, sizes, samples=samples, per_shard=per_shard, seed=seed, window_bytes=window)
+    assert [shard.tolist() for shard in shards] == expected
+    indices = np.concatenate(shards)
+    assert len(np.unique(indices)) == samples
+    assert 0 <= indices.min() <= indices.max() < images
+    assert np.array_equal(plan.sources(np.arange(samples)[::-1]), indices[::-1])
+    for number in range(plan.shards):
+        assert np.concatenate(plan.windows(number)).tolist() == list(plan.positions(number))
+
+
+def test_a_part_of_a_plan_by_blocks_has_every_image_equally_often_and_every_block_its_share() -> None:
+    blocks = blocks_of([7, 1, 12, 30, 3], [1] * 5)
+    taken = np.zeros(53, np.int64)
+    for seed in range(800):
+        plan = BlockPlan(blocks=blocks, samples=13, samples_per_shard=13, seed=seed)
+        indices = plan.sources(np.arange(13))
+        taken[indices] += 1
+        share = np.histogram(indices, blocks.starts)[0]
+        assert (np.abs(share - np.diff(blocks.starts) * 13 / 53) < 1).all()
+    expected = 800 * 13 / 53  # 196; 12 is a standard deviation
+    assert np.abs(taken - expected).max() < 5 * 12
+
+
+def test_a_shard_by_blocks_reads_few_of_them() -> None:
+    plan = BlockPlan(
+        blocks=blocks_of([100] * 10_000, [1 << 20] * 10_000), samples=10**6, samples_per_shard=1000, seed=1
+    )
+    for number in (0, 500, 999):
+        assert len(np.unique(plan.sources(plan.positions(number)) // 100)) <= 11
+    numbers = np.concatenate([plan.sources(window) // 100 for window in plan.windows(3)])
+    assert (np.diff(numbers) == 0).mean() < 0.3  # shuffled inside
+
+
+def test_ten_billion_images_in_blocks_take_the_memory_of_the_blocks() -> None:
+    blocks = Blocks(starts=np.arange(0, 10**10 + 1, 10**5), bytes=np.full(10**5, 1 << 24))
+    plan = BlockPlan(blocks=blocks, samples=3 * 10**9, samples_per_shard=1000, seed=3)
+    indices = plan.sources(plan.positions(plan.shards - 1))
+    assert len(np.unique(indices)) == 1000
+    assert len(np.unique(indices // 10**5)) <= 2
+
+
+def test_the_plan_by_blocks_is_pinned() -> None:
+    """A change of this order would rebuild every dataset differently: raise the permutation's version then."""
+    plan = BlockPlan(blocks=blocks_of([10] * 10, [1] * 10), samples=50, samples_per_shard=8, seed=7)
+    assert plan.sources(plan.positions(1)).tolist() == [41, 40, 74, 7, 48, 49, 6, 42]
+
+
+@pytest.mark.parametrize(("samples", "per_shard"), [(0, 1), (11, 1), (5, 0)])
+def test_impossible_plans_by_blocks_are_refused(samples: int, per_shard: int) -> None:
+    with pytest.raises(ValueError, match=r"takes 1 to 10|at least one"):
+        BlockPlan(blocks=blocks_of([10], [1]), samples=samples, samples_per_shard=per_shard, seed=0)
+    plan = BlockPlan(blocks=blocks_of([10], [1]), samples=10, samples_per_shard=4, seed=0)
+    with pytest.raises(IndexError, match="shards are 0 to 2, got 3"):
+        plan.positions(3)
+    with pytest.raises(IndexError, match=r"positions must be in \[0, 10\), got 3 to 10"):
+        plan.sources([3, 10])
