@@ -20,7 +20,7 @@ $(RUNTIME): setup.cfg pyproject.toml constraints.txt
 	touch $@
 
 $(TOOLS): $(RUNTIME)
-	$(INSTALL) '.[cuda13,dev,examples,onnx,parquet,remote,tensorboard]'
+	$(INSTALL) '.[cuda13,dev,examples,onnx,parquet,ray,remote,tensorboard]'
 	touch $@
 
 $(SPHINX): $(RUNTIME)

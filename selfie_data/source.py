@@ -104,7 +104,8 @@ class ImageSource(Protocol):
     def __len__(self) -> int: ...
 
     # A source may also have the attribute `notices`, see `selfie_data.notices`, `at_once`, see `read_images`, and the
-    # methods of `BlockSource`.
+    # methods of `BlockSource`. One that knows something of each image (a name, a place) has `take`: given indices,
+    # int64 [k], it returns those k images in that order with their labels and nothing else, for a task elsewhere.
 
     def read(self, index: int) -> SourceImage:
         """Returns image `index`, 0 <= index < len(self).

@@ -56,6 +56,7 @@ def build_shards(
     options: BuildOptions,
     *,
     workers: int | None = None,
+    engine: Engine | None = None,
     progress: Reporter | None = None,
 ) -> Manifest:
     """Builds a dataset, goes on with one that was cut short, or finds it finished.
@@ -65,6 +66,7 @@ def build_shards(
         out: the dataset directory, or its URL in a bucket; made if need be, must be empty or a build of the same kind.
         options: how to store them.
         workers: processes; 1 builds in this one. None: as many as there are processors. Does not change any byte.
+        engine: what builds the shards instead, such as `ray_engine.run_ray`; workers is then 1.
         progress: told what happens.
 
     Raises:
@@ -73,16 +75,19 @@ def build_shards(
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
+    if engine is not None and workers not in (None, 1):
+        raise ValueError(f"an engine has workers of its own, got workers={workers}")
     refuse_in_worker()
     directory = place_of(out).absolute()
     reporter = progress or Silent()
+    count = 1 if engine is not None else workers or default_workers()
     with locked(directory), closing(reporter):
         identity = describe_build(source, options)
         if is_finished(directory):
             return already_finished(directory, identity)
         claim_folder(directory, {**identity, "source_fingerprint": source.fingerprint})
         try:
-            manifest = _build(source, directory, options, workers or default_workers(), reporter, identity)
+            manifest = _build(source, directory, options, count, reporter, identity, engine)
         except SelfieDataError:
             remove_if_empty(directory)
             raise
@@ -97,6 +102,7 @@ def _build(
     workers: int,
     reporter: Reporter,
     identity: Mapping[str, Any],
+    engine: Engine | None,
 ) -> Manifest:
     if workers > 1:
         start_server(kernels=options.encoder.encoding != "raw")
@@ -108,7 +114,7 @@ def _build(
         out=directory,
         fail_on_error=options.on_error == "fail",
     )
-    run_job(job, workers, reporter)
+    run_job(job, workers, reporter, engine=engine)
     try:
         return finish_dataset(
             directory, plan, identity=identity, class_names=spooled.class_names, notices=notices_of(spooled)
@@ -208,12 +214,13 @@ def _bytes_below(directory: Path, *, pattern: str = "*") -> int:
     return sum(path.stat().st_size for path in directory.glob(pattern)) if directory.exists() else 0
 
 
-def run_job(job: Job, workers: int, reporter: Reporter) -> None:
-    """Builds every shard of a job that is not there yet."""
+def run_job(job: Job, workers: int, reporter: Reporter, *, engine: Engine | None = None) -> None:
+    """Builds every shard of a job that is not there yet, by `engine` or as many processes of this machine."""
     shards = range(job.plan.shards)
     reporter.start(job.plan.samples)
     count = min(workers, len(shards))
-    engine: Engine = run_inline if count == 1 else partial(run_processes, workers=count, meanwhile=prepare_finishing)
+    if engine is None:
+        engine = run_inline if count == 1 else partial(run_processes, workers=count, meanwhile=prepare_finishing)
     with closing(engine(job, shards, reporter.tick)) as finished:
         for done in finished:
             _log.debug("shard %d %s", done.shard, "found finished" if done.reused else "built")

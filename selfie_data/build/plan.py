@@ -37,6 +37,10 @@ class ShardPlan(Protocol):
     @property
     def shards(self) -> int: ...
 
+    @property
+    def by_blocks(self) -> bool:
+        """Whether a window's images are neighbours in the source, to be read together."""
+
     def positions(self, shard: int) -> range | NDArray[np.int64]: ...
 
     def sources(self, positions: ArrayLike) -> NDArray[np.int64]: ...
@@ -73,6 +77,10 @@ class Plan:
     def shards(self) -> int:
         """Number of shards."""
         return -(-self.samples // self.samples_per_shard)
+
+    @property
+    def by_blocks(self) -> bool:
+        return False
 
     def positions(self, shard: int) -> range:
         """Returns the plan positions that shard number `shard` holds."""
@@ -141,6 +149,10 @@ class BlockPlan:
         """Number of shards."""
         return -(-self.samples // self.samples_per_shard)
 
+    @property
+    def by_blocks(self) -> bool:
+        return True
+
     def positions(self, shard: int) -> range:
         """Returns the plan positions that shard number `shard` holds."""
         if not 0 <= shard < self.shards:
@@ -180,3 +192,47 @@ class BlockPlan:
         before = np.where(place > 0, self._ends[place - 1], 0)
         first = self._first[block] if self.samples < self.size else 0
         return starts + (first + laid - before) % count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneShard:
+    """One shard of another plan, for a source that holds its images and no others, in its order.
+
+    Attributes:
+        number: the shard's, which it keeps.
+        place: its positions in the plan.
+        cuts: positions at which windows begin, the first one apart.
+        by_blocks: the plan's.
+    """
+
+    number: int
+    place: range
+    cuts: tuple[int, ...]
+    by_blocks: bool
+
+    @classmethod
+    def of(cls, plan: ShardPlan, shard: int) -> "OneShard":
+        """Returns a shard of a plan whose positions are a range."""
+        windows = plan.windows(shard)
+        start, end = int(windows[0][0]), int(windows[-1][-1]) + 1
+        cuts = tuple(int(window[0]) for window in windows[1:])
+        return cls(number=shard, place=range(start, end), cuts=cuts, by_blocks=plan.by_blocks)
+
+    @property
+    def samples(self) -> int:
+        return len(self.place)
+
+    @property
+    def shards(self) -> int:
+        return self.number + 1
+
+    def positions(self, shard: int) -> range:
+        if shard != self.number:
+            raise IndexError(f"this is shard {self.number}, got {shard}")
+        return self.place
+
+    def windows(self, shard: int) -> Sequence[NDArray[np.int64]]:
+        return np.split(np.asarray(self.positions(shard)), np.array(self.cuts, dtype=np.int64) - self.place.start)
+
+    def sources(self, positions: ArrayLike) -> NDArray[np.int64]:
+        return np.asarray(positions, dtype=np.int64) - self.place.start

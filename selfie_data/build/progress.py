@@ -94,7 +94,7 @@ class JsonLines:
         self._write({"event": "start", "total": images})
 
     def tick(self, tick: Tick) -> None:
-        self._done = Tick(*(old + new for old, new in zip(self._done, tick, strict=True)))
+        self._done = self._done.plus(tick)
         if self._is_due():
             self._report()
 

@@ -143,6 +143,10 @@ class StoredPlan:
         """One more than the highest number; of those whose images were all quarantined there is none."""
         return 1 + _number(self.dataset.manifest.shards[-1].name)
 
+    @property
+    def by_blocks(self) -> bool:
+        return False
+
     def positions(self, shard: int) -> NDArray[np.int64]:
         """Returns the plan positions of the samples that shard number `shard` holds, rising."""
         numbers = [_number(entry.name) for entry in self.dataset.manifest.shards]

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
@@ -19,7 +19,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from selfie_data.build.plan import BlockPlan, ShardPlan
+from selfie_data.build.plan import OneShard, ShardPlan
 from selfie_data.build.shard_record import ROW, ShardRecord, encode_record, load_record
 from selfie_data.dataset.index import Member, format_index
 from selfie_data.dataset.manifest import Quarantined, Restarts
@@ -44,6 +44,12 @@ class Tick(NamedTuple):
     images: int
     bytes: int
     quarantined: int
+
+    def plus(self, other: "Tick") -> "Tick":
+        return Tick(*(mine + its for mine, its in zip(self, other, strict=True)))
+
+    def minus(self, other: "Tick") -> "Tick":
+        return Tick(*(mine - its for mine, its in zip(self, other, strict=True)))
 
 
 class Done(NamedTuple):
@@ -70,13 +76,24 @@ class ImageEncoder(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Job:
-    """Everything a process needs to build any shard of a dataset; pickled once a process."""
+    """Everything a process needs to build any shard of a dataset, or one of them."""
 
     source: ImageSource
     plan: ShardPlan
     encoder: ImageEncoder
     out: Place
     fail_on_error: bool
+
+    @property
+    def divisible(self) -> bool:
+        """Whether the source says by `take` what a shard needs of it; else it is small, or at home here only."""
+        return hasattr(self.source, "take")
+
+    def of_shard(self, number: int) -> "Job":
+        """Returns what one shard of a divisible job needs, for a task of its own: some 45 bytes an image of the shard."""
+        take: Callable[[NDArray[np.int64]], ImageSource] = self.source.take  # type: ignore[attr-defined]
+        plan = OneShard.of(self.plan, number)
+        return replace(self, source=take(self.plan.sources(np.asarray(self.plan.positions(number)))), plan=plan)
 
 
 def record_name(number: int) -> str:
@@ -233,7 +250,7 @@ class _ShardTask:
         source, plan = self.job.source, self.job.plan
         for window in plan.windows(self.number):
             indices = plan.sources(window)
-            if isinstance(plan, BlockPlan):
+            if plan.by_blocks:
                 assert isinstance(source, BlockSource)
                 images = source.read_together(indices.tolist(), scratch_folder(self.job.out))
             else:
@@ -278,5 +295,5 @@ class _ShardTask:
         self.next_tick = now + _TICK_S
         quarantined = len(self.quarantined)
         done = Tick(len(self.rows) + quarantined, shard.bytes, quarantined)
-        self.report(Tick(*(new - old for new, old in zip(done, self.reported, strict=True))))
+        self.report(done.minus(self.reported))
         self.reported = done

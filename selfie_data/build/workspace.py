@@ -36,15 +36,8 @@ def locked(out: Place) -> Iterator[None]:
     Raises:
         BuildError: another build is at work there, or the folder cannot be made or written.
     """
-    folder = out if isinstance(out, Path) else scratch_folder(out)
+    folder, descriptor = out if isinstance(out, Path) else scratch_folder(out), open_folder(out)
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o777 if folder is out else 0o700)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW * (folder is not out))
-    except OSError as error:
-        raise BuildError(f"{folder}: cannot be made a dataset folder ({error.strerror})") from error
-    try:
-        if folder is not out and os.fstat(descriptor).st_uid != os.getuid():
-            raise BuildError(f"{folder}: belongs to another user; let TMPDIR name a folder of your own")
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             yield
@@ -56,6 +49,24 @@ def locked(out: Place) -> Iterator[None]:
         raise BuildError(f"{out}: another build is at work in this folder; wait for it or end it") from None
     finally:
         os.close(descriptor)
+
+
+def open_folder(out: Place) -> int:
+    """Makes the folder, of a URL the one of this machine, and opens it; the caller closes the descriptor.
+
+    Raises:
+        BuildError: it cannot be made, or belongs to somebody else.
+    """
+    folder = out if isinstance(out, Path) else scratch_folder(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o777 if folder is out else 0o700)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW * (folder is not out))
+    except OSError as error:
+        raise BuildError(f"{folder}: cannot be made a dataset folder ({error.strerror})") from error
+    if folder is not out and os.fstat(descriptor).st_uid != os.getuid():
+        os.close(descriptor)
+        raise BuildError(f"{folder}: belongs to another user; let TMPDIR name a folder of your own")
+    return descriptor
 
 
 def claim_folder(out: Place, identity: Mapping[str, Any], *, file: str = IDENTITY) -> None:

@@ -4,16 +4,19 @@ import json
 import logging
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
+from click.core import ParameterSource
 
 from selfie_data.build.build_shards import build_shards, default_workers
 from selfie_data.build.estimate import estimate_build, samples_per_shard
 from selfie_data.build.options import ENCODINGS, SHARD_BYTES, BuildOptions
 from selfie_data.build.progress import Bar, JsonLines, Lines, Reporter
+from selfie_data.build.workers import Engine
 from selfie_data.commands.place_argument import LocalPath, PlaceArgument
 from selfie_data.dataset.manifest import Manifest
 from selfie_data.errors import OptionError
@@ -135,6 +138,18 @@ workers_option = click.option(
     "goes anywhere [default: 16MiB for tars and Parquet of a bucket, else 0].",
 )
 @workers_option
+@click.option(
+    "--engine",
+    default="processes",
+    show_default=True,
+    type=click.Choice(["processes", "ray"]),
+    help="What builds the shards: processes of this machine, or a Ray cluster. Does not change any byte.",
+)
+@click.option(
+    "--ray-address",
+    metavar="HOST:PORT",
+    help="The Ray cluster [default: RAY_ADDRESS, else the one this machine is part of, else a new one here].",
+)
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, (1 << 64) - 1), help="Of the shuffle.")
 @click.option("--limit", type=click.IntRange(1), help="Use only so many images, a random part [default: all].")
 @click.option(
@@ -161,6 +176,7 @@ def command(**given: Any) -> None:
     A build that was interrupted goes on when the same command is given again; its bytes depend on the source, the
     options and the codecs' versions only.
     """
+    engine = _engine(given["engine"], given["ray_address"])
     size = given["size"] or (224 if given["source"] == "imagenet" else 32)
     try:
         options = BuildOptions(size=size, **{name: given[name] for name in _BUILD_OPTIONS})
@@ -185,12 +201,26 @@ def command(**given: Any) -> None:
     known = () if source.spool_bytes else notices_of(source).summary()  # else when it is spooled
     if known and not given["as_json"]:
         click.echo(say(known), err=True)
+    workers = None if engine else given["workers"]
     build_and_tell(
-        lambda reporter: build_shards(source, given["out"], options, workers=given["workers"], progress=reporter),
+        lambda reporter: build_shards(source, given["out"], options, workers=workers, engine=engine, progress=reporter),
         given["out"],
         said=known,
         as_json=given["as_json"],
     )
+
+
+def _engine(name: str, address: str | None) -> Engine | None:
+    if name == "processes":
+        if address is not None:
+            raise click.UsageError("--ray-address is for --engine ray: give both")
+        return None
+    context = click.get_current_context()
+    if context.get_parameter_source("workers") is not ParameterSource.DEFAULT:
+        raise click.UsageError("a Ray cluster has as many workers as CPUs: leave out --workers")
+    from selfie_data.build.ray_engine import run_ray
+
+    return partial(run_ray, address=address)
 
 
 def _refuse_inside(kind: str, root: str | None, out: Place) -> None:

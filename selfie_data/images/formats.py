@@ -90,6 +90,11 @@ def current_versions(used: dict[str, str]) -> dict[str, str]:
     return {decoder.name: _version(decoder) for decoder in _RARE.values() if decoder.name in used}
 
 
+def every_version() -> dict[str, str]:
+    """Returns name -> version of all decoders of rarer formats."""
+    return {decoder.name: _version(decoder) for decoder in _RARE.values()}
+
+
 @functools.cache
 def _version(decoder: Decoder) -> str:
     if not decoder.package:

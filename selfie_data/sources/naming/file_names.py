@@ -54,6 +54,10 @@ class NameTable:
         start = int(self.ends[index - 1]) if index else 0
         return self.blob[start : int(self.ends[index])].decode("utf-8", "surrogateescape")
 
+    def take(self, indices: NDArray[np.int64]) -> "NameTable":
+        """Returns the strings at `indices`."""
+        return NameTable.of(self[index] for index in indices.tolist())
+
     def to_list(self) -> list[str]:
         return [self[index] for index in range(len(self))]
 

@@ -46,8 +46,19 @@ class Ranges:
 
     def take(self, order: NDArray[np.int64]) -> "Ranges":
         """Returns the images at `order`."""
-        names = NameTable.of(self.names[int(index)] for index in order)
-        return replace(self, file=self.file[order], offset=self.offset[order], length=self.length[order], names=names)
+        return replace(
+            self,
+            file=self.file[order],
+            offset=self.offset[order],
+            length=self.length[order],
+            names=self.names.take(order),
+        )
+
+    def of_used_files(self) -> "Ranges":
+        """Returns the same without the files that no image lies in."""
+        used, file = np.unique(self.file, return_inverse=True)
+        paths, sizes = (tuple(each[number] for number in used.tolist()) for each in (self.paths, self.sizes))
+        return replace(self, paths=paths, sizes=sizes, file=file.astype(np.int32))
 
     def read_bytes(self, index: int, descriptors: "Descriptors") -> bytes:
         """Returns the bytes of image `index`; SourceError if the file ends before."""
@@ -217,6 +228,11 @@ class RangeSource:
 
     def spool(self, directory: Place, progress: Progress | None = None) -> "RangeSource":  # noqa: ARG002
         return self
+
+    def take(self, indices: NDArray[np.int64]) -> "RangeSource":
+        """See `source.ImageSource`."""
+        ranges, labelled = self.ranges.take(indices).of_used_files(), self.labelled.take(indices)
+        return replace(self, ranges=ranges, labelled=labelled, description={}, notices=Notices())
 
 
 def check_length(length: int, name: str) -> None:

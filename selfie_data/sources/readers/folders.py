@@ -3,7 +3,7 @@
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -260,3 +260,14 @@ class FileSource:
 
     def spool(self, directory: Place, progress: Progress | None = None) -> "FileSource":  # noqa: ARG002
         return self
+
+    def take(self, indices: NDArray[int64]) -> "FileSource":
+        """See `source.ImageSource`."""
+        return replace(
+            self,
+            names=self.names.take(indices),
+            labelled=self.labelled.take(indices),
+            sizes=None if self.sizes is None else self.sizes[indices],
+            description={},
+            notices=Notices(),
+        )

@@ -52,6 +52,10 @@ class Labelled(NamedTuple):
     class_names: tuple[str, ...]
     labels: NDArray[np.int32]
 
+    def take(self, indices: NDArray[np.int64]) -> "Labelled":
+        """Returns the labels of the images at `indices`, without the names, which are of all images."""
+        return Labelled((), self.labels[indices])
+
 
 def unlabelled(count: int) -> Labelled:
     """Returns what `count` images without labels have."""
