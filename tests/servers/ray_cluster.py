@@ -12,6 +12,13 @@ from pathlib import Path
 from typing import Any
 
 _MEMORY = 80 << 20  # of each node's object store
+_ENVIRONMENT = {
+    "PYTHONPATH": str(Path(__file__).parents[2]),
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_health_check_period_ms": "500",  # a dead node is noticed after 2 s, not 20
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "3",
+}
 
 
 class RayCluster:
@@ -23,11 +30,14 @@ class RayCluster:
         head = {"num_cpus": 0, "node_ip_address": "127.0.0.2", "object_store_memory": _MEMORY}
         self.cluster: Any = Cluster(initialize_head=True, head_node_args={**head, "include_dashboard": False})
         self.address = str(self.cluster.address)
-        self.nodes = dict[str, Any]()
+        self.nodes, self.dead = dict[str, Any](), list[Any]()
         self.mend()
 
     def mend(self) -> None:
-        """Starts the nodes that are not there."""
+        """Starts the nodes that are not there, and waits for them."""
+        for node in self.dead:
+            self.cluster.remove_node(node, allow_graceful=False)
+        self.dead.clear()
         for number in (3, 4):
             address = f"127.0.0.{number}"
             if address not in self.nodes:
@@ -37,17 +47,17 @@ class RayCluster:
         self.cluster.wait_for_nodes(30)
 
     def kill_node(self, address: str) -> None:
-        """Kills a node's raylet, as a machine that dies does to those that talk to it, and what is left of the node."""
+        """Kills what a node talks by: its workers, and those who talk to it, are left to notice."""
         node = self.nodes.pop(address)
+        self.dead.append(node)
         os.kill(node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
-        self.cluster.remove_node(node, allow_graceful=False)
 
 
 @contextlib.contextmanager
 def ray_cluster(environment: dict[str, str]) -> Iterator[RayCluster]:
     """Starts a cluster whose processes have `environment` besides this process's; ends all of it."""
     before = dict(os.environ)
-    os.environ |= {**environment, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(Path(__file__).parents[2])}
+    os.environ |= environment | _ENVIRONMENT
     try:
         cluster = RayCluster()
         try:

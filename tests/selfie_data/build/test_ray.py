@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from selfie_data.build.options import BuildOptions
 from selfie_data.build.plan import Plan
 from selfie_data.build.ray_engine import run_ray
 from selfie_data.build.ray_task import Requirements
-from selfie_data.build.shard_task import BUILD, Job, Tick
+from selfie_data.build.shard_task import BUILD, Done, Job, Tick
 from selfie_data.dataset.verify import verify_dataset
 from selfie_data.errors import BuildError
 from selfie_data.source import ImageSource
@@ -78,16 +78,9 @@ def expected(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return contents(out)
 
 
-def troubled(**trouble: Any) -> Any:
-    """Returns options whose encoder is slow or deadly."""
-
-    @dataclass(frozen=True, kw_only=True)
-    class TroubledOptions(BuildOptions):
-        @property
-        def encoder(self) -> Any:
-            return Troubled(super().encoder, **trouble)
-
-    return TroubledOptions(size=32, samples_per_shard=6)
+def run(cluster: RayCluster, job: Job, shards: Any, report: Any, **trouble: Any) -> Iterator[Done]:
+    """The engine, with an encoder that is slow or deadly."""
+    return run_ray(replace(job, encoder=Troubled(job.encoder, **trouble)), shards, report, address=cluster.address)
 
 
 def start(folder: Path, out: Path | str, *more: str) -> "subprocess.Popen[str]":
@@ -123,7 +116,7 @@ def test_a_worker_is_killed_and_a_node(
     cluster: RayCluster, folder: Path, expected: dict[str, bytes], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "selfie_data")
-    options = troubled(seconds=0.05, deadly="odd/003.png", once=tmp_path / "once")
+    trouble = {"seconds": 0.05, "deadly": "odd/003.png", "once": tmp_path / "once"}
     ticks: list[Tick] = []
 
     def killing(job: Job, shards: Any, report: Any) -> Any:
@@ -131,15 +124,12 @@ def test_a_worker_is_killed_and_a_node(
             ticks.append(tick)
             report(tick)
 
-        for number, done in enumerate(run_ray(job, shards, keep, address=cluster.address)):
+        for number, done in enumerate(run(cluster, job, shards, keep, **trouble)):
             if number == 2:
                 cluster.kill_node("127.0.0.4")
             yield done
 
-    try:
-        build_shards(open_source("folder", folder), tmp_path / "out", options, engine=killing)
-    finally:
-        cluster.mend()
+    build_shards(open_source("folder", folder), tmp_path / "out", OPTIONS, engine=killing)
     assert contents(tmp_path / "out") == expected
     assert sum(tick.images for tick in ticks) == COUNT + 1  # what was lost was taken back
     assert "its worker was killed (for lack of memory?) or crashed; it is begun again" in caplog.text
@@ -148,10 +138,10 @@ def test_a_worker_is_killed_and_a_node(
 def test_a_shard_that_kills_its_worker_three_times_ends_the_build_with_the_image(
     cluster: RayCluster, folder: Path, tmp_path: Path
 ) -> None:
-    engine = partial(run_ray, address=cluster.address)
+    engine = partial(run, cluster, deadly="odd/003.png")
     rule = r"shard \d: its worker was killed .* or crashed, at odd/003.png, and so 3 times; finished shards are kept"
     with pytest.raises(BuildError, match=rule):
-        build_shards(open_source("folder", folder), tmp_path / "out", troubled(deadly="odd/003.png"), engine=engine)
+        build_shards(open_source("folder", folder), tmp_path / "out", OPTIONS, engine=engine)
 
 
 def test_the_driver_is_killed_and_the_build_goes_on_here_then_there(
@@ -191,7 +181,7 @@ def tasks_at_work() -> list[psutil.Process]:
 
 def test_an_interrupt_ends_all_tasks(cluster: RayCluster, folder: Path, tmp_path: Path) -> None:
     def interrupted(job: Job, shards: Any, report: Any) -> Any:
-        yield from run_ray(job, shards, partial(interrupt, report), address=cluster.address)
+        yield from run(cluster, job, shards, partial(interrupt, report), seconds=0.5)
 
     def interrupt(report: Any, tick: Tick) -> None:
         report(tick)
@@ -199,7 +189,7 @@ def test_an_interrupt_ends_all_tasks(cluster: RayCluster, folder: Path, tmp_path
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build_shards(open_source("folder", folder), tmp_path / "out", troubled(seconds=0.5), engine=interrupted)
+        build_shards(open_source("folder", folder), tmp_path / "out", OPTIONS, engine=interrupted)
     deadline = time.monotonic() + 10
     while tasks_at_work():
         assert time.monotonic() < deadline
@@ -221,12 +211,11 @@ def test_other_codecs_on_a_node_are_one_line(
 
 
 def test_errors_of_a_task_are_one_line(cluster: RayCluster, folder: Path, tmp_path: Path) -> None:
-    process = start(folder, tmp_path / "out", *on(cluster), "--on-error", "fail")
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
-    line = errors.splitlines()[-1]
-    assert line.startswith("Error: odd/999.png: ")
-    assert line.endswith("(--on-error quarantine goes on without it)")
+    options = BuildOptions(size=32, samples_per_shard=6, on_error="fail")
+    with pytest.raises(BuildError, match=r"^odd/999.png: .* \(--on-error quarantine goes on without it\)$"):
+        build_shards(
+            open_source("folder", folder), tmp_path / "out", options, engine=partial(run_ray, address=cluster.address)
+        )
 
 
 # What needs no cluster
