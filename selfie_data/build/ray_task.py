@@ -183,7 +183,7 @@ def _digest(source: ImageSource, index: int) -> str:
         data = source.read(index).data
     except ImageError as error:  # it is as unreadable everywhere, or the bytes differ
         data = str(error).encode()
-    return hashlib.sha256(memoryview(data)).hexdigest()
+    return hashlib.sha256(data if isinstance(data, bytes) else data.tobytes()).hexdigest()
 
 
 def _node() -> str:

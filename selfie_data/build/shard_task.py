@@ -90,7 +90,7 @@ class Job:
         return hasattr(self.source, "take")
 
     def of_shard(self, number: int) -> "Job":
-        """Returns what one shard of a divisible job needs, for a task of its own: some 45 bytes an image of the shard."""
+        """Returns what one shard of a divisible job needs: some 45 bytes an image of it."""
         take: Callable[[NDArray[np.int64]], ImageSource] = self.source.take  # type: ignore[attr-defined]
         plan = OneShard.of(self.plan, number)
         return replace(self, source=take(self.plan.sources(np.asarray(self.plan.positions(number)))), plan=plan)

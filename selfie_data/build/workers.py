@@ -1,12 +1,12 @@
 """Where shards are built: in this process, or in processes of this machine.
 
 An engine takes a job and numbers of shards and yields each shard as it is finished, in any order. What is built does
-not depend on it: a shard is a task of its own, and what is finished is on disk. One for a cluster would hand the
-numbers to a scheduler and yield what comes back.
+not depend on it: a shard is a task of its own, and what is finished is on disk. One for a cluster: `ray_engine`.
 
 Workers are forked from a server that has imported all they need, never from the caller, whose threads and locks stay
-out of them. Each gets the job once and one number at a time. It holds nothing that is not on disk already, so ending it
-at any moment loses at most the shard it is at. Why not a ProcessPoolExecutor: docs/decisions/047.
+out of them. Each gets one shard's part of the job at a time, or the job once and then numbers (docs/decisions/093). It
+holds nothing that is not on disk already, so ending it at any moment loses at most the shard it is at. Why not a
+ProcessPoolExecutor: docs/decisions/047.
 """
 
 import contextlib
@@ -65,7 +65,7 @@ def run_processes(
     start_server(kernels=job.encoder.encoding != "raw")
     with _interrupts_held():  # an interrupt inside an import may come out as any exception
         meanwhile()
-    payload = pickle.dumps(job)
+    payload = pickle.dumps(None if job.divisible else job)
     pool: dict[Connection, BaseProcess] = {}
     try:
         for number in range(workers):
@@ -78,7 +78,7 @@ def run_processes(
                 process.start()
                 theirs.close()
                 pool[ours] = process
-        yield from _dispatch(pool, shards, report)
+        yield from _dispatch(pool, job, shards, report)
     finally:
         for connection, process in pool.items():
             process.kill()
@@ -116,10 +116,10 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _dispatch(
-    pool: dict[Connection, BaseProcess], shards: Sequence[int], report: Report
+    pool: dict[Connection, BaseProcess], job: Job, shards: Sequence[int], report: Report
 ) -> Generator[Done, None, None]:
     waiting = iter(shards)
-    busy = {connection for connection in pool if _assign(connection, waiting)}
+    busy = {connection for connection in pool if _assign(connection, job, waiting)}
     while busy:
         for ready in cast(list[Connection], wait(list(busy))):
             try:
@@ -131,17 +131,17 @@ def _dispatch(
             if isinstance(message, Tick):
                 report(message)
                 continue
-            if not _assign(ready, waiting):
+            if not _assign(ready, job, waiting):
                 busy.remove(ready)
             yield message
 
 
-def _assign(connection: Connection, waiting: Iterator[int]) -> bool:
+def _assign(connection: Connection, job: Job, waiting: Iterator[int]) -> bool:
     number = next(waiting, None)
     if number is None:
         return False
     with contextlib.suppress(OSError):  # it is dead: found out, with the reason, when its answer is awaited
-        connection.send(number)
+        connection.send((number, job.of_shard(number) if job.divisible else None))
     return True
 
 
@@ -165,11 +165,12 @@ def worker_main(connection: Connection, payload: bytes) -> None:
     """The life of a worker: receives numbers, sends ticks and finished shards or what went wrong."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        job: Job = pickle.loads(payload)  # noqa: S301 - written by our own parent
-        labels = job.source.labels
+        whole: Job | None = pickle.loads(payload)  # noqa: S301 - written by our own parent
         while True:
-            number: int = connection.recv()
-            connection.send(build_shard(job, labels, number, connection.send))
+            number, part = cast(tuple[int, Job | None], connection.recv())
+            job = part or whole
+            assert job is not None
+            connection.send(build_shard(job, job.source.labels, number, connection.send))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
     except SelfieDataError as error:

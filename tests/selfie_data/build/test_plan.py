@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 
-from selfie_data.build.plan import BlockPlan, Plan
+from selfie_data.build.plan import BlockPlan, OneShard, Plan
 from selfie_data.randomness.permutation import Permutation
 from selfie_data.randomness.philox import Purpose
 from selfie_data.source import Blocks
@@ -146,3 +146,15 @@ def test_impossible_plans_by_blocks_are_refused(samples: int, per_shard: int) ->
         plan.positions(3)
     with pytest.raises(IndexError, match=r"positions must be in \[0, 10\), got 3 to 10"):
         plan.sources([3, 10])
+
+
+@given(st.integers(1, 200), st.integers(1, 40), st.integers(0, 5))
+def test_a_shard_of_a_plan_is_the_same_by_itself(samples: int, per_shard: int, seed: int) -> None:
+    plan = Plan(size=samples, samples=samples, samples_per_shard=per_shard, seed=seed)
+    for shard in range(plan.shards):
+        alone = OneShard.of(plan, shard)
+        assert alone.positions(shard) == plan.positions(shard)
+        taken = plan.sources(np.asarray(plan.positions(shard)))
+        for window, other in zip(alone.windows(shard), plan.windows(shard), strict=True):
+            assert np.array_equal(window, other)
+            assert np.array_equal(taken[alone.sources(window)], plan.sources(other))

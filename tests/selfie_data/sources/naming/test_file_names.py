@@ -1,5 +1,6 @@
 """Names of images: kept compactly, told apart by suffix, shown on one line."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,3 +37,10 @@ def test_other_files_are_not(name: str) -> None:
 @pytest.mark.parametrize("name", ["._1.jpg", "a/._1.jpg", "a/.DS_Store", "__MACOSX/a/1.jpg", "Thumbs.db"])
 def test_junk_is_known(name: str) -> None:
     assert is_junk(name)
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=("Cs",)), max_size=9), min_size=1, max_size=20), st.data())
+def test_names_are_taken_in_any_order(names: list[str], data: st.DataObject) -> None:
+    indices = data.draw(st.lists(st.integers(0, len(names) - 1), max_size=30))
+    taken = NameTable.of(names).take(np.array(indices, dtype=np.int64))
+    assert taken.to_list() == [names[index] for index in indices]
