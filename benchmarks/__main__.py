@@ -20,7 +20,7 @@ from benchmarks import (
     trainers,
 )
 from benchmarks import loader as loader_question
-from benchmarks.evidence import ablations, repeat_cell, study_record
+from benchmarks.evidence import ablations, elastic, repeat_cell, study_record
 from benchmarks.harness.plot import chart
 from benchmarks.harness.record import RESULTS, Record, load, record_files, save
 from benchmarks.harness.table import summary
@@ -142,7 +142,7 @@ def selections_command(rounds: int, threads: int, scratch: Path | None, output: 
     finish(selections.run(rounds=min(rounds, 3) if quick else rounds), output, selections.QUESTION, quick=quick)
 
 
-for evidence in (ablations, study_record, repeat_cell):
+for evidence in (ablations, study_record, repeat_cell, elastic):
     main.add_command(evidence.command)
 
 

@@ -169,6 +169,7 @@ class RuntimeConfig:
         checkpoint_every: steps between checkpoints; 0 = only at the end.
         keep_last: newest checkpoints that are kept, beside the best one.
         sync_batch_norm: batch-norm statistics over all ranks (GPU only); otherwise each rank uses its own.
+        journal_batches: the journal also has a digest of every global batch; each step then waits for it.
     """
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -180,6 +181,7 @@ class RuntimeConfig:
     checkpoint_every: int = 1000
     keep_last: int = 2
     sync_batch_norm: bool = False
+    journal_batches: bool = False
 
     def __post_init__(self) -> None:
         _check_least(1, self, "log_every", "keep_last")

@@ -95,7 +95,7 @@ def test_python_of_a_page_runs(name: str, raw_dataset: Path, tmp_path: Path, mon
 def test_every_decision_is_in_the_index_with_date_and_status() -> None:
     row = re.compile(r"^\| (\d{3}) \| \[(.+)\]\((.+)\) \| \d{4}-\d{2}-\d{2} \| .+ \|$", re.MULTILINE)
     rows = row.findall((DECISIONS / "README.md").read_text())
-    files = {path.name: path.read_text().partition("\n")[0] for path in DECISIONS.glob("0*.md")}
+    files = {path.name: path.read_text().partition("\n")[0] for path in DECISIONS.glob("[0-9]*.md")}
     assert {file: f"# {number}: {title}" for number, title, file in rows} == files
     assert [number for number, _, _ in rows] == sorted(number for number, _, _ in rows)
 

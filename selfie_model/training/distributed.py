@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -38,15 +39,20 @@ class Ranks:
         return self.rank == 0
 
 
+_LIMIT_S = 600.0  # NCCL's default; gloo's is three times as long
+
+
 @contextmanager
-def process_group(device: str = "auto") -> Iterator[Ranks]:
+def process_group(device: str = "auto", *, limit_s: float = _LIMIT_S) -> Iterator[Ranks]:
     """Joins the group that `torchrun` started, if any, and leaves it at the end.
 
     Args:
         device: `auto` (a GPU if there is one), `cpu` or `cuda`; with many GPUs each local rank takes its own.
+        limit_s: how long one process waits for another, here and in every exchange.
 
     Raises:
-        RunError: `cuda` where there is no GPU, or more local ranks than GPUs.
+        RunError: `cuda` where there is no GPU, more local ranks than GPUs, no other processes within `limit_s`, or one
+            of them is gone.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
@@ -59,11 +65,30 @@ def process_group(device: str = "auto") -> Iterator[Ranks]:
     # Default arguments in there keep the group of the moment of import. DDP imports it: after this line that group
     # would outlive its end, and gloo's threads, still there when the interpreter ends, now and then abort the process.
     importlib.import_module("torch.distributed.nn")
-    dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    try:
+        dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=timedelta(seconds=limit_s))
+    except (RuntimeError, ValueError) as error:
+        where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        raise RunError(
+            f"the {size} processes of this run did not meet at {where} within {limit_s:.0f} s ({_first_sentence(error)}); "
+            "start all of them by torchrun with the same arguments"
+        ) from error
     try:
         yield Ranks(rank=rank, size=size, device=place)
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        raise RunError(
+            f"another process of this run is gone ({_first_sentence(error)}); its own output says why; go on from the "
+            "newest checkpoint with --resume auto, as torchrun --max-restarts does by itself"
+        ) from error
     finally:
         dist.destroy_process_group()
+
+
+def begins_again() -> bool:
+    """Tells whether `torchrun` starts this process anew when it fails (`--max-restarts`)."""
+    return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0
 
 
 def choose_device(device: str, local_rank: int = 0) -> torch.device:
@@ -76,6 +101,10 @@ def choose_device(device: str, local_rank: int = 0) -> torch.device:
     if local_rank >= count:
         raise RunError(f"local rank {local_rank} has no GPU of its own, this machine shows {count}: use --device cpu")
     return torch.device("cuda", local_rank)
+
+
+def _first_sentence(error: Exception) -> str:
+    return str(error).partition("\n")[0].partition(". ")[0]
 
 
 def distribute(model: nn.Module, ranks: Ranks, *, sync_batch_norm: bool) -> nn.Module:

@@ -1,6 +1,7 @@
 """The training loop that pretraining and finetuning share.
 
     for each step:  batch → (parts) → loss · share of the global batch → backward → rate → optimiser
+    (every step:                   a digest of the global batch, if the journal is to have it)
     every log_every steps:         fetch the metrics, journal, progress, is the loss still sane?
     every validate_every steps:    the validation split; the best state so far is kept
     every checkpoint_every steps:  a checkpoint
@@ -17,12 +18,14 @@ import torch
 from torch import nn
 
 from pipelines.batch import BatchT
+from pipelines.digest import BatchDigest
 from selfie_data.errors import DivergedError, RunError
 from selfie_data.files import write_output_json
 from selfie_model.training.checkpoint import Checkpoints, State
 from selfie_model.training.distributed import (
     Ranks,
     SharedFlag,
+    begins_again,
     distribute,
     gradients_wait,
     share_buffers,
@@ -37,6 +40,10 @@ from selfie_model.training.run_folder import RESULT, Result, read_result
 from selfie_model.training.snapshot import TrainingState, restore_snapshot, take_snapshot
 from selfie_model.training.stop_request import StopRequest
 from selfie_model.training.task import Training
+
+_OWN_SIGNAL_S = (
+    5.0  # agents of `torchrun` that begin again, or end, signal their processes within a second of each other
+)
 
 
 def run_training(
@@ -114,6 +121,8 @@ class _Trainer(Generic[BatchT]):
             self._train_step(batch)
             self.monitor.step()
             step = self.state.step
+            if runtime.journal_batches:
+                self._journal_batch(batch)
             fetch = _due(step, runtime.log_every, last)
             asked = self.stops.exchange(bool(stop))
             validate = self.training.validation is not None and _due(step, runtime.validate_every, last)
@@ -127,7 +136,13 @@ class _Trainer(Generic[BatchT]):
             if asked and step < last:
                 reason = stop.reason or "another rank"
                 break
-        return self._finish(reason)
+        result = self._finish(reason)
+        if reason and begins_again() and not stop.wait(_OWN_SIGNAL_S):
+            raise RunError(
+                f"another process was asked to stop, all did, and step {self.state.step} is saved; nobody asked this "
+                "one: it ends with an error, for its launcher to begin again with those that are left"
+            )
+        return result
 
     def close(self) -> None:
         self.stops.close()
@@ -232,6 +247,12 @@ class _Trainer(Generic[BatchT]):
 
     def _snapshot(self) -> State:
         return take_snapshot(self.training, self.optimiser, self.state, self.ranks.device)
+
+    def _journal_batch(self, batch: BatchT) -> None:
+        digest = torch.tensor(BatchDigest.of(batch), device=self.ranks.device)
+        total = BatchDigest.total(sum_over_ranks(digest, self.ranks))
+        epoch = (self.state.step - 1) // len(self.training.loader)
+        self._write("batch", {"epoch": epoch, "ranks": self.ranks.size, **total.hex()})
 
     def _check_batch_size(self, batch: BatchT) -> None:
         sizes = sum_over_ranks(torch.tensor(float(len(batch)), device=self.ranks.device), self.ranks)

@@ -43,6 +43,13 @@ class StopRequest:
             self.reason = "the time limit"
         return bool(self.reason)
 
+    def wait(self, limit_s: float) -> bool:
+        """Returns whether this process is asked within `limit_s` seconds, as soon as it is."""
+        deadline = time.monotonic() + limit_s
+        while not self and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return bool(self)
+
     def _receive(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature is Python's
         if self.reason and number == signal.SIGINT:
             raise KeyboardInterrupt

@@ -1,14 +1,19 @@
 """What one of two processes does in `test_distributed`: `torchrun … distributed_worker.py OUT`."""
 
 import copy
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from pipelines.batch import BatchLoader, PatchBatch
+from selfie_data.errors import RunError
 from selfie_model.config import Config
 from selfie_model.network.selfie import Selfie
+from selfie_model.training import loop
+from selfie_model.training.checkpoint import find_checkpoint, read_checkpoint
 from selfie_model.training.distributed import Ranks, SharedFlag, distribute, process_group
 from selfie_model.training.evaluate import evaluate
 from selfie_model.training.finetune import finetune, load_classifier
@@ -63,6 +68,21 @@ def check_own_statistics(ranks: Ranks) -> None:
         assert torch.equal(found, expected), name
 
 
+def check_who_begins_again(out: Path, config: Config, patches: BatchLoader[PatchBatch], ranks: Ranks) -> None:
+    """Where torchrun may begin again, a rank that was not asked itself ends with an error, everything saved."""
+    os.environ["TORCHELASTIC_MAX_RESTARTS"], loop._OWN_SIGNAL_S = "1", 0.1
+    message = ""
+    try:
+        pretrain(config, patches, out=out, ranks=ranks, stop=StopOn(ranks), quiet=True)
+    except RunError as error:
+        message = str(error)
+    finally:
+        os.environ["TORCHELASTIC_MAX_RESTARTS"] = "0"
+    assert ("all did, and step 2 is saved; nobody asked this one" in message) == (ranks.rank == 0)
+    if ranks.writes:
+        assert read_checkpoint(find_checkpoint(out))["step"] == 2
+
+
 def main(out: Path) -> None:
     torch.set_num_threads(1)
     with process_group("cpu") as ranks:
@@ -79,6 +99,7 @@ def main(out: Path) -> None:
         patches = MemoryLoader(*random_images(40), batch_size=8, model=config.model, bounds=half)
         result = pretrain(config, patches, out=out / "stopped", ranks=ranks, stop=StopOn(ranks), quiet=True)
         (out / f"stopped-{ranks.rank}").write_text(str(result.step))
+        check_who_begins_again(out / "left", config, patches, ranks)
         train = MemoryLoader(*random_images(40), batch_size=8, model=None, bounds=half)
         held_out = MemoryLoader(*random_images(23), batch_size=8, model=None, evaluation=True, bounds=half)
         run = out / "validated"

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import torch
 from selfie_data.errors import RunError
 from selfie_model.network.selfie import Selfie
 from selfie_model.training.checkpoint import find_checkpoint, read_checkpoint
-from selfie_model.training.distributed import Ranks, choose_device, distribute
+from selfie_model.training.distributed import Ranks, choose_device, distribute, process_group
 from selfie_model.training.evaluate import Metrics, evaluate
 from selfie_model.training.finetune import load_classifier
 from selfie_model.training.journal import read_journal
@@ -140,6 +141,19 @@ def test_sync_batch_norm_is_refused_on_the_cpu() -> None:
 def test_one_process_needs_no_wrapper() -> None:
     model = Selfie(small_config())
     assert distribute(model, Ranks(), sync_batch_norm=False) is model
+
+
+def test_processes_that_do_not_meet_say_so_in_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(taken.getsockname()[1])}
+        for name, value in {"WORLD_SIZE": "2", "RANK": "1", **place}.items():
+            monkeypatch.setenv(name, value)
+        with (
+            pytest.raises(RunError, match=r"^the 2 processes of this run did not meet at 127.0.0.1:\d+ within 1 s .+$"),
+            process_group("cpu", limit_s=1),
+        ):
+            pass
 
 
 def test_devices_are_named() -> None:

@@ -1,0 +1,349 @@
+"""Do processes that die and join go on with the stream of one that was never disturbed? The guide's own commands.
+
+    python -m benchmarks elastic                        # docs/guides/multi-node.md, line by line
+    python -m benchmarks elastic --shards s3://bucket/shards
+
+A store, three agents of `torchrun`, each a process group of this machine. Rank 0 is killed, then an agent together with
+its process, then an agent joins. The journal of the run is held against that of one process: the digests of every
+global batch must be equal, the losses to 1e-5.
+"""
+
+import json
+import os
+import re
+import socket
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from math import inf
+from pathlib import Path
+from typing import IO, Any
+
+import click
+import psutil  # type: ignore[import-untyped]
+
+from benchmarks.harness.record import RESULTS, ROOT, commit, host, versions
+from selfie_model.training.checkpoint import Checkpoints, find_checkpoint, read_checkpoint
+from selfie_model.training.journal import NAME, read_journal
+
+GUIDE = ROOT / "docs" / "guides" / "multi-node.md"
+LIMIT_S = 120.0  # for what takes seconds, on a machine that others use too
+_POLL_S = 0.02
+_PORT, _STEPS = "29787", "--steps 160"  # what the guide's commands say
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """What was done to a run, and what came of it.
+
+    Attributes:
+        what: in words.
+        reached: the last step before.
+        went_on_after: the step of the checkpoint that the run went on from.
+        ranks: processes that went on.
+        seconds: until it went on.
+    """
+
+    what: str
+    reached: int
+    went_on_after: int
+    ranks: int
+    seconds: float
+
+
+@click.command("elastic")
+@click.option("--shards", help="Dataset, a folder or a URL.  [default: the one that the guide builds]")
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(min=1))
+@click.option("--output", type=click.Path(path_type=Path), default=RESULTS / "elastic.json", show_default=True)
+def command(shards: str | None, rounds: int, output: Path) -> None:
+    """Processes killed and joining against one undisturbed: the same global batches, the same loss."""
+    results = []
+    for number in range(rounds):
+        with tempfile.TemporaryDirectory() as folder, cluster(Path(folder), shards) as nodes:
+            faults = kill_and_join(nodes)
+            results.append({**compare(nodes), "faults": [asdict(fault) for fault in faults]})
+        click.echo(f"round {number}: {json.dumps(results[-1])}")
+    record = {"host": host(), "versions": versions(("torch", "numpy", "numba")), "commit": commit()}
+    output.write_text(
+        json.dumps({**record, "shards": shards or "built by the guide", "rounds": results}, indent=1) + "\n"
+    )
+
+
+class Nodes:
+    """A store and agents that run the guide's commands in a folder.
+
+    Attributes:
+        folder: where they run; `one` is the undisturbed run there, `three` that of the agents.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str], steps: int) -> None:
+        self.folder = folder
+        self._environment = {**os.environ, **environment, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        self._environment["PYTHONPATH"] = str(ROOT)
+        blocks = re.findall(r"^```sh\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port: int = probe.getsockname()[1]
+        texts = (text.replace(_PORT, str(self._port)).replace(_STEPS, f"--steps {steps}") for text in blocks[:4])
+        self._store, self._build, self._one, self._agent = texts
+        self._started: list[psutil.Process] = []
+        self.agents: list[psutil.Process] = []
+
+    @property
+    def run(self) -> Path:
+        """The folder of the agents' run."""
+        return self.folder / "three"
+
+    def build(self) -> None:
+        """Builds the guide's dataset."""
+        self._finish(self._start(self._build, "build"))
+
+    def train_alone(self) -> None:
+        """Runs the process that nobody disturbs, to its end."""
+        self._finish(self._start(self._one, "one"))
+
+    def start_store(self) -> None:
+        self._start(self._store, "store")
+
+    def start_agent(self) -> psutil.Process:
+        agent = self._start(self._agent, f"agent-{len(self._started)}")
+        self.agents.append(agent)
+        return agent
+
+    def join(self) -> None:
+        """Starts an agent; while it imports the others' processes are stopped, else the run may end before it came."""
+        working = [worker for agent in self.agents for worker in self.workers(agent)]
+        for worker in working:
+            worker.suspend()
+        try:
+            agent = self.start_agent()
+            deadline = time.monotonic() + LIMIT_S
+            while not any(self._port in (one.raddr or ()) for one in _connections(agent)):
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"no agent at the store after {LIMIT_S:.0f} s\n{self.log()}")
+                time.sleep(_POLL_S)
+        finally:
+            for worker in working:
+                worker.resume()
+
+    def workers(self, agent: psutil.Process) -> list[psutil.Process]:
+        """Returns the training processes of an agent."""
+        with suppress(psutil.NoSuchProcess):
+            return [child for child in agent.children(recursive=True) if _rank(child) is not None]
+        return []
+
+    def worker_of_rank(self, rank: int) -> tuple[psutil.Process, psutil.Process]:
+        """Returns the agent that has `rank`, and its process."""
+        for agent in self.agents:
+            for worker in self.workers(agent):
+                if _rank(worker) == rank:
+                    return agent, worker
+        raise AssertionError(f"no process of rank {rank}\n{self.log()}")
+
+    def kill(self, agent: psutil.Process) -> None:
+        """A node that is gone: its agent, and its processes, which are a session of their own and would live on."""
+        for process in (agent, *agent.children(recursive=True)):
+            process.kill()
+        self.agents.remove(agent)
+
+    def leave(self, agent: psutil.Process) -> None:
+        """A node that is told to go: its agent hands SIGTERM on to its processes."""
+        next(one for one in (agent, *agent.children()) if "torchrun" in " ".join(one.cmdline())).terminate()
+        self.agents.remove(agent)
+
+    def replace(self, agent: psutil.Process) -> None:
+        """An agent that is killed alone, its processes live on; and a new one."""
+        orphans = self.workers(agent)
+        for process in (agent, *agent.children(recursive=True)):
+            if process not in orphans:
+                process.kill()
+        self.agents.remove(agent)
+        self._started += orphans
+        self.join()
+
+    def wait_for_end(self) -> list[int]:
+        """Waits until every agent has ended; returns their exit codes."""
+        return [agent.wait(timeout=LIMIT_S) for agent in self.agents]
+
+    def log(self) -> str:
+        """Returns what every process wrote."""
+        return "\n".join(f"== {path.name}\n{path.read_text()}" for path in sorted(self.folder.glob("*.log")))
+
+    def close(self) -> None:
+        """Kills whatever was started and is still there."""
+        for process in self._started:
+            with suppress(psutil.NoSuchProcess):
+                for one in (*process.children(recursive=True), process):
+                    with suppress(psutil.NoSuchProcess):
+                        one.kill()
+                process.wait()
+
+    def _start(self, text: str, name: str) -> psutil.Process:
+        with (self.folder / f"{name}.log").open("w") as log:
+            process = psutil.Popen(
+                ["bash", "-ec", text],
+                cwd=self.folder,
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._started.append(process)
+        return process
+
+    def _finish(self, process: psutil.Process) -> None:
+        if process.wait(timeout=LIMIT_S) != 0:
+            raise RuntimeError(self.log())
+
+
+@contextmanager
+def cluster(folder: Path, shards: str | None = None, *, steps: int = 160) -> Iterator[Nodes]:
+    """A dataset, one undisturbed run on it, a store; what was started is ended with it.
+
+    Args:
+        folder: of everything.
+        shards: another dataset than the one that the guide builds.
+        steps: of both runs.
+    """
+    nodes = Nodes(folder, {"SHARDS": shards} if shards else {}, steps)
+    try:
+        if shards is None:
+            nodes.build()
+        nodes.train_alone()
+        nodes.start_store()
+        yield nodes
+    finally:
+        nodes.close()
+
+
+class Watch:
+    """Reads a run's journal while it is written. A process that goes on with the run begins the file anew.
+
+    Attributes:
+        step: the last one in the file.
+        ranks: processes that did it.
+        starts: how often the run was begun or gone on with.
+        reached: the last step before the newest start.
+        went_on_after: the step of the checkpoint that the newest start went on from.
+    """
+
+    def __init__(self, nodes: Nodes) -> None:
+        self.step = self.ranks = self.starts = self.reached = self.went_on_after = 0
+        self._nodes = nodes
+        self._path = nodes.run / NAME
+        self._file: IO[str] | None = None
+        self._rest = ""
+
+    def close(self) -> None:
+        """Closes the journal."""
+        if self._file is not None:
+            self._file.close()
+
+    def wait(self, what: str, done: Callable[["Watch"], bool]) -> None:
+        """Waits until `done`; `what` is that in words."""
+        deadline = time.monotonic() + LIMIT_S
+        while True:
+            self._poll()
+            if done(self):
+                return
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"waited {LIMIT_S:.0f} s for {what}\n{self._nodes.log()[-5000:]}")
+            time.sleep(_POLL_S)
+
+    def after(self, what: str, fault: Callable[[], object], *, ranks: int) -> Fault:
+        """Returns what came of a fault, once `ranks` processes have gone on from a checkpoint."""
+        starts, began_s = self.starts, time.monotonic()
+        fault()
+        self.wait(
+            f"{ranks} ranks after: {what}",
+            lambda now: now.starts > starts and now.step > now.went_on_after and now.ranks == ranks,
+        )
+        seconds = round(time.monotonic() - began_s, 1)
+        return Fault(
+            what=what, reached=self.reached, went_on_after=self.went_on_after, ranks=self.ranks, seconds=seconds
+        )
+
+    def _poll(self) -> None:
+        if not self._path.exists():
+            return
+        begun_anew = self._file is None or os.fstat(self._file.fileno()).st_ino != self._path.stat().st_ino
+        self._read()  # to the end of the older file: whoever wrote it is gone
+        if begun_anew:
+            self.close()
+            self._file, self._rest = self._path.open(), ""
+            newest = Checkpoints(self._nodes.run).newest()
+            self.went_on_after = int(newest.stem.partition("-")[2]) if newest else 0
+            self.reached, self.starts = self.step, self.starts + 1
+            self._read()
+
+    def _read(self) -> None:
+        if self._file is None:
+            return
+        *lines, self._rest = (self._rest + self._file.read()).split("\n")
+        for record in map(json.loads, lines):
+            if record["event"] == "batch":
+                self.step, self.ranks = record["step"], record["ranks"]
+
+
+def kill_and_join(nodes: Nodes) -> list[Fault]:
+    """Three agents; rank 0 is killed, an agent is killed with its process, another agent joins; to the end."""
+    with closing(Watch(nodes)) as watch:
+        for _ in range(3):
+            nodes.start_agent()
+        watch.wait("three ranks and 30 steps", lambda now: now.step >= 30 and now.ranks == 3)
+        faults = [watch.after("rank 0 killed", lambda: nodes.worker_of_rank(0)[1].kill(), ranks=3)]
+        watch.wait("step 70", lambda now: now.step >= 70)
+        faults.append(watch.after("the node of rank 0 killed", lambda: nodes.kill(nodes.worker_of_rank(0)[0]), ranks=2))
+        watch.wait("step 110", lambda now: now.step >= 110)
+        faults.append(watch.after("a node joined", nodes.join, ranks=3))
+    nodes.wait_for_end()
+    return faults
+
+
+def compare(nodes: Nodes) -> dict[str, Any]:
+    """Returns how the agents' run differs from the undisturbed one."""
+    journals = [read_journal(nodes.folder / name) for name in ("one", "three")]
+    one, three = ({line["step"]: line for line in found if line["event"] == "batch"} for found in journals)
+    losses = [{line["step"]: line["loss"] for line in found if line["event"] == "train"} for found in journals]
+    weights = [read_checkpoint(find_checkpoint(nodes.folder / name))["model"] for name in ("one", "three")]
+    streams = [
+        sha256(json.dumps([_content(line) for line in found.values()]).encode()).hexdigest() for found in (one, three)
+    ]
+    return {
+        "steps": len(one),
+        "stream of one": streams[0],
+        "stream of three": streams[1],
+        "steps by ranks": dict(sorted(Counter(line["ranks"] for line in three.values()).items())),
+        "largest difference of a loss": max(abs(loss - losses[1].get(step, inf)) for step, loss in losses[0].items()),
+        "largest difference of a weight": max(
+            (weights[0][name] - weights[1][name]).abs().max().item() for name in weights[0]
+        ),
+        "loss, first and last": [losses[0][1], losses[0][len(one)]],
+    }
+
+
+def _content(line: Mapping[str, Any]) -> list[Any]:
+    return [line[name] for name in ("step", "epoch", "ids", "tensors")]
+
+
+def _connections(agent: psutil.Process) -> list[Any]:
+    """Returns the TCP connections of an agent and of what it started."""
+    found: list[Any] = []
+    for process in (agent, *agent.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            found += process.net_connections("tcp")
+    return found
+
+
+def _rank(process: psutil.Process) -> int | None:
+    """Returns the rank that a process was given, None for one that is no training process."""
+    try:
+        rank = process.environ().get("RANK")
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return None
+    return None if rank is None else int(rank)

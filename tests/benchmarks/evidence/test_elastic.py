@@ -1,0 +1,64 @@
+"""Nodes that die and join, by the guide's own commands: the stream and the loss of one undisturbed process."""
+
+import random
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.evidence.elastic import Nodes, Watch, cluster, compare
+
+EVERY = 20  # steps between checkpoints
+
+
+def check_same(found: dict[str, Any], steps: int) -> None:
+    assert found["steps"] == steps
+    assert found["stream of three"] == found["stream of one"]
+    assert found["largest difference of a loss"] <= 1e-5
+    first, last = found["loss, first and last"]
+    assert abs(first - last) > 1e-4  # or equal losses would say nothing
+
+
+def start_three(nodes: Nodes, watch: Watch) -> None:
+    for _ in range(3):
+        nodes.start_agent()
+    watch.wait("three ranks", lambda now: now.step >= EVERY + 5 and now.ranks == 3)
+
+
+def test_the_node_of_rank_0_dies_and_another_joins(raw_dataset: Path, tmp_path: Path) -> None:
+    """64 images a step over 3, 2 and 3 ranks: slices of 21 and 22, and of 32."""
+    with cluster(tmp_path, str(raw_dataset)) as nodes, closing(Watch(nodes)) as watch:
+        start_three(nodes, watch)
+        died = watch.after("the node of rank 0 killed", lambda: nodes.kill(nodes.worker_of_rank(0)[0]), ranks=2)
+        assert 0 <= died.reached - died.went_on_after < EVERY
+        joined = watch.after("a node joined", nodes.join, ranks=3)
+        assert joined.reached == joined.went_on_after  # the others were asked, and saved
+        assert nodes.wait_for_end() == [0, 0, 0]
+        check_same(compare(nodes), 160)
+        assert "Error: another process of this run is gone (" in nodes.log()
+
+
+@pytest.mark.fuzz
+def test_twenty_faults_at_random(tmp_path: Path) -> None:
+    draw = random.Random(1)
+    with cluster(tmp_path, steps=1500) as nodes, closing(Watch(nodes)) as watch:
+        start_three(nodes, watch)
+        for number in range(20):
+            step = watch.step + draw.randrange(30)
+            watch.wait(f"step {step}", lambda now, step=step: now.step >= step)
+            agent, worker = nodes.worker_of_rank(draw.randrange(watch.ranks))
+            match draw.choice(["process", "node", "agent", "leaves"]):
+                case "process":
+                    fault = watch.after(f"{number}: a process killed", worker.kill, ranks=watch.ranks)
+                case "node":
+                    fault = watch.after(f"{number}: a node killed", lambda: nodes.kill(agent), ranks=2)  # noqa: B023
+                case "agent":  # its process goes on, until the others are asked to begin again
+                    fault = watch.after(f"{number}: an agent killed", lambda: nodes.replace(agent), ranks=3)  # noqa: B023
+                case _:
+                    fault = watch.after(f"{number}: a node leaves", lambda: nodes.leave(agent), ranks=2)  # noqa: B023
+            assert 0 <= fault.reached - fault.went_on_after < EVERY, fault
+            if watch.ranks == 2:
+                watch.after(f"{number}: a node joined", nodes.join, ranks=3)
+        nodes.wait_for_end()
+        check_same(compare(nodes), 1500)
