@@ -70,8 +70,8 @@ def process_group(device: str = "auto", *, limit_s: float = _LIMIT_S) -> Iterato
     except (RuntimeError, ValueError) as error:
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         raise RunError(
-            f"the {size} processes of this run did not meet at {where} within {limit_s:.0f} s ({_first_sentence(error)}); "
-            "start all of them by torchrun with the same arguments"
+            f"the {size} processes of this run did not meet at {where} within {limit_s:.0f} s "
+            f"({_first_sentence(error)}); start all of them by torchrun with the same arguments"
         ) from error
     try:
         yield Ranks(rank=rank, size=size, device=place)
