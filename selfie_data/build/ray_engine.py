@@ -219,7 +219,8 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise BuildError(f"the Ray cluster cannot be used: {_first_line(error)}") from error
+        tokens = "" if "RAY_AUTH_MODE" in os.environ else "; a cluster with tokens needs RAY_AUTH_MODE=token here too"
+        raise BuildError(f"the Ray cluster cannot be used: {_first_line(error)}{tokens}") from error
     try:
         yield
     finally:

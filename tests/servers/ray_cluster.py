@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 _MEMORY = 80 << 20  # of each node's object store
 _ENVIRONMENT = {
     "PYTHONPATH": str(Path(__file__).parents[2]),
+    "RAY_AUTH_MODE": "disabled",  # else it depends on a file in the user's home
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_health_check_period_ms": "500",  # a dead node is noticed after 2 s, not 20
     "RAY_health_check_timeout_ms": "2000",
@@ -22,25 +25,25 @@ _ENVIRONMENT = {
 
 
 class RayCluster:
-    """A head and two nodes. What a node runs has the environment of this process's at the node's start."""
+    """A head and two nodes, whose processes have `environment` besides this process's."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: dict[str, str]) -> None:
         from ray.cluster_utils import Cluster
 
-        head = {"num_cpus": 0, "node_ip_address": "127.0.0.2", "object_store_memory": _MEMORY}
-        self.cluster: Any = Cluster(initialize_head=True, head_node_args={**head, "include_dashboard": False})
-        self.address = str(self.cluster.address)
+        self.environment = environment | _ENVIRONMENT
         self.nodes, self.dead = dict[str, Any](), list[Any]()
-        self.mend()
+        head = {"num_cpus": 0, "node_ip_address": "127.0.0.2", "object_store_memory": _MEMORY}
+        with self._in_environment():
+            self.cluster: Any = Cluster(initialize_head=True, head_node_args={**head, "include_dashboard": False})
+        self.address = str(self.cluster.address)
 
     def mend(self) -> None:
         """Starts the nodes that are not there, and waits for them."""
         for node in self.dead:
             self.cluster.remove_node(node, allow_graceful=False)
         self.dead.clear()
-        for number in (3, 4):
-            address = f"127.0.0.{number}"
-            if address not in self.nodes:
+        with self._in_environment():
+            for address in {"127.0.0.3", "127.0.0.4"} - self.nodes.keys():
                 self.nodes[address] = self.cluster.add_node(
                     num_cpus=1, node_ip_address=address, object_store_memory=_MEMORY, wait=False
                 )
@@ -52,18 +55,33 @@ class RayCluster:
         self.dead.append(node)
         os.kill(node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
 
+    def tasks(self) -> list[psutil.Process]:
+        """Returns the processes of its nodes in which a shard is being built."""
+        found = []
+        for node in self.nodes.values():
+            for process in psutil.Process(node.all_processes["raylet"][0].process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    if "ray::build_there" in " ".join(process.cmdline()):
+                        found.append(process)
+        return found
+
+    @contextlib.contextmanager
+    def _in_environment(self) -> Iterator[None]:
+        before = dict(os.environ)
+        os.environ |= self.environment
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
 
 @contextlib.contextmanager
 def ray_cluster(environment: dict[str, str]) -> Iterator[RayCluster]:
-    """Starts a cluster whose processes have `environment` besides this process's; ends all of it."""
-    before = dict(os.environ)
-    os.environ |= environment | _ENVIRONMENT
+    """Starts a cluster and ends all of it."""
+    started = RayCluster(environment)
     try:
-        cluster = RayCluster()
-        try:
-            yield cluster
-        finally:
-            cluster.cluster.shutdown()
+        started.mend()
+        yield started
     finally:
-        os.environ.clear()
-        os.environ.update(before)
+        started.cluster.shutdown()

@@ -2,13 +2,19 @@
 
 import os
 import signal
+import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from selfie_data.build.shard_task import ImageEncoder
+from selfie_data.build.build_shards import build_shards
+from selfie_data.build.options import BuildOptions
+from selfie_data.build.ray_engine import run_ray
+from selfie_data.build.shard_task import Done, ImageEncoder, Job, Report
 from selfie_data.images.encode import Stored
 from selfie_data.source import SourceImage
+from selfie_data.sources import open_source
 
 
 @dataclass(frozen=True)
@@ -38,3 +44,14 @@ class Troubled:
                 self.once.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return self.encoder(image)
+
+
+if __name__ == "__main__":  # a slow build on a cluster, to be killed: OUT ROOT ADDRESS
+    out, root, address = sys.argv[1:]
+
+    def slowly(job: Job, shards: Sequence[int], report: Report) -> Generator[Done, None, None]:
+        from tests.selfie_data.build.ray_materials import Troubled as Slow  # nodes do not know `__main__`
+
+        return run_ray(replace(job, encoder=Slow(job.encoder, seconds=0.1)), shards, report, address=address)
+
+    build_shards(open_source("folder", root), out, BuildOptions(size=32, samples_per_shard=6), engine=slowly)

@@ -1,17 +1,20 @@
 """Builds on a Ray cluster: the bytes of one process, whatever dies; what cannot work is one line."""
 
+import json
 import logging
+import random
 import signal
 import subprocess
 import sys
+import tarfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from PIL import Image
 
@@ -22,20 +25,21 @@ from selfie_data.build.plan import Plan
 from selfie_data.build.ray_engine import run_ray
 from selfie_data.build.ray_task import Requirements
 from selfie_data.build.shard_task import BUILD, Done, Job, Tick
-from selfie_data.dataset.verify import verify_dataset
 from selfie_data.errors import BuildError
 from selfie_data.source import ImageSource
 from selfie_data.sources import open_source
 from selfie_data.sources.synthetic import SyntheticSource
-from selfie_data.storage.place import place_of
+from selfie_data.storage.place import place_of, storage_of
 from tests.selfie_data.build.ray_materials import Troubled
 from tests.selfie_data.build.test_build_shards import contents
 from tests.selfie_data.build.test_remote import objects
+from tests.selfie_data.build.test_workspace import Interrupt
 from tests.servers import seaweed
 from tests.servers.fault_proxy import FaultProxy
 from tests.servers.ray_cluster import RayCluster, ray_cluster
 
 REPOSITORY = Path(__file__).parents[3]
+RESULTS = REPOSITORY / "benchmarks" / "results" / "kills.jsonl"
 OPTIONS = BuildOptions(size=32, samples_per_shard=6)
 COUNT = 60
 SHARDS = 10
@@ -106,11 +110,16 @@ def test_the_bytes_are_those_of_one_process(
     assert '"images": 61, "total": 61' in events[-2]
 
 
-def test_into_a_bucket(cluster: RayCluster, folder: Path, expected: dict[str, bytes], bucket: str) -> None:
+def test_from_a_bucket_into_a_bucket_by_blocks(cluster: RayCluster, folder: Path, bucket: str, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "pictures.tar", "w") as tar:
+        for path in sorted(folder.rglob("*.png")):
+            tar.add(path, path.relative_to(folder))
+    storage_of(place_of(bucket)).write("pictures.tar", (tmp_path / "pictures.tar").read_bytes())
+    options = BuildOptions(size=32, samples_per_shard=6, block_bytes=1 << 16)
+    build_shards(open_source("tar", tmp_path / "pictures.tar"), tmp_path / "out", options, workers=1)
     engine = partial(run_ray, address=cluster.address)
-    build_shards(open_source("folder", folder), bucket, OPTIONS, engine=engine)
-    assert objects(bucket) == expected
-    assert verify_dataset(place_of(bucket), decode=True) == []
+    build_shards(open_source("tar", f"{bucket}/pictures.tar"), f"{bucket}/out", options, engine=engine)
+    assert objects(f"{bucket}/out") == contents(tmp_path / "out")
 
 
 def test_a_worker_is_killed_and_a_node(
@@ -154,13 +163,9 @@ def test_the_driver_is_killed_and_the_build_goes_on_here_then_there(
     wait_for_shards(out, 1, process)
     process.kill()
     process.communicate()
-    process = start(folder, out, "--workers", "1")
-    wait_for_shards(out, 4, process)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
-    process = start(folder, out, *on(cluster))
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
+    with pytest.raises(KeyboardInterrupt):
+        build_shards(open_source("folder", folder), out, OPTIONS, workers=1, progress=Interrupt(after=30))
+    build_shards(open_source("folder", folder), out, OPTIONS, engine=partial(run_ray, address=cluster.address))
     assert contents(out) == expected
 
 
@@ -171,28 +176,19 @@ def wait_for_shards(out: Path, count: int, process: "subprocess.Popen[str]") -> 
         time.sleep(0.005)
 
 
-def tasks_at_work() -> list[psutil.Process]:
-    """Returns the workers of this machine's clusters that build a shard."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if any("ray::build_there" in part for part in process.info["cmdline"] or ()):
-            found.append(process)
-    return found
-
-
 def test_an_interrupt_ends_all_tasks(cluster: RayCluster, folder: Path, tmp_path: Path) -> None:
     def interrupted(job: Job, shards: Any, report: Any) -> Any:
-        yield from run(cluster, job, shards, partial(interrupt, report), seconds=0.5)
+        yield from run(cluster, job, shards, partial(interrupt, report), seconds=0.2)
 
     def interrupt(report: Any, tick: Tick) -> None:
         report(tick)
-        assert tasks_at_work()
+        assert cluster.tasks()
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         build_shards(open_source("folder", folder), tmp_path / "out", OPTIONS, engine=interrupted)
     deadline = time.monotonic() + 10
-    while tasks_at_work():
+    while cluster.tasks():
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert not list((tmp_path / "out" / BUILD).glob("cluster-*"))
@@ -217,6 +213,44 @@ def test_errors_of_a_task_are_one_line(cluster: RayCluster, folder: Path, tmp_pa
         build_shards(
             open_source("folder", folder), tmp_path / "out", options, engine=partial(run_ray, address=cluster.address)
         )
+
+
+@pytest.mark.fuzz
+def test_many_kills_of_workers_nodes_and_drivers(
+    cluster: RayCluster, folder: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    rng = random.Random(20190607)
+    kills, rounds = Counter[str](), 0
+    while kills.total() < 20:
+        cluster.mend()
+        out = tmp_path / str(rounds)
+        while True:
+            command = [sys.executable, "-m", "tests.selfie_data.build.ray_materials", out, folder, cluster.address]
+            process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+            deadline = time.monotonic() + 60
+            while not cluster.tasks() and process.poll() is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            time.sleep(rng.random() * 3)
+            kind = rng.choice(("worker", "worker", "node", "driver"))
+            if kind == "driver" and process.poll() is None:
+                process.kill()
+                kills["driver"] += 1
+            elif kind == "node" and len(cluster.nodes) == 2:
+                cluster.kill_node(rng.choice(sorted(cluster.nodes)))
+                kills["node"] += 1
+            elif tasks := cluster.tasks():
+                rng.choice(tasks).kill()
+                kills["worker"] += 1
+            _, errors = process.communicate(timeout=120)
+            if process.returncode == 0:
+                break
+            assert process.returncode == -signal.SIGKILL or "and so 3 times" in errors, errors
+        assert contents(out) == expected, f"round {rounds}"
+        rounds += 1
+    line = {"question": "kills on a Ray cluster", **kills, "builds": rounds, "different_bytes": 0}
+    with RESULTS.open("a") as file:
+        file.write(json.dumps(line) + "\n")
 
 
 # What needs no cluster
