@@ -13,6 +13,7 @@ from benchmarks import (
     cpu_step,
     patch_stage,
     photograph,
+    plans,
     scaling,
     selections,
     startup,
@@ -140,6 +141,15 @@ def selections_command(rounds: int, threads: int, scratch: Path | None, output: 
     """Draws a second of every selection by name; needs no images."""
     del threads, scratch
     finish(selections.run(rounds=min(rounds, 3) if quick else rounds), output, selections.QUESTION, quick=quick)
+
+
+@main.command("plans")
+@shared
+def plans_command(rounds: int, threads: int, scratch: Path | None, output: Path | None, quick: bool) -> None:
+    """How evenly a build's plans, by blocks or not, mix the classes; --rounds is ignored."""
+    del rounds, threads
+    folder, images = scratch or material.default_folder(), material.images_folder()
+    finish(plans.run(scratch=folder, images=images), output, "plan_mix", quick=quick)
 
 
 for evidence in (ablations, study_record, repeat_cell, elastic):
