@@ -63,9 +63,8 @@ def _measure(
     shards, windows, classes, blocks = list[float](), list[float](), list[float](), 0.0
     for seed in range(seeds):
         plan = _plan(bytes_each, per_shard, block_bytes, seed)
-        order = plan.sources(np.arange(plan.samples))
-        counts = np.array([np.bincount(labels[order[list(plan.positions(n))]], minlength=labels.max() + 1)
-                           for n in range(plan.shards)])  # fmt: skip
+        drawn = (labels[plan.sources(plan.positions(number))] for number in range(plan.shards))
+        counts = np.array([np.bincount(each, minlength=labels.max() + 1) for each in drawn])
         shards.append(_distance(counts, labels))
         windows.append(_distance(np.add.reduceat(counts, range(0, len(counts), WINDOW)), labels))
         classes.append(float((counts > 0).sum(axis=1).mean()))

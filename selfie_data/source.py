@@ -103,8 +103,9 @@ class ImageSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    # A source may also have the attribute `notices`, see `selfie_data.notices`, `at_once`, see `read_images`, and the
-    # methods of `BlockSource`. One that knows something of each image (a name, a place) has `take`: given indices,
+    # A source may also have the attribute `notices`, see `selfie_data.notices`, `at_once`, see `read_images`, and
+    # what `BlockSource` has; `neighbours(n)` gives up to n images that are read cheaply, as a sample.
+    # One that knows something of each image (a name, a place) has `take`: given indices,
     # int64 [k], it returns those k images in that order with their labels and nothing else, for a task elsewhere.
 
     def read(self, index: int) -> SourceImage:
@@ -134,8 +135,13 @@ class BlockSource(Protocol):
     def far(self) -> bool:
         """Whether a request for each image would be costly: builds then go by blocks, unless asked otherwise."""
 
-    def in_blocks(self, block_bytes: int, /) -> tuple[ImageSource, Blocks]:
+    def in_blocks(self, block_bytes: int, /) -> tuple["GatheringSource", Blocks]:
         """Returns the same images in the order in which they lie, read in place, cut into blocks of about this size."""
+
+
+@runtime_checkable
+class GatheringSource(ImageSource, Protocol):
+    """A source that reads many images by few requests."""
 
     def read_together(self, indices: list[int], directory: Path, /) -> Iterator[SourceImage | ImageError]:
         """Yields images as `read_images`; few requests bring all of them before, to a nameless file in `directory`."""

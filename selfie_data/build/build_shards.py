@@ -162,6 +162,7 @@ def _prepare(
 ) -> tuple[Plan | BlockPlan, ImageSource]:
     disk = directory if isinstance(directory, Path) else scratch_folder(directory)
     block_bytes = options.block_bytes_for(source)
+    spooled: ImageSource
     if block_bytes and isinstance(source, BlockSource):
         spooled, blocks = source.in_blocks(block_bytes)
     else:

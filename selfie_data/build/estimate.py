@@ -1,6 +1,7 @@
 """How much a build will write, from a sample of the source; and so how many samples make a shard."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -53,7 +54,9 @@ def count_samples(source: ImageSource, options: BuildOptions) -> int:
 
 
 def estimate_build(source: ImageSource, options: BuildOptions, *, timed: bool = False) -> Estimate:
-    """Encodes the first images of the plan. What it says of bytes depends on nothing but source and options.
+    """Encodes the first images of the plan, or those that a source gives for it.
+
+    What it says of bytes depends on nothing but source and options.
 
     A source that has to be spooled and is not yet is judged by the size of its spool, by the time that reading its
     labels took (it is read through for them) and by an image made for the purpose.
@@ -65,8 +68,12 @@ def estimate_build(source: ImageSource, options: BuildOptions, *, timed: bool = 
         return Estimate(samples=samples, sample_bytes=_unspooled_bytes(source, options), seconds=seconds)
     if not samples:
         return Estimate(samples=0, sample_bytes=0, seconds=0.0)
-    permutation = Permutation(size=len(source), seed=options.seed, purpose=Purpose.PLAN)
-    indices = permutation(np.arange(min(samples, _SAMPLE)))
+    neighbours: Callable[[int], list[int]] | None = getattr(source, "neighbours", None)
+    if neighbours is not None:
+        indices = np.array(neighbours(min(samples, _SAMPLE)))
+    else:
+        permutation = Permutation(size=len(source), seed=options.seed, purpose=Purpose.PLAN)
+        indices = permutation(np.arange(min(samples, _SAMPLE)))
     labels = source.labels[indices]
     if timed:
         _seconds_an_image(options)  # whatever is done once only

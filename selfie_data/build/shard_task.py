@@ -30,7 +30,7 @@ from selfie_data.files import write_file
 from selfie_data.images.encode import STORED_AS, Stored
 from selfie_data.images.formats import current_versions, decoder_versions, rare_format
 from selfie_data.images.statistics import PixelSums, add_up, sum_by_numpy, sum_pixels
-from selfie_data.source import BlockSource, ImageSource, SourceImage, read_images
+from selfie_data.source import GatheringSource, ImageSource, SourceImage, read_images
 from selfie_data.storage.place import Place, storage_of
 
 BUILD = ".build"
@@ -251,7 +251,7 @@ class _ShardTask:
         for window in plan.windows(self.number):
             indices = plan.sources(window)
             if plan.by_blocks:
-                assert isinstance(source, BlockSource)
+                assert isinstance(source, GatheringSource)
                 images = source.read_together(indices.tolist(), scratch_folder(self.job.out))
             else:
                 images = read_images(source, indices.tolist())

@@ -23,7 +23,7 @@ from selfie_data.errors import OptionError
 from selfie_data.images.decode import LARGEST_MAX_PIXELS, MAX_PIXELS
 from selfie_data.notices import NAME as NOTICES
 from selfie_data.notices import Notice, notices_of, say
-from selfie_data.source import ImageSource
+from selfie_data.source import BlockSource, ImageSource
 from selfie_data.sources import KINDS, open_source
 from selfie_data.storage.place import Place
 
@@ -286,6 +286,8 @@ def _reporter(*, as_json: bool) -> Reporter:
 
 
 def _dry_run(source: ImageSource, options: BuildOptions, *, workers: int, as_json: bool) -> None:
+    if isinstance(source, BlockSource) and (block_bytes := options.block_bytes_for(source)):
+        source, _ = source.in_blocks(block_bytes)  # which reads labels only, and spools nothing
     estimate = estimate_build(source, options, timed=True)
     per_shard = samples_per_shard(options, estimate)
     shards = -(-estimate.samples // per_shard)

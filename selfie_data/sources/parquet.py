@@ -4,15 +4,15 @@
 
 Which files are the split is said in `naming/data_files.py`, which columns are read in `parquet_columns.py`; a column
 `split` says which rows. Row groups are read one at a time, in order. Reading single images of a row group in the
-build's shuffled order would decode it once for each, so the images' bytes are spooled. Needs pyarrow, the extra
-`parquet`.
+build's shuffled order would decode it once for each, so the images' bytes are spooled; those of a bucket are built by
+blocks of row groups (`parquet_groups.py`), and only what a plan without blocks needs is spooled. Needs pyarrow, the
+extra `parquet`.
 """
 
 from collections import Counter
 from collections.abc import Container, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from selfie_data.errors import OptionError, SourceError
 from selfie_data.notices import Notices
-from selfie_data.source import ImageSource, Json
+from selfie_data.source import Blocks, ImageSource, Json
 from selfie_data.sources.naming.data_files import choose_files, hidden, missing_parts
-from selfie_data.sources.naming.file_names import printable, reason_to_pass_over, suffix
+from selfie_data.sources.naming.file_names import NameTable, printable, reason_to_pass_over, suffix
 from selfie_data.sources.naming.split_names import (
     ALL,
     canonical,
@@ -36,6 +36,7 @@ from selfie_data.sources.naming.split_names import (
 )
 from selfie_data.sources.options import SourceOptions
 from selfie_data.sources.parquet_columns import Columns, columns_of, others, split_values
+from selfie_data.sources.parquet_groups import Group, RowGroups, images_of, open_file
 from selfie_data.sources.readers.folders import below, existing
 from selfie_data.sources.readers.image_tree import reason_to_leave_out
 from selfie_data.sources.readers.labels import (
@@ -46,12 +47,12 @@ from selfie_data.sources.readers.labels import (
     tell_labels,
     unlabelled,
 )
-from selfie_data.sources.readers.spool import Part, Rows
+from selfie_data.sources.readers.spool import Part, Rows, join_rows
 from selfie_data.sources.readers.spooled_source import Resolved, SpooledSource
 from selfie_data.storage.place import Place, name_below
-from selfie_data.storage.protocol import StorageError
 
 _MAX_LABEL = (1 << 63) - 1
+_FILES_AT_ONCE = 16  # of a bucket, whose labels are read
 _ROWS_AT_ONCE = 512  # of a part: 60 MB of photographs of 110 kB, and what a spool that was cut short loses
 
 
@@ -63,7 +64,8 @@ def open_images(kind: str, root: Place | str, options: SourceOptions) -> ImageSo
     chosen: dict[str, Json] = {"split": options.split, "label": columns.label}
     more = {"config": options.config, "image": options.image_column, "split_column": columns.split}
     chosen |= {name: value for name, value in more.items() if value is not None}
-    return SpooledSource.of_files(
+    source = SpooledSource if isinstance(paths[0], Path) else _RemoteParquet
+    return source.of_files(
         kind,
         paths,
         _Parquet(paths=tuple(paths), columns=columns, split=options.split, classes=options.classes),
@@ -72,26 +74,6 @@ def open_images(kind: str, root: Place | str, options: SourceOptions) -> ImageSo
         spool_bytes=image_bytes,
         notices=notices,
     )
-
-
-@contextmanager
-def _opened(path: Place) -> Iterator[Any]:
-    """Opens a file; what pyarrow raises while it is open becomes one line."""
-    try:
-        parquet: Any = import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise SourceError("the source parquet needs pyarrow: pip install 'selfie[parquet]'") from error
-    try:
-        with parquet.ParquetFile(path if isinstance(path, Path) else path.open("rb", buffering=0)) as file:
-            yield file
-    except StorageError:
-        raise
-    except (OSError, ValueError, NotImplementedError, OverflowError) as error:  # pyarrow's own errors are ValueErrors
-        raise SourceError(f"{path.name} is no Parquet file, truncated or damaged: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return printable(str(error).splitlines()[0][:120]) if str(error) else type(error).__name__
 
 
 def _find(root: Place, options: SourceOptions, notices: Notices) -> list[Place]:
@@ -133,7 +115,7 @@ def _find(root: Place, options: SourceOptions, notices: Notices) -> list[Place]:
 
 
 def _has_split_column(path: Place, options: SourceOptions) -> bool:
-    with _opened(path) as file:
+    with open_file(path) as file:
         return columns_of(file.schema_arrow, path.name, options).split is not None
 
 
@@ -143,7 +125,7 @@ def _look(paths: list[Place], options: SourceOptions, notices: Notices) -> tuple
     image_bytes = 0
     found: Counter[str] = Counter()
     for path in paths:
-        with _opened(path) as file:
+        with open_file(path) as file:
             columns = columns_of(file.schema_arrow, path.name, options)
             first = first or columns
             _check_alike(columns, first, path.name, paths[0].name)
@@ -188,11 +170,46 @@ def _image_bytes(file: Any, image: str) -> int:
     """Returns how many bytes the image column takes when unpacked, a little more than the images themselves."""
     total = 0
     for group in range(file.metadata.num_row_groups):
-        columns = file.metadata.row_group(group)
-        for number in range(columns.num_columns):
-            if columns.column(number).path_in_schema.split(".")[0] == image:
-                total += columns.column(number).total_uncompressed_size
+        total += column_bytes(file.metadata.row_group(group), image)
     return total
+
+
+def column_bytes(group: Any, name: str, *, packed: bool = False) -> int:
+    """Returns how many bytes a column of a row group takes, unpacked or as it is stored."""
+    parts = [group.column(number) for number in range(group.num_columns)]
+    parts = [part for part in parts if part.path_in_schema.split(".")[0] == name]
+    return sum(part.total_compressed_size if packed else part.total_uncompressed_size for part in parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _RemoteParquet(SpooledSource):
+    """Files of a bucket: a source by row groups for a plan by blocks."""
+
+    far = True
+
+    def in_blocks(self, block_bytes: int) -> tuple[RowGroups, Blocks]:
+        """See `source.BlockSource`."""
+        layout = self.layout
+        assert isinstance(layout, _Parquet)
+        with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+            found = [each for file in pool.map(layout.groups, range(len(layout.paths))) for each in file]
+        found = [(group, rows) for group, rows in found if len(rows.names)]
+        rows = join_rows([rows for _, rows in found])
+        resolved = layout.resolve(self.checked(rows))
+        source = RowGroups(
+            kind=self.kind,
+            description=self.description,
+            fingerprint=self.fingerprint,
+            paths=layout.paths,
+            sizes=tuple(path.stat().st_size for path in layout.paths),
+            groups=tuple(group for group, _ in found),
+            names=NameTable.of(rows.names),
+            labelled=resolved.labelled,
+            image=layout.columns.image,
+            empty=resolved.empty,
+            notices=self.all_notices(resolved),
+        )
+        return source, source.blocks(block_bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +224,7 @@ class _Parquet:
 
     def parts(self, done: Container[str]) -> Iterator[Part]:
         for number, path in enumerate(self.paths):
-            with _opened(path) as file:
+            with open_file(path) as file:
                 row = 0
                 for group in range(file.metadata.num_row_groups):
                     rows = file.metadata.row_group(group).num_rows
@@ -221,7 +238,7 @@ class _Parquet:
         batches = file.iter_batches(batch_size=_ROWS_AT_ONCE, row_groups=[group], columns=wanted, use_threads=False)
         for key, batch in zip(keys, batches, strict=True):
             kept = self._rows_of_split(batch)
-            every = _images(batch.column(self.columns.image))
+            every = images_of(batch.column(self.columns.image))
             images = [every[position] for position in kept]
             yield Part(
                 key=key,
@@ -249,6 +266,26 @@ class _Parquet:
             raise SourceError(f"a label is {max(codes)}; labels are integers up to {_MAX_LABEL}")
         return np.array(codes, dtype=np.int64)
 
+    def groups(self, number: int) -> list[tuple[Group, Rows]]:
+        """Returns the row groups of a file, labels read, images not: `lengths` are 1."""
+        found, row = [], 0
+        path = self.paths[number]
+        wanted = [name for name in (self.columns.label, self.columns.split) if name is not None]
+        with open_file(path) as file:
+            for group in range(file.metadata.num_row_groups):
+                facts = file.metadata.row_group(group)
+                table = file.read_row_group(group, columns=wanted, use_threads=False) if wanted else facts
+                kept = self._rows_of_split(table)
+                rows = Rows(
+                    names=[f"{path.name}/{row + position:08d}" for position in kept],
+                    labels=self._labels(table, kept),
+                    lengths=np.ones(len(kept), np.int64),
+                )
+                stored = column_bytes(facts, self.columns.image, packed=True)
+                found.append((Group(number, group, np.array(kept, np.int32), stored), rows))
+                row += facts.num_rows
+        return found
+
     def resolve(self, rows: Rows) -> Resolved:
         if not rows.lengths.any():
             raise SourceError(
@@ -275,9 +312,3 @@ class _Parquet:
         if self.columns.names:
             return label_by_code(codes, self.columns.names, self.classes)
         return label_by_integer(codes, classes=self.classes)
-
-
-def _images(column: Any) -> list[bytes]:
-    """Returns the bytes of each image, b"" for null: such a row is found out when it is read."""
-    values = column.to_pylist()
-    return [(value.get("bytes") if isinstance(value, dict) else value) or b"" for value in values]

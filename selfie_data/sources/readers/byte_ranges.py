@@ -209,7 +209,7 @@ class RangeSource:
         return replace(self, ranges=ranges, labelled=labelled), blocks
 
     def read_together(self, indices: list[int], directory: Path) -> Iterator[SourceImage | ImageError]:
-        """See `source.BlockSource`."""
+        """See `source.GatheringSource`."""
         paths = [path for path in self.ranges.paths if not isinstance(path, Path)]
         if not paths:
             yield from read_images(self, indices)

@@ -73,7 +73,7 @@ class Reader(Protocol):
 def scan(reader: Reader) -> Rows:
     """Reads everything and keeps names and labels only: what a dry run needs."""
     parts = sorted(((part.key, _rows(part)) for part in reader.parts(())), key=lambda pair: pair[0])
-    return _join([rows for _, rows in parts])
+    return join_rows([rows for _, rows in parts])
 
 
 def spool(
@@ -199,7 +199,7 @@ class _Spool:
 
     def _collect(self, keys: list[str], done: dict[str, Rows]) -> tuple[Rows, Ranges]:
         parts = [done[key] for key in keys]
-        rows = _join(parts)
+        rows = join_rows(parts)
         paths = tuple(self.directory / f"{key}.data" for key in keys)
         counts = [len(part.names) for part in parts]
         starts = [np.cumsum(part.lengths, dtype=np.int64) - part.lengths for part in parts]
@@ -218,7 +218,8 @@ def _rows(part: Part) -> Rows:
     return Rows(names=list(part.names), labels=part.labels, lengths=part.lengths)
 
 
-def _join(parts: list[Rows]) -> Rows:
+def join_rows(parts: list[Rows]) -> Rows:
+    """Puts the rows of all parts together."""
     names = [name for part in parts for name in part.names]
     lengths = np.concatenate([np.empty(0, np.int64), *(part.lengths for part in parts)])
     texts = [text for part in parts if isinstance(part.labels, list) for text in part.labels]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +62,7 @@ class SpooledSource:
         classes: Sequence[str] | None,
         spool_bytes: int,
         notices: Notices | None = None,
-    ) -> "SpooledSource":
+    ) -> Self:
         """Makes a source of local files, described by them and by the options `chosen`."""
         return cls(
             kind=kind,
@@ -76,13 +76,13 @@ class SpooledSource:
     @property
     def resolved(self) -> Resolved:
         if not self._cache:
-            self._cache.append(self.layout.resolve(self._checked(scan(self.layout))))
+            self._cache.append(self.layout.resolve(self.checked(scan(self.layout))))
         return self._cache[0]
 
     @property
     def notices(self) -> Notices:
         """As costly as `labels`."""
-        return self._all_notices(self.resolved)
+        return self.all_notices(self.resolved)
 
     @property
     def labelled(self) -> Labelled:
@@ -106,22 +106,24 @@ class SpooledSource:
         rows, ranges = spool(
             self.layout, directory, fingerprint=self.fingerprint, expected=self.spool_bytes, progress=progress
         )
-        resolved = self.layout.resolve(self._checked(rows))
+        resolved = self.layout.resolve(self.checked(rows))
         return RangeSource(
             kind=self.kind,
             description=self.description,
             fingerprint=self.fingerprint,
             ranges=ranges.take(resolved.order),
             labelled=resolved.labelled,
-            notices=self._all_notices(resolved),
+            notices=self.all_notices(resolved),
             pixels=_square(rows.lengths) if self.layout.pixels else None,
             empty=resolved.empty,
         )
 
-    def _all_notices(self, resolved: Resolved) -> Notices:
+    def all_notices(self, resolved: Resolved) -> Notices:
+        """Returns what was noticed when it was opened and when its rows were made out."""
         return Notices(self.noticed, resolved.notices or Notices())
 
-    def _checked(self, rows: Rows) -> Rows:
+    def checked(self, rows: Rows) -> Rows:
+        """Returns the rows; SourceError if there are none, or they are no squares where they have to be."""
         if not rows.names:
             raise SourceError(f"the source {self.kind} holds no images")
         if self.layout.pixels:

@@ -1,6 +1,7 @@
 """Builds by blocks: the bytes of a local build by blocks, by few requests, whatever works on them."""
 
 import io
+import re
 import subprocess
 import sys
 import tarfile
@@ -12,7 +13,8 @@ import pytest
 from selfie_data.build.build_shards import build_shards
 from selfie_data.build.options import BuildOptions
 from selfie_data.dataset.opened import open_dataset
-from selfie_data.errors import BuildError, OptionError
+from selfie_data.errors import BuildError, ImageError, OptionError
+from selfie_data.source import BlockSource
 from selfie_data.sources import open_source
 from selfie_data.storage import gather
 from selfie_data.storage.place import place_of, storage_of
@@ -60,7 +62,7 @@ from selfie_data.build.build_shards import build_shards
 from selfie_data.sources import open_source
 from tests.selfie_data.build.test_blocks import BLOCKS
 if __name__ == "__main__":
-    build_shards(open_source("tar", sys.argv[1]), sys.argv[2], BLOCKS, workers=2)
+    build_shards(open_source(sys.argv[1], sys.argv[2]), sys.argv[3], BLOCKS, workers=2)
 """
 
 
@@ -89,7 +91,7 @@ def test_few_requests_bring_the_bytes_of_a_local_build_by_blocks(
 
 def test_workers_do_not_change_the_bytes(remote_archive: str, expected: dict[str, bytes], tmp_path: Path) -> None:
     out = tmp_path / "out"  # a process of its own, whose workers have this test's environment
-    subprocess.run([sys.executable, "-c", BUILD_IT, remote_archive, str(out)], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", BUILD_IT, "tar", remote_archive, str(out)], check=True, timeout=120)
     assert contents(out) == expected
 
 
@@ -133,3 +135,61 @@ def test_blocks_of_what_lies_apart_are_refused(tmp_path: Path) -> None:
     source = open_source("synthetic", limit=10)
     with pytest.raises(OptionError, match="this source synthetic has each in a file of its own, or is spooled"):
         build_shards(source, tmp_path / "out", BLOCKS, workers=1)
+
+
+@pytest.fixture(scope="module")
+def parquet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two Parquet files of 100 photographs each in row groups of 10, two without an image, a third of another split."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    folder = tmp_path_factory.mktemp("parquet")
+    rows = [{"bytes": jpeg(picture(60 + n % 7, 70, seed=n)), "path": None} for n in range(200)]
+    rows[5] = rows[106] = {"bytes": None, "path": "gone.jpg"}
+    for number in range(2):
+        numbers = range(number * 100, number * 100 + 100)
+        table = {
+            "image": rows[number * 100 : number * 100 + 100],
+            "label": ["cat" if n % 3 else "dog" for n in numbers],
+            "split": ["test" if n % 3 == 1 else "train" for n in numbers],
+        }
+        pq.write_table(pa.table(table), folder / f"part-{number:05d}-of-00002.parquet", row_group_size=10)
+    return folder
+
+
+def test_parquet_in_a_bucket_is_built_by_its_row_groups_without_a_spool(
+    parquet: Path, bucket: str, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in parquet.iterdir():
+        storage_of(place_of(bucket)).write(file.name, file.read_bytes())
+    source = open_source("parquet", bucket)
+    monkeypatch.setattr("selfie_data.sources.readers.spool.spool", None)
+    proxy.reset_counts()
+    manifest = build_shards(source, tmp_path / "out", BLOCKS, workers=1)
+    assert manifest.samples == 133 - 1  # one of the two rows without an image is of the other split
+    assert [entry.reason for entry in manifest.quarantined] == [
+        "part-00000-of-00002.parquet/00000005 holds no image's bytes: null, or only a path"
+    ]
+    size = sum(file.stat().st_size for file in parquet.iterdir())
+    assert proxy.down < 4 * size
+    command = [sys.executable, "-c", BUILD_IT, "parquet", bucket, str(tmp_path / "again")]
+    subprocess.run(command, check=True, timeout=120)
+    assert contents(tmp_path / "again") == contents(tmp_path / "out")
+
+
+def test_parquet_in_a_bucket_has_the_images_and_labels_of_the_folder(
+    parquet: Path, bucket: str, tmp_path: Path
+) -> None:
+    for file in parquet.iterdir():
+        storage_of(place_of(bucket)).write(file.name, file.read_bytes())
+    here, far = open_source("parquet", parquet).spool(tmp_path / "spool"), open_source("parquet", bucket)
+    assert isinstance(far, BlockSource)
+    together, blocks = far.in_blocks(1 << 16)
+    assert (here.class_names, here.labels.tolist()) == (together.class_names, together.labels.tolist())
+    order = np.random.default_rng(0).permutation(len(here)).tolist()
+    for index, image in zip(order, together.read_together(order, tmp_path), strict=True):
+        if isinstance(image, ImageError):
+            with pytest.raises(ImageError, match=re.escape(str(image))):
+                here.read(index)
+        else:
+            assert here.read(index) == image
+    assert 3 <= len(blocks) < 20
+    assert blocks.starts[-1] == len(here)
