@@ -193,8 +193,8 @@ class _RemoteParquet(SpooledSource):
         assert isinstance(layout, _Parquet)
         with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
             found = [each for file in pool.map(layout.groups, range(len(layout.paths))) for each in file]
-        found = [(group, rows) for group, rows in found if len(rows.names)]
-        rows = join_rows([rows for _, rows in found])
+        found = [(group, kept, rows) for group, kept, rows in found if kept]
+        rows = join_rows([rows for _, _, rows in found])
         resolved = layout.resolve(self.checked(rows))
         source = RowGroups(
             kind=self.kind,
@@ -202,7 +202,9 @@ class _RemoteParquet(SpooledSource):
             fingerprint=self.fingerprint,
             paths=layout.paths,
             sizes=tuple(path.stat().st_size for path in layout.paths),
-            groups=tuple(group for group, _ in found),
+            groups=tuple(group for group, _, _ in found),
+            group=np.repeat(np.arange(len(found), dtype=np.int32), [len(kept) for _, kept, _ in found]),
+            row=np.array([row for _, kept, _ in found for row in kept], np.int32),
             names=NameTable.of(rows.names),
             labelled=resolved.labelled,
             image=layout.columns.image,
@@ -266,8 +268,8 @@ class _Parquet:
             raise SourceError(f"a label is {max(codes)}; labels are integers up to {_MAX_LABEL}")
         return np.array(codes, dtype=np.int64)
 
-    def groups(self, number: int) -> list[tuple[Group, Rows]]:
-        """Returns the row groups of a file, labels read, images not: `lengths` are 1."""
+    def groups(self, number: int) -> list[tuple[Group, list[int], Rows]]:
+        """Returns the row groups of a file, which of their rows are used, and these without images: `lengths` are 1."""
         found, row = [], 0
         path = self.paths[number]
         wanted = [name for name in (self.columns.label, self.columns.split) if name is not None]
@@ -282,7 +284,7 @@ class _Parquet:
                     lengths=np.ones(len(kept), np.int64),
                 )
                 stored = column_bytes(facts, self.columns.image, packed=True)
-                found.append((Group(number, group, np.array(kept, np.int32), stored), rows))
+                found.append((Group(number, group, stored), kept, rows))
                 row += facts.num_rows
         return found
 

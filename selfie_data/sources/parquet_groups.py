@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from threading import Lock
@@ -34,21 +34,21 @@ _GROUPS_AT_ONCE = 4  # read by a worker
 
 
 class Group(NamedTuple):
-    """A row group: file, number in it, which of its rows are used, and the bytes of its images as stored."""
+    """A row group: file, number in it, and the bytes of its images as stored."""
 
     file: int
     number: int
-    rows: NDArray[np.int32]
     bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowGroups:
-    """An `ImageSource` of row groups, in their order.
+    """A `GatheringSource` of row groups.
 
     Attributes:
         paths, sizes: the files, and their bytes when they were listed.
         groups: those of which rows are used.
+        group, row: int32 [N]: where an image is, its place in `groups` and its row there.
         image: the column.
         empty: what is said of a row without an image's bytes.
     """
@@ -59,17 +59,17 @@ class RowGroups:
     paths: tuple[Place, ...]
     sizes: tuple[int, ...]
     groups: tuple[Group, ...]
+    group: NDArray[np.int32]
+    row: NDArray[np.int32]
     names: NameTable
     labelled: Labelled
     image: str
     empty: str
     notices: Notices = field(default_factory=Notices, compare=False)
     spool_bytes: int = 0
-    _starts: NDArray[np.int64] = field(init=False, repr=False, compare=False)
     _files: Descriptors = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_starts", np.cumsum([0, *(len(group.rows) for group in self.groups)]))
         object.__setattr__(self, "_files", Descriptors(len(self.paths)))
 
     @property
@@ -86,18 +86,36 @@ class RowGroups:
     def spool(self, directory: Path, progress: Progress | None = None) -> "RowGroups":  # noqa: ARG002
         return self
 
+    def take(self, indices: NDArray[np.int64]) -> "RowGroups":
+        """See `source.ImageSource`."""
+        used, group = np.unique(self.group[indices], return_inverse=True)
+        groups = [self.groups[number] for number in used.tolist()]
+        files = {file: number for number, file in enumerate(dict.fromkeys(each.file for each in groups))}
+        return replace(
+            self,
+            paths=tuple(self.paths[file] for file in files),
+            sizes=tuple(self.sizes[file] for file in files),
+            groups=tuple(each._replace(file=files[each.file]) for each in groups),
+            group=group.astype(np.int32),
+            row=self.row[indices],
+            names=self.names.take(indices),
+            labelled=self.labelled.take(indices),
+            description={},
+            notices=Notices(),
+        )
+
     def blocks(self, block_bytes: int) -> Blocks:
-        """Returns blocks of whole groups, of about this size."""
+        """Returns blocks of whole groups, of about this size; images must be in the groups' order."""
         file = np.array([group.file for group in self.groups])
         length = np.array([group.bytes for group in self.groups], np.int64)
         before = np.cumsum(length) - length
         blocks = Blocks.cut(file, before, length, block_bytes=block_bytes)
-        return Blocks(starts=self._starts[blocks.starts], bytes=blocks.bytes)
+        return Blocks(starts=np.searchsorted(self.group, blocks.starts).astype(np.int64), bytes=blocks.bytes)
 
     def neighbours(self, count: int) -> list[int]:
         """Returns up to `count` images of one row group, in the middle: a sample that costs reading one."""
-        middle = len(self.groups) // 2
-        return list(range(int(self._starts[middle]), int(self._starts[middle + 1])))[:count]
+        found: list[int] = np.flatnonzero(self.group == len(self.groups) // 2)[:count].tolist()
+        return found
 
     def read(self, index: int) -> SourceImage:
         image = next(self.read_many([index]))
@@ -111,14 +129,14 @@ class RowGroups:
 
     def read_together(self, indices: list[int], directory: Path) -> Iterator[SourceImage | ImageError]:
         """See `source.GatheringSource`."""
-        wanted = np.array(indices)
-        group = np.searchsorted(self._starts, wanted, side="right") - 1
+        wanted = np.unique(indices)
+        group = self.group[wanted]
         with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
             where: dict[int, tuple[int, int]] = {}
             lock = Lock()
 
             def unpack(number: int) -> None:
-                for index, data in self._images(number, np.unique(wanted[group == number])):
+                for index, data in self._images(self.groups[number], wanted[group == number]):
                     with lock:
                         where[index] = (file.tell(), len(data))
                         write_all(file.fileno(), data)
@@ -133,10 +151,10 @@ class RowGroups:
                 start, size = where[index]
                 yield self._image(index, os.pread(file.fileno(), size, start))
 
-    def _images(self, number: int, chosen: NDArray[np.int64]) -> Iterator[tuple[int, bytes]]:
-        """Yields images of a row group, by rising index."""
-        group, path = self.groups[number], self.paths[self.groups[number].file]
-        rows, first = group.rows[chosen - self._starts[number]], 0
+    def _images(self, group: Group, chosen: NDArray[np.int64]) -> Iterator[tuple[int, bytes]]:
+        """Yields images of a row group, by rising row."""
+        chosen = chosen[np.argsort(self.row[chosen])]
+        path, rows, first = self.paths[group.file], self.row[chosen], 0
         if isinstance(path, RemotePath):
             self._files.check(group.file, path, self.sizes[group.file])
         with open_file(path) as file:

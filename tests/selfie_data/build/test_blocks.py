@@ -191,5 +191,9 @@ def test_parquet_in_a_bucket_has_the_images_and_labels_of_the_folder(
                 here.read(index)
         else:
             assert here.read(index) == image
+    part = together.take(np.array(order[:40]))  # type: ignore[attr-defined]
+    assert part.labels.tolist() == together.labels[order[:40]].tolist()
+    alone = [str(each) for each in part.read_together(list(range(40)), tmp_path)]
+    assert alone == [str(each) for each in together.read_together(order[:40], tmp_path)]
     assert 3 <= len(blocks) < 20
     assert blocks.starts[-1] == len(here)
