@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 
@@ -73,10 +73,11 @@ def blocks_of(counts: list[int], sizes: list[int]) -> Blocks:
     return Blocks(starts=np.cumsum([0, *counts]), bytes=np.array(sizes, np.int64))
 
 
+@settings(deadline=None, max_examples=60)
 @given(
-    counts=st.lists(st.integers(1, 30), min_size=1, max_size=30),
+    counts=st.lists(st.integers(1, 30), min_size=1, max_size=20),
     share=st.floats(0, 1),
-    per_shard=st.integers(1, 200),
+    per_shard=st.integers(6, 200),
     window=st.integers(1, 200),
     seed=st.integers(0, 2**64 - 1),
 )
