@@ -104,14 +104,14 @@ def test_a_plan_by_blocks_is_its_twin_and_every_image_has_one_place(
 def test_a_part_of_a_plan_by_blocks_has_every_image_equally_often_and_every_block_its_share() -> None:
     blocks = blocks_of([7, 1, 12, 30, 3], [1] * 5)
     taken = np.zeros(53, np.int64)
-    for seed in range(800):
+    for seed in range(400):
         plan = BlockPlan(blocks=blocks, samples=13, samples_per_shard=13, seed=seed)
         indices = plan.sources(np.arange(13))
         taken[indices] += 1
         share = np.histogram(indices, blocks.starts)[0]
         assert (np.abs(share - np.diff(blocks.starts) * 13 / 53) < 1).all()
-    expected = 800 * 13 / 53  # 196; 12 is a standard deviation
-    assert np.abs(taken - expected).max() < 5 * 12
+    expected = 400 * 13 / 53  # 98; 9 is a standard deviation
+    assert np.abs(taken - expected).max() < 5 * 9
 
 
 def test_a_shard_by_blocks_reads_few_of_them() -> None:
@@ -149,6 +149,7 @@ def test_impossible_plans_by_blocks_are_refused(samples: int, per_shard: int) ->
         plan.sources([3, 10])
 
 
+@settings(deadline=None)
 @given(st.integers(1, 200), st.integers(1, 40), st.integers(0, 5))
 def test_a_shard_of_a_plan_is_the_same_by_itself(samples: int, per_shard: int, seed: int) -> None:
     plan = Plan(size=samples, samples=samples, samples_per_shard=per_shard, seed=seed)
