@@ -42,7 +42,7 @@ def test_the_node_of_rank_0_dies_and_another_joins(raw_dataset: Path, tmp_path: 
 @pytest.mark.fuzz
 def test_twenty_faults_at_random(tmp_path: Path) -> None:
     draw = random.Random(1)
-    with cluster(tmp_path, steps=1500) as nodes, closing(Watch(nodes)) as watch:
+    with cluster(tmp_path, steps=1000) as nodes, closing(Watch(nodes)) as watch:
         start_three(nodes, watch)
         for number in range(20):
             step = watch.step + draw.randrange(30)
@@ -61,4 +61,4 @@ def test_twenty_faults_at_random(tmp_path: Path) -> None:
             if watch.ranks == 2:
                 watch.after(f"{number}: a node joined", nodes.join, ranks=3)
         nodes.wait_for_end()
-        check_same(compare(nodes), 1500)
+        check_same(compare(nodes), 1000)
