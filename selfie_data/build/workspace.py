@@ -99,6 +99,18 @@ def claim_folder(out: Place, identity: Mapping[str, Any], *, file: str = IDENTIT
     refuse_other(out, recorded, identity, what="an unfinished build")
 
 
+def listings_folder(out: Place) -> Place | None:
+    """Returns where listings of large tars are kept while building, for whoever works on it; None if it is no build."""
+    try:
+        if not (out / BUILD).exists() and any(True for _ in out.iterdir()):
+            return None
+    except FileNotFoundError:
+        pass
+    except OSError:  # the build says why
+        return None
+    return out / BUILD / "listings"
+
+
 def refuse_other(out: Place, recorded: Mapping[str, Any], wanted: Mapping[str, Any], *, what: str) -> None:
     """Raises a BuildError that names the first thing in which two builds differ, and both values."""
     old, new = _flatten(recorded), _flatten(json.loads(json.dumps(wanted)))

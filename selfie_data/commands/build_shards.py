@@ -17,6 +17,7 @@ from selfie_data.build.estimate import estimate_build, samples_per_shard
 from selfie_data.build.options import ENCODINGS, SHARD_BYTES, BuildOptions
 from selfie_data.build.progress import Bar, JsonLines, Lines, Reporter
 from selfie_data.build.workers import Engine
+from selfie_data.build.workspace import listings_folder
 from selfie_data.commands.place_argument import LocalPath, PlaceArgument
 from selfie_data.dataset.manifest import Manifest
 from selfie_data.errors import OptionError
@@ -190,6 +191,7 @@ def command(**given: Any) -> None:
             given["root"],
             classes=class_names,
             size=size,
+            listings=None if given["dry_run"] else listings_folder(given["out"]),
             **{name: given[name] for name in _SOURCE_OPTIONS},
         )
     except (OptionError, ValueError) as error:

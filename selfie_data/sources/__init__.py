@@ -8,6 +8,7 @@ from typing import cast
 from selfie_data.errors import OptionError
 from selfie_data.source import ImageSource
 from selfie_data.sources.options import SourceOptions
+from selfie_data.storage.place import Place
 
 KINDS = ("cifar10", "cifar100", "imagenet32", "imagenet", "folder", "parquet", "tar", "synthetic")
 SPLITS = ("train", "val", "test")
@@ -48,6 +49,7 @@ def open_source(
     size: int = 32,
     seed: int = 0,
     checksum: bool | None = None,
+    listings: Place | None = None,
 ) -> ImageSource:
     """Opens a source of images; decodes nothing.
 
@@ -72,6 +74,7 @@ def open_source(
         classes: class names to use (another build's); a class that is not among them is refused.
         limit, size, seed: synthetic: how many pictures, their side in pixels, and the seed.
         checksum: compare an official archive with its published MD5: None: up to 1 GiB, True: always, False: never.
+        listings: a folder in which the listings of remote tars are kept and found again, by other processes too.
 
     Raises:
         SourceError: no such thing there, or it is not what `kind` says.
@@ -102,6 +105,7 @@ def open_source(
         size=size,
         seed=seed,
         checksum=checksum,
+        listings=listings,
     )
     if root is None and kind != "synthetic":
         raise OptionError(f"the source {kind} needs --root: the archive or folder to read")

@@ -10,6 +10,7 @@ Images are in the order of (class, name), the flat ones in the order of their na
 """
 
 import re
+from functools import partial
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from selfie_data.sources.readers.folders import existing, listed
 from selfie_data.sources.readers.image_tree import FileFilter, refuse_twice, resolve_tree, sort_files
 from selfie_data.sources.readers.labels import Labelled, label_by_name, unlabelled
 from selfie_data.sources.readers.spooled_source import Resolved, describe, facts_of, fingerprint_of
-from selfie_data.sources.readers.tar_listing import Listing
+from selfie_data.sources.readers.tar_listing import Listing, kept, several
 from selfie_data.sources.readers.tarball import FileWindow, Member, ObjectWindow, list_members
 from selfie_data.storage.place import Place
 
@@ -96,18 +97,20 @@ def _open_tar(kind: str, path: Place, options: SourceOptions) -> ImageSource:
         )
     with OpenedTar(path) as opened:
         assert isinstance(opened.window, FileWindow | ObjectWindow)
-        members = sorted(list_members(opened.window))
+        window, keep = opened.window, partial(kept, options.listings, path)
+        members = sorted(keep("all", lambda: Listing.of(list_members(window))).members())
         inner = [member for member in members if member.name.endswith(".tar") and not is_junk(member.name)]
-        listing, beside = Listing(), Notices()
+        beside = Notices()
         if inner:
             for member in members:
                 if member not in inner:
                     reason = reason_to_pass_over(member.name) or "files beside the tars of the classes"
                     beside.add(reason, printable(member.name))
-            classes = _list_classes(opened.window, inner, listing)
+            listing = keep("classes", lambda: _list_classes(window, inner))
         else:
-            listing.add(opened.window, FileFilter(options.subtree), file=0)
-    resolved = _label_classes(listing, classes, options) if inner else _label_flat(listing, path, options)
+            wanted = FileFilter(options.subtree)
+            listing = keep(["members", wanted.subtree, False], lambda: Listing().add(window, wanted))
+    resolved = _label_classes(listing, options) if inner else _label_flat(listing, path, options)
     chosen: dict[str, Json] = {"split": options.split}
     return RangeSource(
         kind=kind,
@@ -119,28 +122,32 @@ def _open_tar(kind: str, path: Place, options: SourceOptions) -> ImageSource:
     )
 
 
-def _list_classes(outer: FileWindow | ObjectWindow, inner: list[Member], listing: Listing) -> list[str]:
-    """Lists the tars in the tar; returns the class of each image."""
-    classes: list[str] = []
+def _list_classes(outer: FileWindow | ObjectWindow, inner: list[Member]) -> Listing:
+    """Lists the tars in the tar; names begin with the class."""
     refuse_twice([member.name for member in inner], outer.label)
     _refuse_other_classes([member.name.rpartition("/")[2].removesuffix(".tar") for member in inner], outer.label)
-    for member in inner:
+
+    def listed(member: Member) -> Listing:
         name = member.name.rpartition("/")[2].removesuffix(".tar")
         label = f"{outer.label}: {printable(member.name)}"
         window = outer.inside(member, label=label)
-        before = len(listing.names)
-        listing.add(window, FileFilter(), file=0, start=member.offset, prefix=f"{name}/")
-        sort_files(listing.rows(before), label=label)  # refuses a tar without images
-        classes += [name] * (len(listing.names) - before)
-    return classes
+        found = Listing().add(window, FileFilter(), start=member.offset, prefix=f"{name}/")
+        sort_files(found.rows(), label=label)  # refuses a tar without images
+        return found
+
+    listing = Listing()
+    for found in several(listed, inner, at_once=isinstance(outer, ObjectWindow)):
+        listing.extend(found)
+    return listing
 
 
-def _label_classes(listing: Listing, classes: list[str], options: SourceOptions) -> Resolved:
+def _label_classes(listing: Listing, options: SourceOptions) -> Resolved:
     if options.split != "train":
         raise OptionError(f"a tar of class tars is the training set, got --split {options.split}")
     images, _, notices = sort_files(listing.rows(), label="the training set")
     refuse_twice([listing.names[index] for index in images], "the training set")
-    return Resolved(np.array(images), label_by_name([classes[index] for index in images], options.classes), notices)
+    classes = [listing.names[index].partition("/")[0] for index in images]
+    return Resolved(np.array(images), label_by_name(classes, options.classes), notices)
 
 
 def _label_flat(listing: Listing, path: Place, options: SourceOptions) -> Resolved:

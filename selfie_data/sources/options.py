@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from selfie_data.storage.place import Place
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceOptions:
@@ -25,3 +27,4 @@ class SourceOptions:
     size: int = 32
     seed: int = 0
     checksum: bool | None = None
+    listings: Place | None = None

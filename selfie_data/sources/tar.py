@@ -44,4 +44,4 @@ def open_images(kind: str, root: Place | str, options: SourceOptions) -> ImageSo
     choice = Choice(options.subtree, options.classes, options.class_level)
     if is_gzip(path):
         return open_gzipped(kind, path, choice)
-    return open_in_place(kind, [path], choice)
+    return open_in_place(kind, [path], choice, listings=options.listings)

@@ -125,7 +125,7 @@ def _open_local(kind: str, paths: list[Place], options: SourceOptions) -> ImageS
     refuse_twice([path.name for path in paths], "the list of shards")
     choice = Choice(options.subtree, options.classes, None)
     if not zipped:
-        return open_in_place(kind, paths, choice, parted=True)
+        return open_in_place(kind, paths, choice, parted=True, listings=options.listings)
     if len(paths) > 1:
         raise SourceError(f"{zipped[0].name} is gzipped: of several shards, all must be plain tars; unpack it first")
     return open_gzipped(kind, paths[0], choice)

@@ -144,12 +144,12 @@ class _Spool:
             size = data.stat().st_size
         except FileNotFoundError:
             return None
-        if len(stored) < 4 or google_crc32c.value(stored[4:]) != int.from_bytes(stored[:4], "big"):
+        saved = open_columns(stored)
+        if saved is None:
             return None
-        with np.load(BytesIO(stored[4:]), allow_pickle=False) as saved:
-            labels = saved["codes"] if "codes" in saved else _strings(saved, "texts")
-            rows = Rows(names=_strings(saved, "names"), labels=labels, lengths=saved["lengths"])
-            checksums = saved["crc32c"].tolist()
+        labels = saved["codes"] if "codes" in saved else strings(saved, "texts")
+        rows = Rows(names=strings(saved, "names"), labels=labels, lengths=saved["lengths"])
+        checksums = saved["crc32c"].tolist()
         return rows if size == int(rows.lengths.sum()) and self._checksums(data) == checksums else None
 
     def _checksums(self, path: Path) -> list[int]:
@@ -188,13 +188,10 @@ class _Spool:
         columns: dict[str, Any] = {
             "lengths": rows.lengths,
             "crc32c": np.array(checksums, dtype=np.uint32),
-            **_table("names", rows.names),
+            **table("names", rows.names),
         }
-        columns |= _table("texts", rows.labels) if isinstance(rows.labels, list) else {"codes": rows.labels}
-        saved = BytesIO()
-        np.savez(saved, **columns)
-        table = saved.getvalue()
-        write_atomic(data.with_suffix(".rows"), google_crc32c.value(table).to_bytes(4, "big") + table)
+        columns |= table("texts", rows.labels) if isinstance(rows.labels, list) else {"codes": rows.labels}
+        write_atomic(data.with_suffix(".rows"), seal_columns(columns))
         return rows
 
     def _collect(self, keys: list[str], done: dict[str, Rows]) -> tuple[Rows, Ranges]:
@@ -229,12 +226,31 @@ def join_rows(parts: list[Rows]) -> Rows:
     return Rows(names=names, labels=np.concatenate(codes) if codes else texts, lengths=lengths)
 
 
-def _table(name: str, strings: list[str]) -> dict[str, NDArray[Any]]:
-    table = NameTable.of(strings)
-    return {f"{name}.blob": np.frombuffer(table.blob, dtype=np.uint8), f"{name}.ends": table.ends}
+def seal_columns(columns: Mapping[str, NDArray[Any]]) -> bytes:
+    """Returns the bytes of a file of arrays: a CRC-32C and an npz."""
+    saved = BytesIO()
+    np.savez(saved, **columns)  # type: ignore[arg-type]
+    packed = saved.getvalue()
+    checksum: int = google_crc32c.value(packed)
+    return checksum.to_bytes(4, "big") + packed
 
 
-def _strings(saved: Mapping[str, NDArray[Any]], name: str) -> list[str]:
+def open_columns(stored: bytes) -> dict[str, NDArray[Any]] | None:
+    """Returns the arrays of such a file, None if it is damaged."""
+    if len(stored) < 4 or google_crc32c.value(stored[4:]) != int.from_bytes(stored[:4], "big"):
+        return None
+    with np.load(BytesIO(stored[4:]), allow_pickle=False) as saved:
+        return dict(saved)
+
+
+def table(name: str, texts: list[str]) -> dict[str, NDArray[Any]]:
+    """Returns the columns that texts take."""
+    found = NameTable.of(texts)
+    return {f"{name}.blob": np.frombuffer(found.blob, dtype=np.uint8), f"{name}.ends": found.ends}
+
+
+def strings(saved: Mapping[str, NDArray[Any]], name: str) -> list[str]:
+    """Returns the texts of such columns."""
     ends = saved[f"{name}.ends"].astype(np.int64)
     return NameTable(blob=saved[f"{name}.blob"].tobytes(), ends=ends).to_list()
 

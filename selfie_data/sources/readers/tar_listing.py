@@ -4,16 +4,21 @@ A plain tar is listed by its headers and read by offset. A gzipped one, or one t
 front to back and cut into parts that a spool keeps.
 """
 
+import contextlib
+import hashlib
+import json
 from array import array
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from selfie_data.errors import SourceError
+from selfie_data.errors import BuildError, SourceError
 from selfie_data.images.formats import HEAD_BYTES
 from selfie_data.notices import Notices
 from selfie_data.source import Json
@@ -28,10 +33,15 @@ from selfie_data.sources.readers.image_tree import (
     label_text,
     resolve_tree,
 )
-from selfie_data.sources.readers.spool import Part, Rows
+from selfie_data.sources.readers.spool import Part, Rows, open_columns, seal_columns, strings, table
 from selfie_data.sources.readers.spooled_source import Resolved, SpooledSource, describe, facts_of, fingerprint_of
 from selfie_data.sources.readers.tarball import Member, Window, list_members
-from selfie_data.storage.place import Place
+from selfie_data.storage.place import Place, RemotePath, storage_of
+from selfie_data.storage.protocol import StorageError
+
+_AT_ONCE = 8  # tars that are listed: each is a chain of requests
+_VERSION = 1  # of kept listings
+T = TypeVar("T")
 
 _PART_BYTES = 64 << 20  # of a part of a stream: what is held in memory at once, and lost when a spool is cut short
 
@@ -44,7 +54,9 @@ class Choice(NamedTuple):
     class_level: int | None
 
 
-def open_in_place(kind: str, paths: list[Place], choice: Choice, *, parted: bool = False) -> RangeSource:
+def open_in_place(
+    kind: str, paths: list[Place], choice: Choice, *, parted: bool = False, listings: Place | None = None
+) -> RangeSource:
     """Lists plain tars and returns a source that reads them by offset.
 
     Args:
@@ -52,12 +64,19 @@ def open_in_place(kind: str, paths: list[Place], choice: Choice, *, parted: bool
         paths: the tars, in order.
         choice: what of them is read.
         parted: the tars are shards: names begin with a shard's name, and folders are no classes.
+        listings: where listings of remote tars are kept, see `kept`.
     """
     listing, wanted = Listing(), FileFilter(choice.subtree)
-    for number, path in enumerate(paths):
-        with OpenedTar(path) as opened:
-            prefix = f"{path.name}/" if parted else ""
-            listing.add(opened.window, wanted, file=number, prefix=prefix)
+
+    def listed(path: Place) -> Listing:
+        def make() -> Listing:
+            with OpenedTar(path) as opened:
+                return Listing().add(opened.window, wanted, prefix=f"{path.name}/" if parted else "")
+
+        return kept(listings, path, ["members", wanted.subtree, parted], make)
+
+    for number, found in enumerate(several(listed, paths, at_once=isinstance(paths[0], RemotePath))):
+        listing.extend(found, file=number)
     label = paths[0].name if len(paths) == 1 else f"the set of {len(paths)} tars"
     resolved = resolve_tree(
         listing.rows(),
@@ -107,16 +126,58 @@ class Listing:
         self.offsets = array("q")
         self.lengths = array("q")
 
-    def add(self, window: Window, wanted: FileFilter, *, file: int, start: int = 0, prefix: str = "") -> None:
+    @classmethod
+    def of(cls, members: Iterable[Member]) -> "Listing":
+        """Returns a listing of members as they are."""
+        listing = cls()
+        for name, offset, size in members:
+            listing.names.append(name)
+            listing.offsets.append(offset)
+            listing.lengths.append(size)
+        listing.texts = [""] * len(listing.names)
+        listing.files.extend([0] * len(listing.names))
+        return listing
+
+    def members(self) -> list[Member]:
+        return [Member(*each) for each in zip(self.names, self.offsets, self.lengths, strict=True)]
+
+    @classmethod
+    def load(cls, stored: bytes) -> "Listing | None":
+        """Returns what `dump` wrote, None if it is damaged."""
+        saved = open_columns(stored)
+        if saved is None:
+            return None
+        listing = cls()
+        listing.names, listing.texts = strings(saved, "names"), strings(saved, "texts")
+        for column, name in ((listing.files, "files"), (listing.offsets, "offsets"), (listing.lengths, "lengths")):
+            column.frombytes(saved[name].tobytes())
+        return listing
+
+    def dump(self) -> bytes:
+        """Returns the bytes of a file."""
+        columns = {**table("names", self.names), **table("texts", self.texts), "offsets": _int64(self.offsets)}
+        columns |= {"files": np.array(self.files, np.int32), "lengths": _int64(self.lengths)}
+        return seal_columns(columns)
+
+    def extend(self, other: "Listing", *, file: int = 0) -> None:
+        """Adds the members of a listing, as those of the file numbered `file`."""
+        self.names += other.names
+        self.texts += other.texts
+        self.files.extend([file] * len(other.names))
+        self.offsets.extend(other.offsets)
+        self.lengths.extend(other.lengths)
+
+    def add(self, window: Window, wanted: FileFilter, *, file: int = 0, start: int = 0, prefix: str = "") -> "Listing":
         """Adds the members of one tar below the subtree; `start` is where the tar begins in its file."""
         for member in _members(window, wanted):
             label = is_label(member.name)
-            kept = label or is_wanted(member.name, member.size, partial(window.read_at, member.offset, HEAD_BYTES))
+            used = label or is_wanted(member.name, member.size, partial(window.read_at, member.offset, HEAD_BYTES))
             self.texts.append(_read_label(window, member) if label else "")
             self.names.append(prefix + member.name)
             self.files.append(file)
             self.offsets.append(start + member.offset)
-            self.lengths.append(member.size if kept else 0)
+            self.lengths.append(member.size if used else 0)
+        return self
 
     def rows(self, start: int = 0) -> Rows:
         """Returns the members from the one numbered `start` on."""
@@ -131,6 +192,43 @@ class Listing:
             length=_int64(self.lengths),
             names=NameTable.of(self.names),
         )
+
+
+def kept(folder: Place | None, tar: Place, what: Json, make: Callable[[], Listing]) -> Listing:
+    """Returns the listing of a remote tar that another process kept in `folder`, or makes and keeps it.
+
+    Args:
+        folder: of listings; None: nothing is kept.
+        tar: told by name, size and time of change.
+        what: which listing of it.
+        make: lists.
+
+    Raises:
+        BuildError: it cannot be kept.
+    """
+    if folder is None or isinstance(tar, Path):
+        return make()
+    digest = hashlib.sha256(json.dumps([_VERSION, facts_of([tar]), what]).encode()).hexdigest()
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            if found := Listing.load((folder / digest).read_bytes()):
+                return found
+        listing = make()
+        storage_of(folder).write(digest, listing.dump())
+    except StorageError:
+        raise
+    except OSError as error:
+        raise BuildError(f"{folder}: the listing of {tar.name} cannot be kept ({error.strerror})") from error
+    return listing
+
+
+def several(do: Callable[[T], Listing], items: Sequence[T], *, at_once: bool) -> Iterator[Listing]:
+    """Yields the listings of all items, in their order; `at_once`: eight are worked on at a time."""
+    if not at_once:
+        yield from map(do, items)
+        return
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        yield from pool.map(do, items)
 
 
 def _int64(values: "array[int]") -> NDArray[np.int64]:

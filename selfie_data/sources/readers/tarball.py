@@ -24,7 +24,8 @@ from selfie_data.storage.remote import PART_BYTES
 
 _BLOCK = 512  # bytes: headers and payloads begin at multiples of it
 _EXTENSIONS = {b"L": 1 << 16, b"K": 1 << 16, b"x": 1 << 20, b"g": 1 << 20}  # largest size in bytes of each type
-_SKIP = 1 << 20  # bytes read at a time when a stream is skipped over
+_SKIP = 1 << 20  # bytes read at a time when a stream is skipped over; what is skipped of an object is larger
+_HEADERS = 64 << 10  # bytes fetched of an object behind what is skipped
 _REFUSED = {
     b"1": "a hard link",
     b"2": "a symbolic link",
@@ -97,9 +98,9 @@ class FileWindow:
 
 
 class ObjectWindow:
-    """A remote file, or a range of it, [start, start + size). 8 MiB are fetched where something is asked for.
+    """A remote file, or a range of it, [start, start + size); the further it is read on, the more is fetched ahead.
 
-    A listing then takes a request for 8 MiB of small members, and skips large ones.
+    A listing then takes a request for 8 MiB of small members, and one for 64 KiB for the header behind a large one.
     """
 
     def __init__(self, path: RemotePath, *, label: str | None = None, start: int = 0, size: int | None = None) -> None:
@@ -107,12 +108,14 @@ class ObjectWindow:
         self.label = label or path.name
         self.start = start
         self.size = path.stat().st_size if size is None else size
-        self._held, self._at = b"", 0
+        self._held, self._at, self._ahead = b"", 0, 0
 
     def read_at(self, offset: int, length: int) -> bytes:
         length = max(0, min(length, self.size - offset))
         if not self._at <= offset <= offset + length <= self._at + len(self._held):
-            ahead = max(length, min(PART_BYTES, self.size - offset))
+            near = 0 <= offset - self._at - len(self._held) <= _SKIP
+            self._ahead = min(PART_BYTES, max(_HEADERS, 4 * self._ahead * near))
+            ahead = max(length, min(self._ahead, self.size - offset))
             self._held, self._at = self.path.read_range(self.start + offset, ahead), offset
         return self._held[offset - self._at : offset - self._at + length]
 

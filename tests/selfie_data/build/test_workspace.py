@@ -8,6 +8,7 @@ import pytest
 
 from selfie_data.build.build_shards import BuildOptions, build_shards
 from selfie_data.build.shard_task import BUILD, Tick
+from selfie_data.build.workspace import listings_folder
 from selfie_data.errors import BuildError
 from tests.selfie_data.build.test_build_shards import SMALL, contents, pictures
 
@@ -91,3 +92,15 @@ def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"not empty \(it holds thesis\.tex\)"):
         build_shards(pictures(48), tmp_path, SMALL, workers=1)
     assert contents(tmp_path).keys() == {"thesis.tex"}
+
+
+def test_listings_are_kept_in_builds_and_in_nothing_else(tmp_path: Path) -> None:
+    expected = tmp_path / "out" / BUILD / "listings"
+    assert listings_folder(tmp_path / "out") == expected
+    (tmp_path / "out").mkdir()
+    assert listings_folder(tmp_path / "out") == expected
+    (tmp_path / "out" / "somebody's").touch()
+    assert listings_folder(tmp_path / "out") is None
+    (tmp_path / "out" / BUILD).mkdir()
+    assert listings_folder(tmp_path / "out") == expected
+    assert listings_folder(tmp_path / "out" / "somebody's") is None

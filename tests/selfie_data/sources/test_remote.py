@@ -173,3 +173,55 @@ def test_a_source_at_a_web_server(web: tuple[str, Path], tmp_path: Path) -> None
     archive = store(cifar10("python"), "gzipped tar", root)
     sources = [open_source("cifar10", place) for place in (f"{url}/{archive.name}", archive)]
     assert told(sources[0], tmp_path / "a") == told(sources[1], tmp_path / "b")
+
+
+def ilsvrc(path: Path, scratch: Path, count: int = 60) -> None:
+    inner = {}
+    for wnid in ("n01440764", "n01443537", "n01484850"):
+        tar_of(scratch / "inner.tar", {f"{wnid}_{n}.JPEG": jpeg(picture(45, 60, seed=n)) for n in range(count)})
+        inner[f"{wnid}.tar"] = (scratch / "inner.tar").read_bytes()
+    tar_of(path, inner)
+
+
+@pytest.mark.parametrize("kind", ["tar", "imagenet"])
+def test_a_tar_is_listed_once_and_again_only_if_it_or_the_listing_changes(
+    kind: str, bucket: str, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    archive, url = tmp_path / "ILSVRC2012_img_train.tar", f"{bucket}/ILSVRC2012_img_train.tar"
+    if kind == "tar":
+        tar_of(archive, {**photographs(tmp_path / "made", 200), "class0/long\u00e9" + "n" * 120 + ".jpg": b"\xff\xd8"})
+    else:
+        ilsvrc(archive, tmp_path)
+    storage_of(place_of(bucket)).write(archive.name, archive.read_bytes())
+    listings = place_of(f"{bucket}/out/.build/listings")
+
+    def cost() -> int:
+        proxy.reset_counts()
+        open_source(kind, url, listings=listings)
+        return proxy.down
+
+    size = archive.stat().st_size
+    assert cost() > size / 2
+    for _ in range(2):  # as it was listed, and as it is found
+        source = open_source(kind, url, listings=listings)
+        assert told(source, tmp_path) == told(open_source(kind, archive), tmp_path)
+    kept = list(storage_of(listings).list())
+    assert len(kept) == (1 if kind == "tar" else 2)
+    assert cost() < min(60_000, sum(file.size for file in kept) + 5_000)
+    for file in kept:
+        storage_of(listings).write(file.name, storage_of(listings).read(file.name)[:-1] + b"?")
+    assert cost() > size / 2
+    storage_of(place_of(bucket)).write(archive.name, archive.read_bytes() + bytes(512))
+    assert cost() > size / 2
+    assert len(list(storage_of(listings).list())) == 2 * len(kept)
+
+
+def test_a_tar_of_large_members_is_listed_without_what_lies_between_their_headers(
+    bucket: str, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    large = {f"{n}.jpg": bytes(3 << 20) for n in range(6)}
+    tar_of(tmp_path / "one.tar", large)
+    storage_of(place_of(bucket)).write("one.tar", (tmp_path / "one.tar").read_bytes())
+    proxy.reset_counts()
+    assert len(open_source("tar", f"{bucket}/one.tar")) == 6
+    assert proxy.down < 8 * (64 << 10)
