@@ -104,6 +104,8 @@ def _build(
     identity: Mapping[str, Any],
     engine: Engine | None,
 ) -> Manifest:
+    for stale in scratch_folder(directory).glob("*.tmp"):  # of tasks that were killed
+        stale.unlink(missing_ok=True)
     if workers > 1:
         start_server(kernels=options.encoder.encoding != "raw")
     plan, spooled = _prepare(source, directory, options, workers, reporter)

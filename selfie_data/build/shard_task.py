@@ -6,6 +6,7 @@ short is done again; a shard with a record is checked and left alone: by its has
 
 import hashlib
 import os
+import socket
 import tempfile
 import time
 from collections import Counter
@@ -177,6 +178,7 @@ class _ShardTask:
         self.labels = labels
         self.number = number
         self.report = report
+        self.token = f"{socket.gethostname()}-{os.getpid()}"  # two may be at one shard, on one file system
         self.suffix = SUFFIX[STORED_AS[job.encoder.encoding]]
         self.quarantined: list[Quarantined] = []
         self.rows: list[tuple[int, int, int, int, int, int]] = []
@@ -191,7 +193,7 @@ class _ShardTask:
 
     def run(self) -> ShardRecord:
         name = shard_name(self.number)
-        scratch = scratch_folder(self.job.out) / f"{name}.tmp"
+        scratch = scratch_folder(self.job.out) / f"{name}.{self.token}.tmp"
         with ShardWriter(scratch) as shard:
             self._fill(shard)
         index_sha256 = ""
@@ -220,7 +222,7 @@ class _ShardTask:
     def _publish(self, scratch: Path, name: str) -> str:
         """Gives shard and index their names, durably; returns the SHA-256 of the index."""
         index = format_index(self.members)
-        scratch_index = scratch.with_name(f"{index_name(name)}.tmp")
+        scratch_index = scratch.with_name(f"{index_name(name)}.{self.token}.tmp")
         write_file(scratch_index, index, durable=True)
         storage_of(self.job.out).publish({name: scratch, index_name(name): scratch_index})
         return hashlib.sha256(index).hexdigest()

@@ -64,7 +64,7 @@ class LocalStorage:
         if durable:
             write_atomic(target, data)
             return
-        scratch = target.with_name(f".{target.name}.tmp")
+        scratch = target.with_name(f".{target.name}.{os.getpid()}.{get_ident()}.tmp")  # two may write the same
         write_file(scratch, data, durable=False)
         os.replace(scratch, target)
 

@@ -24,7 +24,7 @@ def test_workers_in_the_midst_of_a_shard_end_at_once_with_their_parent(tmp_path:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "tests.selfie_data.build.endless_build", str(out)]
     process = subprocess.Popen(command, cwd=REPOSITORY)
-    while len(list((out / BUILD).glob("*.tar.tmp"))) < 2:
+    while len(list((out / BUILD).glob("*.tar.*.tmp"))) < 2:
         assert process.poll() is None
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) >= 2
