@@ -14,12 +14,13 @@ import numpy as np
 
 from selfie_data.build.shard_task import BUILD, Done, ImageEncoder, Job, Tick, build_shard
 from selfie_data.build.workspace import open_folder
-from selfie_data.errors import BuildError, ImageError, SelfieDataError
+from selfie_data.errors import BuildError, SelfieDataError, SourceError
 from selfie_data.images.codecs import codec_versions
 from selfie_data.images.encode import Stored
 from selfie_data.images.formats import every_version
 from selfie_data.source import ImageSource, SourceImage
 from selfie_data.storage.place import Place, storage_of
+from selfie_data.storage.protocol import StorageError
 
 _TELL_S = 1.0  # 500 tasks are 500 messages a second then; one actor took 3,300
 _SEEN_S = 15.0  # a network file system may remember for some seconds that a file was not there
@@ -88,7 +89,7 @@ class Requirements:
             found = ", ".join(f"{name} {version}" for name, version in others.items())
             raise BuildError(f"node {node} has {found}; this build has {wanted}: install the same versions there")
         deadline = time.monotonic() + _SEEN_S
-        while storage_of(self.out).stat(f"{BUILD}/{self.token}") is None:
+        while not self._is_seen(node):
             if time.monotonic() > deadline:
                 raise BuildError(
                     f"node {node} does not see {self.out} as this machine does: the folder of a build by several "
@@ -101,6 +102,12 @@ class Requirements:
                     f"node {node} reads other bytes of the source than this machine, or none: it must be in a bucket, "
                     "or under the same path on a file system that all nodes share"
                 )
+
+    def _is_seen(self, node: str) -> bool:
+        try:
+            return storage_of(self.out).stat(f"{BUILD}/{self.token}") is not None
+        except StorageError as error:  # other credentials, another endpoint, no way there
+            raise BuildError(f"node {node}: {error}") from error
 
 
 def build_there(
@@ -181,7 +188,7 @@ def _versions() -> dict[str, str]:
 def _digest(source: ImageSource, index: int) -> str:
     try:
         data = source.read(index).data
-    except ImageError as error:  # it is as unreadable everywhere, or the bytes differ
+    except SourceError as error:  # it is as unreadable everywhere, or the bytes differ
         data = str(error).encode()
     return hashlib.sha256(data if isinstance(data, bytes) else data.tobytes()).hexdigest()
 

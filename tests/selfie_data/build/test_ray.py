@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from selfie_data.build import ray_task
+from selfie_data.build import ray_engine, ray_task
 from selfie_data.build.build_shards import build_shards
 from selfie_data.build.options import BuildOptions
 from selfie_data.build.plan import Plan
@@ -29,7 +29,8 @@ from selfie_data.errors import BuildError
 from selfie_data.source import ImageSource
 from selfie_data.sources import open_source
 from selfie_data.sources.synthetic import SyntheticSource
-from selfie_data.storage.place import place_of, storage_of
+from selfie_data.storage.place import Place, place_of, storage_of
+from selfie_data.storage.protocol import Storage, StorageError
 from tests.selfie_data.build.ray_materials import Troubled
 from tests.selfie_data.build.test_build_shards import contents
 from tests.selfie_data.build.test_remote import objects
@@ -207,6 +208,16 @@ def test_other_codecs_on_a_node_are_one_line(
         build_shards(open_source("folder", folder), tmp_path / "out", OPTIONS, engine=engine)
 
 
+def test_a_cluster_that_says_nothing_is_not_waited_for_without_end(
+    cluster: RayCluster, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_engine, "_SILENT_S", 0.6)
+    with pytest.raises(BuildError, match="the cluster has done nothing for 0 minutes: `ray status` says why; finished"):
+        build_shards(
+            open_source("folder", folder), tmp_path / "out", OPTIONS, engine=partial(run, cluster, seconds=9.0)
+        )
+
+
 def test_errors_of_a_task_are_one_line(cluster: RayCluster, folder: Path, tmp_path: Path) -> None:
     options = BuildOptions(size=32, samples_per_shard=6, on_error="fail")
     with pytest.raises(BuildError, match=r"^odd/999.png: .* \(--on-error quarantine goes on without it\)$"):
@@ -275,6 +286,13 @@ def test_a_node_must_see_the_folder_and_the_source(
     with pytest.raises(
         BuildError, match=r"node n1 does not see .*/out as this machine does: .* that all of them share"
     ):
+        needed.check("n1")
+
+    def refuse(place: Place) -> Storage:
+        raise StorageError(str(place), "access is refused")
+
+    monkeypatch.setattr(ray_task, "storage_of", refuse)
+    with pytest.raises(BuildError, match=r"^node n1: .*/out: access is refused$"):
         needed.check("n1")
 
 
