@@ -179,7 +179,7 @@ def wait_for_shards(out: Path, count: int, process: "subprocess.Popen[str]") -> 
 
 def test_an_interrupt_ends_all_tasks(cluster: RayCluster, folder: Path, tmp_path: Path) -> None:
     def interrupted(job: Job, shards: Any, report: Any) -> Any:
-        yield from run(cluster, job, shards, partial(interrupt, report), seconds=0.2)
+        yield from run(cluster, job, shards, partial(interrupt, report), seconds=0.5)
 
     def interrupt(report: Any, tick: Tick) -> None:
         report(tick)
