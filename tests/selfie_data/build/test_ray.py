@@ -183,8 +183,8 @@ def test_an_interrupt_ends_all_tasks(cluster: RayCluster, folder: Path, tmp_path
 
     def interrupt(report: Any, tick: Tick) -> None:
         report(tick)
-        assert cluster.tasks()
-        raise KeyboardInterrupt
+        if cluster.tasks():  # a tick may come just between two
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         build_shards(open_source("folder", folder), tmp_path / "out", OPTIONS, engine=interrupted)
