@@ -64,6 +64,31 @@ def test_an_interrupted_run_ends_in_equal_weights(tmp_path: Path, stop_at: int) 
         assert torch.equal(tensor, parts[name]), name
 
 
+def test_the_journal_has_every_global_batch_once_if_asked(tmp_path: Path) -> None:
+    config = small_config()
+    run(config, tmp_path / "without")
+    assert not [line for line in read_journal(tmp_path / "without") if line["event"] == "batch"]
+    config = config.override(runtime={"journal_batches": True})
+    run(config, tmp_path / "whole")
+    run(config, tmp_path / "parts", stop=StopAfter(3))
+    run(config, tmp_path / "parts", resume="auto")
+    whole, parts = (
+        [line for line in read_journal(tmp_path / name) if line["event"] == "batch"] for name in ("whole", "parts")
+    )
+    assert whole == parts
+    assert [(line["epoch"], line["step"]) for line in whole] == [
+        (0, 1),
+        (0, 2),
+        (0, 3),
+        (0, 4),
+        (0, 5),
+        (1, 6),
+        (1, 7),
+        (1, 8),
+    ]
+    assert len({line["ids"] for line in whole}) == len({line["tensors"] for line in whole}) == 8
+
+
 def test_many_interruptions_leave_the_same_checkpoint(tmp_path: Path) -> None:
     """Optimiser, schedule, random state and loader as well; every step continues at the very next one."""
     config = small_config()
