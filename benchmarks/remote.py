@@ -4,7 +4,7 @@
 
 The bucket is SeaweedFS on this machine, with a proxy before it that counts. Real images go in as archives and as
 objects, are built from there into the bucket, verified, previewed, split; each step is a command in its own process.
-Writes `results/remote.jsonl`, a line a step. Rates are those of a proxy in Python: they say nothing of a network.
+Writes `results/remote.jsonl`, a line a step; with --blocks, `results/remote_blocks.jsonl`, builds by several plans. Rates are those of a proxy in Python: they say nothing of a network.
 """
 
 import argparse
@@ -31,15 +31,26 @@ CASES: dict[str, tuple[str, list[str]]] = {  # what it is called: the source bel
         ["--subtree", "cifar10/train"],
     ),
     "cifar10 (python archive, 5,000 images)": ("cifar10 cifar-10-python-small.tar.gz", []),
-    "photographs (tar of 120)": ("tar imagenet-fullres-120.tar", ["--size", "224"]),
+    "photographs (tar of 120)": ("tar imagenet-fullres-120.tar", ["--size", "224", "--block-bytes", "16MiB"]),
     "photographs (120 objects)": ("folder photographs", ["--size", "224"]),
+}
+_ILSVRC = "imagenet ILSVRC2012_img_train-small.tar"
+BLOCKS: dict[str, tuple[str, list[str]]] = {  # with --blocks: the build alone, by plans with blocks and without
+    f"{what}, {blocks if blocks != '0' else 'no'} blocks": (source, ["--size", "224", "--block-bytes", blocks])
+    for what, source in (
+        ("ILSVRC's tar of 10 class tars, 1,000 photographs", _ILSVRC),
+        ("photographs (tar of 120)", "tar imagenet-fullres-120.tar"),
+    )
+    for blocks in ("0", "256KiB", "1MiB", "4MiB")
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scratch", type=Path, required=True, help="folder for the server's data and the local builds")
-    scratch = parser.parse_args().scratch
+    parser.add_argument("--blocks", action="store_true", help="builds by plans with blocks and without, nothing else")
+    given = parser.parse_args()
+    scratch, cases = given.scratch, BLOCKS if given.blocks else CASES
     images = Path(os.environ["SELFIE_TEST_DATA"])
     with seaweed.seaweed(scratch / "seaweed") as port, FaultProxy(port).running() as proxy:
         os.environ |= {
@@ -51,18 +62,20 @@ def main() -> None:
         bucket = f"s3://{seaweed.BUCKET}"
         here = put(images, scratch / "images", f"{bucket}/images")
         lines = []
-        for number, (name, (source, options)) in enumerate(CASES.items()):
+        for number, (name, (source, options)) in enumerate(cases.items()):
             kind, _, root = source.partition(" ")
-            for line in measure(proxy, kind, here / root, f"{bucket}/images/{root}", options, scratch, number):
+            last = 1 if given.blocks else None
+            for line in measure(proxy, kind, here / root, f"{bucket}/images/{root}", options, scratch, number, last):
                 lines.append({"question": "remote", "case": name, **line, **facts()})
                 print(json.dumps(line))
-    (RESULTS / "remote.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    name = "remote_blocks.jsonl" if given.blocks else "remote.jsonl"
+    (RESULTS / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def put(images: Path, here: Path, url: str) -> Path:
     """Puts the archives, and the photographs one by one, into a folder and into the bucket; returns the folder."""
     here.mkdir(parents=True)
-    for name in ("cifar10-jpeg.tar.gz", "cifar-10-python-small.tar.gz", "imagenet-fullres-120.tar"):
+    for name in ("cifar10-jpeg.tar.gz", "cifar-10-python-small.tar.gz", "imagenet-fullres-120.tar", _ILSVRC[9:]):
         (here / name).write_bytes((images / name).read_bytes())
     (here / "photographs").mkdir()
     with tarfile.open(here / "imagenet-fullres-120.tar") as tar:
@@ -76,15 +89,23 @@ def put(images: Path, here: Path, url: str) -> Path:
 
 
 def measure(
-    proxy: FaultProxy, kind: str, local: Path, remote: str, options: list[str], scratch: Path, number: int
+    proxy: FaultProxy,
+    kind: str,
+    local: Path,
+    remote: str,
+    options: list[str],
+    scratch: Path,
+    number: int,
+    last: int | None,
 ) -> list[dict[str, Any]]:
-    """Runs every command on the bucket, and the builds and splits in a folder too; compares all bytes at the end."""
+    """Runs commands on the bucket, all or so many, and builds and splits in a folder too; compares bytes at the end."""
     folder, url = scratch / f"dataset-{number}", f"s3://{seaweed.BUCKET}/dataset-{number}"
     sheet = str(scratch / f"{number}.png")
     lines: list[dict[str, Any]] = []
     run("build-shards", kind, str(folder), "--root", str(local), *options)
-    run("split", str(folder))
-    for command in (
+    if last is None:
+        run("split", str(folder))
+    every = (
         ["build-shards", kind, url, "--root", remote, *options],
         ["build-shards", kind, url, "--root", remote, *options],
         ["verify", url, "--decode"],
@@ -92,7 +113,8 @@ def measure(
         ["preview", url, "-o", sheet],
         ["split", url],
         ["verify", url],
-    ):
+    )
+    for command in every[:last]:
         proxy.reset_counts()
         started = time.perf_counter()
         said = run(*command)
