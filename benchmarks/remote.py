@@ -4,7 +4,8 @@
 
 The bucket is SeaweedFS on this machine, with a proxy before it that counts. Real images go in as archives and as
 objects, are built from there into the bucket, verified, previewed, split; each step is a command in its own process.
-Writes `results/remote.jsonl`, a line a step; with --blocks, `results/remote_blocks.jsonl`, builds by several plans. Rates are those of a proxy in Python: they say nothing of a network.
+Writes `results/remote.jsonl`, a line a step; with --blocks, `results/remote_blocks.jsonl`, builds by several plans.
+Rates are those of a proxy in Python: they say nothing of a network.
 """
 
 import argparse
