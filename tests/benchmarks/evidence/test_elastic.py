@@ -12,9 +12,12 @@ from benchmarks.evidence.elastic import Nodes, Watch, cluster, compare
 EVERY = 20  # steps between checkpoints
 
 
-def check_same(found: dict[str, Any], steps: int) -> None:
+def check_stream(found: dict[str, Any], steps: int) -> None:
     assert found["steps"] == steps
     assert found["stream of three"] == found["stream of one"]
+
+
+def check_loss(found: dict[str, Any]) -> None:
     assert found["largest difference of a loss"] <= 1e-5
     first, last = found["loss, first and last"]
     assert abs(first - last) > 1e-4  # or equal losses would say nothing
@@ -35,12 +38,15 @@ def test_the_node_of_rank_0_dies_and_another_joins(raw_dataset: Path, tmp_path: 
         joined = watch.after("a node joined", nodes.join, ranks=3)
         assert joined.reached == joined.went_on_after  # the others were asked, and saved
         assert nodes.wait_for_end() == [0, 0, 0]
-        check_same(compare(nodes), 160)
+        found = compare(nodes)
+        check_stream(found, 160)
+        check_loss(found)
         assert "Error: another process of this run is gone (" in nodes.log()
 
 
 @pytest.mark.fuzz
 def test_twenty_faults_at_random(tmp_path: Path) -> None:
+    """The stream only: in 1,000 steps the rounding of another order of sums grows into the loss by itself."""
     draw = random.Random(1)
     with cluster(tmp_path, steps=1000) as nodes, closing(Watch(nodes)) as watch:
         start_three(nodes, watch)
@@ -61,4 +67,4 @@ def test_twenty_faults_at_random(tmp_path: Path) -> None:
             if watch.ranks == 2:
                 watch.after(f"{number}: a node joined", nodes.join, ranks=3)
         nodes.wait_for_end()
-        check_same(compare(nodes), 1000)
+        check_stream(compare(nodes), 1000)
