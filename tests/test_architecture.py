@@ -213,7 +213,8 @@ OPTIONS = {
     "build-shards": (
         "root split labels label_column image_column split_column config class_level subtree table synsets "
         "ground_truth devkit checksum classes_from size encoding restart_blocks quality resize_shorter shard_bytes "
-        "samples_per_shard block_bytes workers engine ray_address seed limit max_pixels on_error dry_run as_json"
+        "samples_per_shard block_bytes workers engine ray_address seed limit max_pixels on_error part dry_run "
+        "as_json"
     ),
     "verify": "decode threads",
     "info": "as_json",

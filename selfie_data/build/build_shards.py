@@ -27,7 +27,15 @@ from selfie_data.build.plan import WINDOW_BYTES, BlockPlan, Plan
 from selfie_data.build.progress import Reporter, Silent, human_bytes
 from selfie_data.build.shard_task import BUILD, Job, scratch_folder
 from selfie_data.build.workers import Engine, refuse_in_worker, run_inline, run_processes, start_server
-from selfie_data.build.workspace import claim_folder, clear, is_finished, locked, refuse_other, remove_if_empty
+from selfie_data.build.workspace import (
+    SOURCE_FINGERPRINT,
+    claim_folder,
+    clear,
+    is_finished,
+    locked,
+    refuse_other,
+    remove_if_empty,
+)
 from selfie_data.dataset.manifest import Manifest
 from selfie_data.dataset.opened import open_dataset
 from selfie_data.errors import BuildError, DatasetError, SelfieDataError
@@ -85,7 +93,7 @@ def build_shards(
         identity = describe_build(source, options)
         if is_finished(directory):
             return already_finished(directory, identity)
-        claim_folder(directory, {**identity, "source_fingerprint": source.fingerprint})
+        claim_folder(directory, {**identity, SOURCE_FINGERPRINT: source.fingerprint})
         try:
             manifest = _build(source, directory, options, count, reporter, identity, engine)
         except SelfieDataError:
@@ -106,20 +114,15 @@ def _build(
 ) -> Manifest:
     for stale in scratch_folder(directory).glob("*.tmp"):  # of tasks that were killed
         stale.unlink(missing_ok=True)
-    if workers > 1:
-        start_server(kernels=options.encoder.encoding != "raw")
-    plan, spooled = _prepare(source, directory, options, workers, reporter)
-    job = Job(
-        source=spooled,
-        plan=plan,
-        encoder=options.encoder,
-        out=directory,
-        fail_on_error=options.on_error == "fail",
-    )
+    job = prepare_job(source, directory, options, workers, reporter)
     run_job(job, workers, reporter, engine=engine)
     try:
         return finish_dataset(
-            directory, plan, identity=identity, class_names=spooled.class_names, notices=notices_of(spooled)
+            directory,
+            job.plan,
+            identity=identity,
+            class_names=job.source.class_names,
+            notices=notices_of(job.source),
         )
     except BuildError:
         if isinstance(directory, Path) or not is_finished(directory):
@@ -159,9 +162,10 @@ def already_finished(directory: Place, identity: Mapping[str, Any]) -> Manifest:
     return manifest
 
 
-def _prepare(
-    source: ImageSource, directory: Place, options: BuildOptions, workers: int, reporter: Reporter
-) -> tuple[Plan | BlockPlan, ImageSource]:
+def prepare_job(source: ImageSource, directory: Place, options: BuildOptions, workers: int, reporter: Reporter) -> Job:
+    """Spools the source if need be and plans the shards: the same job whoever prepares it."""
+    if workers > 1:
+        start_server(kernels=options.encoder.encoding != "raw")
     disk = directory if isinstance(directory, Path) else scratch_folder(directory)
     block_bytes = options.block_bytes_for(source)
     spooled: ImageSource
@@ -187,7 +191,13 @@ def _prepare(
     if isinstance(source, BlockSource) and source.far and blocks is not None:
         needed += min(workers, plan.shards) * (WINDOW_BYTES + block_bytes)  # of the source, at a time
     check_space(disk, needed)
-    return plan, spooled
+    return Job(
+        source=spooled,
+        plan=plan,
+        encoder=options.encoder,
+        out=directory,
+        fail_on_error=options.on_error == "fail",
+    )
 
 
 def _spool(source: ImageSource, disk: Path, directory: Path, reporter: Reporter) -> ImageSource:
@@ -217,10 +227,17 @@ def _bytes_below(directory: Path, *, pattern: str = "*") -> int:
     return sum(path.stat().st_size for path in directory.glob(pattern)) if directory.exists() else 0
 
 
-def run_job(job: Job, workers: int, reporter: Reporter, *, engine: Engine | None = None) -> None:
-    """Builds every shard of a job that is not there yet, by `engine` or as many processes of this machine."""
-    shards = range(job.plan.shards)
-    reporter.start(job.plan.samples)
+def run_job(
+    job: Job, workers: int, reporter: Reporter, *, engine: Engine | None = None, shards: range | None = None
+) -> None:
+    """Builds every shard of a job, or those of `shards`, by `engine` or as many processes of this machine."""
+    if shards is None:
+        shards, samples = range(job.plan.shards), job.plan.samples
+    else:
+        samples = sum(len(job.plan.positions(number)) for number in shards)
+    if not shards:
+        return
+    reporter.start(samples)
     count = min(workers, len(shards))
     if engine is None:
         engine = run_inline if count == 1 else partial(run_processes, workers=count, meanwhile=prepare_finishing)

@@ -6,6 +6,7 @@ short is done again; a shard with a record is checked and left alone: by its has
 
 import hashlib
 import os
+import re
 import socket
 import tempfile
 import time
@@ -105,6 +106,12 @@ def record_name(number: int) -> str:
 def record_path(out: Place, number: int) -> Place:
     """Returns where that record is."""
     return out / record_name(number)
+
+
+def finished_shards(out: Place) -> set[int]:
+    """Returns the numbers of the shards that have a record."""
+    found = (re.fullmatch(r".*/shard-(\d+)\.done", each.name) for each in storage_of(out).list(BUILD))
+    return {int(match[1]) for match in found if match}
 
 
 def scratch_folder(out: Place) -> Path:

@@ -1,12 +1,14 @@
 """The folder being built: locked, and bound to one source, one set of options and one set of library versions.
 
 A bucket knows no locks. There a build is held against others of this machine; those of several machines into one folder
-are of one identity or refused, and then each may do what the other does: the bytes are the same.
+are of one identity or refused, and then each may do what the other does: the bytes are the same. The same holds for the
+parts of a build, which share the lock, and on file systems without locks.
 """
 
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -16,29 +18,32 @@ from typing import Any
 from selfie_data.build.shard_task import BUILD, scratch_folder
 from selfie_data.dataset.manifest import NAME as MANIFEST
 from selfie_data.errors import BuildError
-from selfie_data.files import read_json, sync_directory, write_atomic
+from selfie_data.files import read_json, sync_directory
 from selfie_data.storage.place import Place, storage_of
 from selfie_data.storage.protocol import StorageError
 
+_log = logging.getLogger(__name__)
 IDENTITY = "identity.json"
 _UNSAID = {  # not said where they are 0, as before there were such options
     "options.restart_blocks": "--restart-blocks",
     "options.block_bytes": "--block-bytes",
 }
+SOURCE_FINGERPRINT = "source_fingerprint"
 
 
 @contextlib.contextmanager
-def locked(out: Place) -> Iterator[None]:
+def locked(out: Place, *, shared: bool = False) -> Iterator[None]:
     """Makes the folder and holds it against other builds; the lock ends with the process and leaves no file.
 
-    Of a URL it is the folder of this machine where its files are written first.
+    Of a URL it is the folder of this machine where its files are written first. `shared`: other parts of the build may
+    be at work too.
 
     Raises:
         BuildError: another build is at work there, or the folder cannot be made or written.
     """
     folder, descriptor = out if isinstance(out, Path) else scratch_folder(out), open_folder(out)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _flock(descriptor, shared=shared, folder=folder)
         try:
             yield
         finally:
@@ -69,6 +74,20 @@ def open_folder(out: Place) -> int:
     return descriptor
 
 
+def _flock(descriptor: int, *, shared: bool, folder: Path) -> None:
+    """Locks a folder; where there are no locks, says so and goes on: no byte depends on them.
+
+    Raises:
+        BlockingIOError: somebody else has it.
+    """
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        _log.warning("%s cannot be locked (%s): two builds there at once do everything twice", folder, error.strerror)
+
+
 def claim_folder(out: Place, identity: Mapping[str, Any], *, file: str = IDENTITY) -> None:
     """Records what is being built, or compares it with what is there.
 
@@ -78,22 +97,18 @@ def claim_folder(out: Place, identity: Mapping[str, Any], *, file: str = IDENTIT
     build = out / BUILD
     try:
         if not build.exists():
-            if foreign := sorted(path.name for path in out.iterdir()):
+            if foreign := sorted(path.name for path in out.iterdir() if path.name != BUILD):
                 raise BuildError(
                     f"{out}: not empty (it holds {foreign[0]}) and no build of ours; choose another folder"
                 )
             if isinstance(build, Path):
-                build.mkdir()
+                build.mkdir(exist_ok=True)
         remedy = f"delete the folder's {BUILD} and build again"
         recorded = read_json(build / file, remedy=remedy, error=BuildError)
         if recorded is None:
-            data = json.dumps(identity, indent=1).encode()
-            if isinstance(build, Path):  # it is locked
-                write_atomic(build / file, data)
+            if storage_of(build).create(file, json.dumps(identity, indent=1).encode()):
                 return
-            if storage_of(build).create(file, data):
-                return
-            recorded = read_json(build / file, remedy=remedy, error=BuildError) or {}  # another machine was faster
+            recorded = read_json(build / file, remedy=remedy, error=BuildError) or {}  # another part was faster
     except OSError as error:
         raise BuildError(f"{out}: cannot be written ({error.strerror})") from error
     refuse_other(out, recorded, identity, what="an unfinished build")
@@ -117,7 +132,7 @@ def refuse_other(out: Place, recorded: Mapping[str, Any], wanted: Mapping[str, A
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) == new.get(name):
             continue
-        if name == "source_fingerprint":  # a digest tells nobody anything
+        if name == SOURCE_FINGERPRINT:  # a digest tells nobody anything
             raise BuildError(
                 f"{out}: holds {what} of a source whose files had other names, sizes or times of change; "
                 "bring them back, or choose another folder"

@@ -14,6 +14,8 @@ _COMMANDS: dict[str, LazyCommand] = {
         "selfie_data.commands.build_shards:command",
         "Pack a dataset, a folder or an archive of images into shards.",
     ),
+    "status": ("selfie_data.commands.status:command", "Show how far a build is, and what failed."),
+    "finish": ("selfie_data.commands.finish:command", "End a build whose parts are all built."),
     "restart": (
         "selfie_data.commands.restart:command",
         "Put restart markers into the JPEGs of a dataset built without.",

@@ -1,9 +1,10 @@
 """`selfie-data build-shards`: images become a dataset."""
 
+import contextlib
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from click.core import ParameterSource
 from selfie_data.build.build_shards import build_shards, default_workers
 from selfie_data.build.estimate import estimate_build, samples_per_shard
 from selfie_data.build.options import ENCODINGS, SHARD_BYTES, BuildOptions
+from selfie_data.build.parts import Part, build_part
 from selfie_data.build.progress import Bar, JsonLines, Lines, Reporter
 from selfie_data.build.workers import Engine
 from selfie_data.build.workspace import listings_folder
@@ -57,6 +59,20 @@ class RestartBlocks(click.ParamType[int | str]):
         if text == "auto" or (text.isascii() and text.isdigit()):
             return text if text == "auto" else int(text)
         self.fail(f"restart markers are every so many MCUs, auto or 0 (none), got {value!r}", param, ctx)
+
+
+class PartArgument(click.ParamType[Part]):
+    """`I/N` on the command line."""
+
+    name = "part"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Part:
+        if isinstance(value, Part):
+            return value
+        try:
+            return Part.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 _PATH = LocalPath()
@@ -167,6 +183,12 @@ workers_option = click.option(
     type=click.Choice(["quarantine", "fail"]),
     help="An image that cannot be used is left out and recorded, or ends the build.",
 )
+@click.option(
+    "--part",
+    type=PartArgument(),
+    metavar="I/N",
+    help="Build the shards of part I of N only, for job arrays; `selfie-data finish OUT` ends the build.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be written and how long it takes; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Progress and result as JSON lines.")
 def command(**given: Any) -> None:
@@ -199,6 +221,9 @@ def command(**given: Any) -> None:
     _refuse_inside(given["source"], given["root"], given["out"])
     if given["dry_run"]:
         _dry_run(source, options, workers=given["workers"], as_json=given["as_json"])
+        return
+    if given["part"] is not None:
+        _build_part(source, given["out"], options, given["part"], workers=given["workers"], as_json=given["as_json"])
         return
     known = () if source.spool_bytes else notices_of(source).summary()  # else when it is spooled
     if known and not given["as_json"]:
@@ -236,16 +261,37 @@ def _refuse_inside(kind: str, root: str | None, out: Place) -> None:
         )
 
 
+def _build_part(
+    source: ImageSource, out: Place, options: BuildOptions, part: Part, *, workers: int, as_json: bool
+) -> None:
+    logging.getLogger("selfie_data").setLevel(logging.INFO)
+    with stopped_in_one_line(out):
+        status = build_part(source, out, options, part, workers=workers, progress=_reporter(as_json=as_json))
+    if as_json:
+        facts = {"part": str(part), "shards": status.shards, "built": status.built, "finished": status.finished}
+        click.echo(json.dumps({"event": "part", **facts}))
+        return
+    rest = "the dataset is finished" if status.finished else f"when all are there: selfie-data finish {out}"
+    click.echo(f"{out}: part {part} is built, {status.built} of {status.shards} shards are there; {rest}")
+
+
+@contextlib.contextmanager
+def stopped_in_one_line(out: Place) -> Iterator[None]:
+    """Ctrl-C in a build ends in one line and exit status 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(f"stopped; the same command goes on from here ({out})", err=True)
+        raise SystemExit(130) from None
+
+
 def build_and_tell(
     build: Callable[[Reporter], Manifest], out: Place, *, said: tuple[Notice, ...] = (), as_json: bool
 ) -> None:
     """Builds a dataset into `out`, showing how it goes and what came of it; of the notices, those not `said` yet."""
     logging.getLogger("selfie_data").setLevel(logging.INFO)
-    try:
+    with stopped_in_one_line(out):
         manifest = build(_reporter(as_json=as_json))
-    except KeyboardInterrupt:
-        click.echo(f"stopped; the same command goes on from here ({out})", err=True)
-        raise SystemExit(130) from None
     _summary(manifest, out, said=said, as_json=as_json)
 
 

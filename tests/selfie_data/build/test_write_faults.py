@@ -44,7 +44,7 @@ FAULTS = [
     for call, places in {
         "write": (0, 1, 3, 9, 11),
         "fsync": (0, 3, 7, 20, 25, 40),
-        "replace": (0, 3, 5, 11, 12),
+        "replace": (0, 3, 5, 9, 10),
     }.items()
     for after in places
     for error in (errno.ENOSPC, errno.EIO)
