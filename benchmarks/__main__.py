@@ -27,9 +27,12 @@ from benchmarks.harness.record import RESULTS, Record, load, record_files, save
 from benchmarks.harness.table import summary
 from benchmarks.work import material
 
-Shared = Callable[[Callable[..., None]], Callable[..., None]]
-
-AGAINST = "Another checkout of this project, measured in the same rounds."
+PATH = click.Path(path_type=Path)
+against_option = click.option(
+    "--against",
+    type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True),
+    help="Another checkout of this project, measured in the same rounds.",
+)
 
 
 def shared(function: Callable[..., None]) -> Callable[..., None]:
@@ -37,12 +40,8 @@ def shared(function: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--rounds", default=10, show_default=True, help="Interleaved rounds."),
         click.option("--threads", default=len(os.sched_getaffinity(0)), show_default=True, help="Cores to use."),
-        click.option(
-            "--scratch", type=click.Path(path_type=Path), help="Prepared data.  [default: in the temp folder]"
-        ),
-        click.option(
-            "--output", type=click.Path(path_type=Path), help="Records.  [default: benchmarks/results/*.jsonl]"
-        ),
+        click.option("--scratch", type=PATH, help="Prepared data.  [default: in the temp folder]"),
+        click.option("--output", type=PATH, help="Records.  [default: benchmarks/results/*.jsonl]"),
         click.option("--quick", is_flag=True, help="Ours, the two best peers a row, the floors; few rounds."),
     ):
         function = option(function)
@@ -59,9 +58,7 @@ def main() -> None:
 @click.option("--peers", default="all", show_default=True, help="all, best, none, or names joined by commas.")
 @click.option("--dtype", type=click.Choice(["float32", "uint8", "both"]), default="float32", show_default=True)
 @click.option("--window", default=0.0, help="Seconds measured a round.  [default: 0.9 at 224 px, 0.4 at 32 px]")
-@click.option(
-    "--against", type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True), help=AGAINST
-)
+@against_option
 @shared
 def loader_command(
     rows: str,
@@ -93,9 +90,7 @@ def loader_command(
 
 
 @main.command("build-shards")
-@click.option(
-    "--against", type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True), help=AGAINST
-)
+@against_option
 @shared
 def build_shards_command(
     against: Path | None, rounds: int, threads: int, scratch: Path | None, output: Path | None, quick: bool
@@ -105,25 +100,28 @@ def build_shards_command(
     simple(build_shards, rounds, threads, scratch, output, quick, share=share, against=against)
 
 
-@main.command("patch-stage")
-@shared
-def patch_stage_command(rounds: int, threads: int, scratch: Path | None, output: Path | None, quick: bool) -> None:
-    """Resize, flip, cut and normalise of images in memory, beside a copy of the same bytes."""
-    simple(patch_stage, rounds, threads, scratch, output, quick)
+def ask(question: ModuleType, text: str) -> click.Command:
+    """Adds the command of a question that needs nothing but the shared options."""
+
+    @shared
+    def command(rounds: int, threads: int, scratch: Path | None, output: Path | None, quick: bool) -> None:
+        simple(question, rounds, threads, scratch, output, quick)
+
+    return main.command(question.QUESTION.replace("_", "-"), help=text)(command)
 
 
-@main.command("photograph")
-@shared
-def photograph_command(rounds: int, threads: int, scratch: Path | None, output: Path | None, quick: bool) -> None:
-    """Where the processor time of a photograph goes: read, cut, decode, resize, normalise, and between these."""
-    simple(photograph, rounds, threads, scratch, output, quick)
-
-
-@main.command("train-step")
-@shared
-def train_step_command(rounds: int, threads: int, scratch: Path | None, output: Path | None, quick: bool) -> None:
-    """One pretraining step on the loader's batches, beside the same step on a cached batch."""
-    simple(train_step, rounds, threads, scratch, output, quick)
+patch_stage_command = ask(
+    patch_stage, "Resize, flip, cut and normalise of images in memory, beside a copy of the same bytes."
+)
+ask(
+    photograph,
+    "Where the processor time of a photograph goes: read, cut, decode, resize, normalise, and between these.",
+)
+train_step_command = ask(
+    train_step, "One pretraining step on the loader's batches, beside the same step on a cached batch."
+)
+ask(trainers, "The pretraining step under PyTorch Lightning, beside a plain loop (extra `examples`).")
+scaling_command = ask(scaling, "Images a second with more threads, and with more ranks on one machine.")
 
 
 @main.command("cpu-step")
@@ -148,19 +146,12 @@ def selections_command(rounds: int, threads: int, scratch: Path | None, output: 
 def plans_command(rounds: int, threads: int, scratch: Path | None, output: Path | None, quick: bool) -> None:
     """How evenly a build's plans, by blocks or not, mix the classes; --rounds is ignored."""
     del rounds, threads
-    folder, images = scratch or material.default_folder(), material.images_folder()
-    finish(plans.run(scratch=folder, images=images), output, "plan_mix", quick=quick)
+    records = plans.run(scratch=scratch or material.default_folder(), images=material.images_folder())
+    finish(records, output, "plan_mix", quick=quick)
 
 
 for evidence in (ablations, study_record, repeat_cell, elastic):
     main.add_command(evidence.command)
-
-
-@main.command("trainers")
-@shared
-def trainers_command(rounds: int, threads: int, scratch: Path | None, output: Path | None, quick: bool) -> None:
-    """The pretraining step under PyTorch Lightning, beside a plain loop (extra `examples`)."""
-    simple(trainers, rounds, threads, scratch, output, quick)
 
 
 @main.command("startup")
@@ -171,13 +162,6 @@ def startup_command(
 ) -> None:
     """Seconds until the first batch of a large dataset."""
     simple(startup, rounds, threads, scratch, output, quick, samples=100_000 if quick else samples)
-
-
-@main.command("scaling")
-@shared
-def scaling_command(rounds: int, threads: int, scratch: Path | None, output: Path | None, quick: bool) -> None:
-    """Images a second with more threads, and with more ranks on one machine."""
-    simple(scaling, rounds, threads, scratch, output, quick)
 
 
 @main.command("all")
