@@ -8,7 +8,7 @@ RUNTIME := $(VENV)/.installed
 TOOLS := $(VENV)/.installed-dev
 SPHINX := $(VENV)/.installed-docs
 DEMO := demo
-CIFAR10 ?= cifar10
+IMAGENET32 ?= imagenet32
 
 .PHONY: install demo results-quick test lint format types fuzz docs bench bench-env clean
 
@@ -39,12 +39,13 @@ demo: $(RUNTIME)
 	$(BIN)/selfie-model report $(DEMO)/study --shards $(DEMO)/test
 	@echo "Look at $(DEMO)/preview.png and $(DEMO)/study/report.html"
 
-# One cell of the recorded study, done again: is the accuracy what docs/results.md says? CIFAR10=FOLDER has train/ and test/.
+# One cell of the recorded study, done again: is the accuracy what docs/results.md says? IMAGENET32=FOLDER has train/, val/.
 results-quick: $(RUNTIME)
-	$(BIN)/selfie-data build-shards folder $(DEMO)/cifar10 --root $(CIFAR10)/train --size 32
-	$(BIN)/selfie-data build-shards folder $(DEMO)/cifar10-test --root $(CIFAR10)/test --size 32 --classes-from $(DEMO)/cifar10
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks repeat-cell benchmarks/results/study_cifar10.json \
-		$(DEMO)/cifar10 $(DEMO)/cifar10-test
+	$(BIN)/selfie-data build-shards folder $(DEMO)/imagenet32 --root $(IMAGENET32)/train --size 32
+	$(BIN)/selfie-data build-shards folder $(DEMO)/imagenet32-val --root $(IMAGENET32)/val --size 32 \
+		--classes-from $(DEMO)/imagenet32
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks repeat-cell benchmarks/results/study_imagenet32.json \
+		$(DEMO)/imagenet32 $(DEMO)/imagenet32-val
 
 test: $(TOOLS)
 	$(BIN)/python -m pytest

@@ -100,7 +100,8 @@ def small() -> Config:
 
     Hardware: any CPU; two processes of one thread each (OMP_NUM_THREADS=1, the same --out) share the cells. Time: by
     the step's rate on an AMD EPYC (1,221 images a second and thread) ten hours on two cores for the command above; not
-    measured as a whole. Accuracy: not measured yet.
+    measured as a whole. Accuracy with `--budget 0.3` on 100 classes of ImageNet-32, five seeds: 15.32 ± 1.13 % with 5 %
+    of the labels, from scratch 14.07 ± 0.82; 21.52 ± 0.77 with 20 %, from scratch 20.16 ± 1.36 (docs/results.md).
     """
     longer = tiny().override(
         model={"stem": "small"},

@@ -1,6 +1,6 @@
 """One cell of a recorded study, done again, and whether it agrees.
 
-    python -m benchmarks repeat-cell benchmarks/results/study_cifar10.json SHARDS TEST --cell final/scratch-5/seed-0
+    python -m benchmarks repeat-cell benchmarks/results/study_imagenet32.json SHARDS TEST --cell final/scratch-5/seed-0
 
 On the machine that made the record the accuracy is the same to the last digit. On another one sums are rounded
 otherwise, which training amplifies until it is another seed: it agrees if it lies where 95 of 100 further seeds would

@@ -1,6 +1,6 @@
 """A study as one file that can be kept: configuration, data, every cell, and where and for how long they ran.
 
-    python -m benchmarks study-record STUDY SHARDS TEST --output benchmarks/results/study_cifar10.json
+    python -m benchmarks study-record STUDY SHARDS TEST --output benchmarks/results/study_imagenet32.json
 
 May be written while the study is under way; table and chart then hold the finished cells. Other records of that
 folder are of speed; this one is of accuracy, and a cell of it can be done again (`repeat_cell`).

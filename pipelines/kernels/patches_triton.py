@@ -230,8 +230,8 @@ def _taps(  # type: ignore[no-untyped-def]
     total = tl.where(total == 0.0, 1.0, total)
     for tap in range(count):
         share = tl.maximum(1.0 - tl.abs(((low + tap).to(tl.float64) - centre + 0.5) * inverse), 0.0)
+        share = tl.where(inside & (low + tap < high), share, 0.0)  # outside `total` may be next to nothing
         fixed = (0.5 + share / total * 4194304.0).to(tl.int32)
-        fixed = tl.where(inside & (low + tap < high), fixed, 0)
         tl.store(weight + (line * most + tap) * view + place, fixed, mask=live)
 
 
