@@ -200,6 +200,10 @@ def command(**given: Any) -> None:
     options and the codecs' versions only.
     """
     engine = _engine(given["engine"], given["ray_address"])
+    if engine is not None and given["part"] is not None:
+        raise click.UsageError(
+            "--part is for job arrays, whose jobs build by themselves; --engine ray builds all: give one"
+        )
     size = given["size"] or (224 if given["source"] == "imagenet" else 32)
     try:
         options = BuildOptions(size=size, **{name: given[name] for name in _BUILD_OPTIONS})

@@ -249,3 +249,9 @@ def test_parts_into_a_bucket(bucket: str, expected: dict[str, bytes], proxy: Fau
     storage = storage_of(place_of(bucket))
     assert {found.name: storage.read(found.name) for found in storage.list()} == expected
     assert not proxy.faults
+
+
+def test_a_part_is_no_work_for_a_cluster(tmp_path: Path) -> None:
+    asked = ["build-shards", "synthetic", str(tmp_path / "out"), "--limit", "20", "--part", "1/2", "--engine", "ray"]
+    told = CliRunner().invoke(main, asked)
+    assert (told.exit_code, "--part is for job arrays" in told.output) == (2, True), told.output
