@@ -7,6 +7,7 @@ import inspect
 import subprocess
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import click
@@ -234,3 +235,10 @@ def test_no_new_options_by_accident(name: str) -> None:
         if isinstance(parameter, click.Option):
             assert parameter.help, parameter.name
     assert inspect.getdoc(command.callback)
+
+
+def test_no_room_of_tests_is_passed_over(request: pytest.FixtureRequest) -> None:
+    """pytest's own list of folders to leave out has the name `build`."""
+    patterns = request.config.getini("norecursedirs")
+    rooms = {path.parent.name for path in (ROOT / "tests").rglob("test_*.py")}
+    assert [room for room in sorted(rooms) if any(fnmatch(room, pattern) for pattern in patterns)] == []
