@@ -30,7 +30,9 @@ class PatchLoader(EpochStream[PatchBatch]):
             the same call, made again, goes without it.
         global_batch_size: samples of a step over all ranks.
         seed: of order and draws, 0 <= seed < 2**64.
-        shuffle: `global`, or a number of shards: block shuffle in windows of so many, for slow disks.
+        shuffle: `global`; a number of shards: block shuffle in windows of so many, for slow disks; or `lanes`: each
+            rank reads shards of its own, and the ranks together every shard about once.
+        lanes: of `shuffle="lanes"`, divide the global batch; a multiple of the nodes is best. None = the most up to 64.
         evaluation: id order, every sample once, the last step padded (sample_id -1), the same draws in every epoch.
         rank: (*) this process's number; None = from torch.distributed.
         world_size: (*) number of processes; None = from torch.distributed.

@@ -23,12 +23,13 @@ from pipelines.batch_plan import TORCH_DTYPE, Decode, Dtype, Verify
 from pipelines.normalise import Normalisation
 from pipelines.sampling.augment import Augmentation
 from pipelines.sampling.blocks import RECORDS, named_selection
+from pipelines.sampling.lanes import check_lanes, default_lanes
 from pipelines.sampling.patches import Masking, Rule
 from pipelines.sampling.selection import SelectionName
 from pipelines.sampling.subset import Ids
 from selfie_data.dataset.opened import Dataset
 
-Shuffle = Literal["global"] | int
+Shuffle = Literal["global", "lanes"] | int
 OnError = Literal["fail", "record"]
 
 Keywords = ParamSpec("Keywords")
@@ -66,6 +67,7 @@ class OrderOptions:
     global_batch_size: int
     seed: int = 0
     shuffle: Shuffle = "global"
+    lanes: int | None = None
     evaluation: bool = False
     rank: int | None = None
     world_size: int | None = None
@@ -74,8 +76,14 @@ class OrderOptions:
         _make_whole(self, "global_batch_size", "seed")
         if not 0 <= self.seed < 1 << 64:
             raise ValueError(f"a seed must be in [0, 2**64), got {self.seed}")
-        if self.shuffle != "global" and (type(self.shuffle) is not int or self.shuffle < 1):
-            raise ValueError(f"shuffle must be 'global' or a number of shards >= 1, got {self.shuffle!r}")
+        if self.shuffle not in ("global", "lanes") and (type(self.shuffle) is not int or self.shuffle < 1):
+            raise ValueError(f"shuffle must be 'global' or a number of shards >= 1, or 'lanes', got {self.shuffle!r}")
+        if self.shuffle == "lanes":
+            lanes = default_lanes(self.global_batch_size) if self.lanes is None else whole_number("lanes", self.lanes)
+            check_lanes(lanes, self.global_batch_size)
+            object.__setattr__(self, "lanes", lanes)
+        elif self.lanes is not None:
+            raise ValueError(f"lanes are of shuffle='lanes', got lanes={self.lanes!r} and shuffle={self.shuffle!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from pipelines.options import ImageLoaderOptions
 from pipelines.rank import own_cores, resolve_rank
 from pipelines.sampling import draws, order
 from pipelines.sampling.augment import Augmentation, ImageDraw, resolve_augmentation
+from pipelines.sampling.lanes import LaneShuffle
 from pipelines.sampling.order import BlockShuffle, EpochOrder, global_shuffle, in_order
 from pipelines.sampling.partition import Partition
 from pipelines.sampling.subset import Subset, resolve_subset
@@ -31,6 +32,7 @@ class LoaderParts:
         options: as given.
         dataset: opened.
         subset: the samples to go through.
+        lanes: the lanes of their order; None = another order.
         partition: steps, and this rank's slices of them.
         draw: geometry of the images.
         normalisation: the given one, or the dataset's own.
@@ -41,6 +43,7 @@ class LoaderParts:
     options: ImageLoaderOptions
     dataset: Dataset
     subset: Subset
+    lanes: LaneShuffle | None
     partition: Partition
     draw: ImageDraw
     normalisation: Normalisation
@@ -83,15 +86,19 @@ class LoaderParts:
         options = self.options
         if options.evaluation:
             return in_order
-        if options.shuffle == "global":
-            return global_shuffle(self.subset.samples, options.seed, epoch)
-        counts = self.subset.shard_samples(self.dataset)
-        return BlockShuffle(shard_samples=counts, shard_window=options.shuffle, seed=options.seed, epoch=epoch)
+        if self.lanes is not None:
+            return self.lanes.order(epoch)
+        if isinstance(options.shuffle, int):
+            counts = self.subset.shard_samples(self.dataset)
+            return BlockShuffle(shard_samples=counts, shard_window=options.shuffle, seed=options.seed, epoch=epoch)
+        return global_shuffle(self.subset.samples, options.seed, epoch)
 
     def identity(self, sampling: str) -> StreamIdentity:
         """Returns what states are compared with; `sampling` says in words what is drawn for a sample."""
         options = self.options
-        shuffled = "global" if options.shuffle == "global" else f"blocks of {options.shuffle} shards"
+        shuffled = f"blocks of {options.shuffle} shards" if isinstance(options.shuffle, int) else "global"
+        if self.lanes is not None:
+            shuffled = f"{self.lanes.lanes} lanes, windows of {self.lanes.window} shards"
         return StreamIdentity(
             fingerprint=self.dataset.fingerprint,
             subset=self.subset.digest,
@@ -126,6 +133,7 @@ def resolve_parts(options: ImageLoaderOptions, *, preset: str) -> LoaderParts:
         options=options,
         dataset=dataset,
         subset=subset,
+        lanes=_lanes(options, dataset, subset),
         partition=Partition(
             samples=subset.samples,
             global_batch_size=options.global_batch_size,
@@ -137,6 +145,17 @@ def resolve_parts(options: ImageLoaderOptions, *, preset: str) -> LoaderParts:
         normalisation=options.normalisation or from_statistics(dataset.manifest.mean, dataset.manifest.std),
         device=device,
         backend=backend,
+    )
+
+
+def _lanes(options: ImageLoaderOptions, dataset: Dataset, subset: Subset) -> LaneShuffle | None:
+    if options.lanes is None or options.evaluation:
+        return None
+    return LaneShuffle(
+        shard_samples=subset.shard_samples(dataset),
+        global_batch_size=options.global_batch_size,
+        lanes=options.lanes,
+        seed=options.seed,
     )
 
 

@@ -33,7 +33,7 @@ class LoaderOptions:
         decode: of the backend `gpu`, as the loaders take it.
         threads: of the loader; 0 = its default.
         store: pixel store to hold in memory instead of reading shards; None = read shards.
-        exclude, on_error, shuffle, verify, dtype: as the loaders take them; `shuffle` is for training only.
+        exclude, on_error, shuffle, lanes, verify, dtype: as the loaders take them; the order is for training only.
     """
 
     device: str = "auto"
@@ -44,6 +44,7 @@ class LoaderOptions:
     exclude: Path | None = None
     on_error: str = "fail"
     shuffle: str | int = "global"
+    lanes: int | None = None
     verify: str = "first"
     dtype: str = "uint8"
 
@@ -53,6 +54,7 @@ class LoaderOptions:
             "global_batch_size": train.batch_size,
             "seed": train.seed,
             "shuffle": "global" if evaluation else self.shuffle,
+            "lanes": None if evaluation else self.lanes,
             "evaluation": evaluation,
             "augment": "none" if evaluation else augmentation(train),
             "threads": self.threads or None,

@@ -3,6 +3,7 @@
     global shuffle   position x of epoch e holds sample  P(x),  P = Permutation(N, seed, EPOCH_ORDER, e)
     block shuffle    the shards are shuffled (SHARD_ORDER) and taken `shard_window` at a time; inside each window
                      the samples are shuffled (WINDOW_ORDER, stream = number of the window)
+    lanes            `lanes`: rows of a batch are of lanes, which have shards of their own
     evaluation       position x holds sample x
 
 With a subset, "sample i" is the i-th of the subset's sorted ids. Nothing here knows of ranks or batch sizes.

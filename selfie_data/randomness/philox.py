@@ -33,6 +33,9 @@ class Purpose(IntEnum):
     PLAN_BLOCKS = 7  # order of a source's blocks in the shards
     PLAN_WINDOW = 8  # order of the images that are read at once
     PLAN_SHARE = 9  # which images of a block are used, when not all are
+    LANE_ROW = 10  # lanes: the row of shards, the same in every epoch
+    LANE_SHARDS = 11  # lanes: order of a lane's shards
+    LANE_WINDOW = 12  # lanes: order inside a window of a lane
     PATCHES = 16  # which patches are context, which are targets
     CROP = 17  # crop window
     FLIP = 18  # horizontal flip

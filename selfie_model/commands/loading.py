@@ -70,9 +70,13 @@ def training_loader_options(function: Command) -> Command:
             "--shuffle",
             default="global",
             show_default=True,
-            metavar="global|SHARDS",
+            metavar="global|lanes|SHARDS",
             callback=lambda _context, _option, value: int(value) if value.isdigit() else value,
-            help="A number: shuffle inside windows of so many shards, for slow disks.",
+            help="A number: shuffle inside windows of so many shards, for slow disks. lanes: ranks read shards of "
+            "their own.",
+        ),
+        click.option(
+            "--lanes", type=click.IntRange(min=1), help="Of --shuffle lanes, divide the batch.  [default: up to 64]"
         ),
         click.option(
             "--verify",

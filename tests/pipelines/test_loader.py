@@ -27,7 +27,7 @@ from tests.twins.draws import flips
     world=st.integers(1, 8),
     samples=st.integers(8, 50),
     batch=st.integers(8, 20),
-    shuffle=st.sampled_from(["global", 1, 2]),
+    shuffle=st.sampled_from(["global", "lanes", 1, 2]),
     seed=st.integers(0, 2**64 - 1),
 )
 def test_an_epoch_sees_every_id_once_but_the_remainder(

@@ -36,7 +36,7 @@ def assert_equal_steps(left: list[list[torch.Tensor]], right: list[list[torch.Te
         assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
 
 
-@pytest.mark.parametrize("shuffle", ["global", 2])
+@pytest.mark.parametrize("shuffle", ["global", "lanes", 2])
 @pytest.mark.parametrize("worlds", [(1, 1), (1, 3), (3, 1), (2, 4)], ids=str)
 @pytest.mark.parametrize("step", [0, 1, 2, STEPS - 1, STEPS])
 def test_resume_is_exact(raw_shards: Path, step: int, worlds: tuple[int, int], shuffle: str | int) -> None:
@@ -122,7 +122,7 @@ def test_another_stream_is_refused_with_the_two_values_named(
         "subset": lambda: make(raw_shards, subset=range(40)),
         "seed": lambda: PatchLoader(raw_shards, global_batch_size=10, seed=5, backend="reference", device="cpu"),
         "global_batch_size": lambda: make(raw_shards, batch=5),
-        "order": lambda: make(raw_shards, shuffle=2),
+        "order": lambda: make(raw_shards, shuffle="lanes"),
         "sampling": lambda: make(raw_shards, context=8, target=8),
     }[name]()
     ours = make(raw_shards)

@@ -129,6 +129,7 @@ def test_a_corrupt_image_is_recorded_and_a_new_run_goes_without_it(shards: Path,
     ("options", "message"),
     [
         (["--shuffle", "some"], "shuffle must be 'global' or a number of shards"),
+        (["--shuffle", "lanes", "--lanes", "7"], "lanes must divide global_batch_size"),
         (["--on-error", "record"], "on_error='record' needs exclude=PATH.txt"),
         (["--dtype", "float64"], "'float64' is not one of"),
     ],
@@ -578,7 +579,7 @@ def test_option_lists_are_frozen() -> None:
     configuration = {"--preset", "--config", "--set", "--steps", "--batch-size", "--learning-rate"}
     configuration |= {"--accumulate", "--seed"}
     run = {"--out", "--resume", "--time-limit", "--sync-batch-norm", "--tensorboard", "--quiet"}
-    stream = {"--exclude", "--on-error", "--shuffle", "--verify", "--dtype"}
+    stream = {"--exclude", "--on-error", "--shuffle", "--lanes", "--verify", "--dtype"}
     common = {"--subset", "--validation"} | source | stream | configuration | run
     expected = {
         "pretrain": common,
