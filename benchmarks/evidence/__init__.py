@@ -1,1 +1,1 @@
-"""Does the method work? Ablations, the record of a study, and one cell of it done again."""
+"""Does it work? Ablations, the record of a study and a cell of it done again, streams undisturbed, orders that mix."""
