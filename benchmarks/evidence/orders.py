@@ -93,7 +93,7 @@ def _fetched() -> Iterator[Record]:
                 fetched = sum(len(np.unique(part)) for part in parts) / SHARDS
                 measured.setdefault((nodes, name), []).append(fetched)
     for (nodes, name), runs in measured.items():
-        yield _record(f"fetched in a cold epoch by {nodes} nodes", name, runs, "times the set")
+        yield _record(f"fetched in a cold epoch, nodes: {nodes}", name, runs, "times the set")
 
 
 def _cached() -> Iterator[Record]:
@@ -135,12 +135,12 @@ def _scale(samples: int, seed: int) -> dict[tuple[str, str], float]:
     simulated = time.perf_counter() - start - opened
     peak = _resident("VmHWM")
     return {
-        ("a rank: open, and the ids of a step in the middle", "s"): opened,
-        ("a node: four epochs of reads, and its cache", "s"): simulated,
+        ("rank: open, ids of a step", "s"): opened,
+        ("node: 4 epochs, its cache", "s"): simulated,
         ("peak of the process", "MiB"): peak,
-        ("of it by order and cache", "MiB"): peak - before,
-        ("found in a cache of 50 %, farthest next use", "share"): farthest,
-        ("found in a cache of 50 %, least recently used", "share"): recent,
+        ("of it order and cache", "MiB"): peak - before,
+        ("farthest next use", "found in a cache of 50 %"): farthest,
+        ("least recently used", "found in a cache of 50 %"): recent,
     }
 
 
