@@ -3,7 +3,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.sampling import lanes as lanes_module
@@ -29,6 +29,7 @@ def shuffles(draw: st.DrawFn) -> LaneShuffle:
 epochs = st.integers(0, 2**32 - 1)
 
 
+@settings(max_examples=25, deadline=None)
 @given(shuffle=shuffles(), epoch=epochs)
 def test_lanes_are_those_laid_out_by_hand(shuffle: LaneShuffle, epoch: int) -> None:
     batches, left_out = lane_epoch(
@@ -45,12 +46,14 @@ def test_lanes_are_those_laid_out_by_hand(shuffle: LaneShuffle, epoch: int) -> N
     assert shuffle.order(epoch)(positions[::-3]).tolist() == expected[::-3]
 
 
+@settings(max_examples=25, deadline=None)
 @given(shuffle=shuffles(), epoch=epochs)
 def test_an_epoch_has_every_sample_once(shuffle: LaneShuffle, epoch: int) -> None:
     assert sorted(shuffle.order(epoch)(np.arange(shuffle.samples)).tolist()) == list(range(shuffle.samples))
     assert shuffle.samples == shuffle.shard_samples.sum()
 
 
+@settings(max_examples=25, deadline=None)
 @given(shuffle=shuffles(), page=st.integers(1, 5))
 def test_the_pages_of_sums_change_nothing(shuffle: LaneShuffle, page: int) -> None:
     expected = shuffle.order(1)(np.arange(shuffle.samples))
@@ -69,6 +72,7 @@ def test_golden_order() -> None:
 GOLDEN = [45, 1466, 1231, 1025, 728, 1331, 549, 921]
 
 
+@settings(max_examples=25, deadline=None)
 @given(shuffle=shuffles(), epoch=epochs, world=st.integers(1, 12), from_step=st.integers(0, 5))
 def test_the_reads_foretold_are_those_of_the_ranks(
     shuffle: LaneShuffle, epoch: int, world: int, from_step: int
