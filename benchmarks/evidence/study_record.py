@@ -57,7 +57,7 @@ class StudyRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 def images_digest(shards: Path) -> str:
-    """Returns the SHA-256 over the SHA-256 of the shards of a dataset; older and newer layouts of it agree."""
+    """Returns the SHA-256 over the SHA-256 of the shards of a dataset: of its images, labels and order."""
     entries = Manifest.load(shards).shards
     return hashlib.sha256("".join(entry.sha256 for entry in entries).encode()).hexdigest()
 

@@ -119,7 +119,7 @@ def _build(
     try:
         return finish_dataset(
             directory,
-            job.plan,
+            job.plan.shards,
             identity=identity,
             class_names=job.source.class_names,
             notices=notices_of(job.source),

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from selfie_data.build.plan import ShardPlan
 from selfie_data.build.shard_record import ShardRecord, load_record
 from selfie_data.build.shard_task import record_path, scratch_folder
 from selfie_data.dataset import table as sample_table
@@ -44,7 +43,7 @@ def prepare_finishing() -> None:
 
 def finish_dataset(
     out: Place,
-    plan: ShardPlan,
+    shards: int,
     *,
     identity: Mapping[str, Any],
     class_names: Sequence[str],
@@ -56,7 +55,7 @@ def finish_dataset(
 
     Args:
         out: the dataset.
-        plan: of its shards.
+        shards: how many tasks there were; one without a usable image left no file.
         identity: the manifest's entries that were known before the build.
         class_names: of the labels.
         notices: what of the source was not used.
@@ -67,7 +66,7 @@ def finish_dataset(
         BuildError: no image could be used, or the files cannot be written.
     """
     with ThreadPoolExecutor(1 if isinstance(out, Path) else _REQUESTS) as pool:
-        records = list(pool.map(partial(_load, out), range(plan.shards)))
+        records = list(pool.map(partial(_load, out), range(shards)))
     kept = [record for record in records if record.samples]
     quarantined = (*quarantined, *(entry for record in records for entry in record.quarantined))
     if not kept:

@@ -25,7 +25,7 @@ import msgspec
 from selfie_data.build.build_shards import already_finished, default_workers, describe_build, prepare_job, run_job
 from selfie_data.build.finish import finish_dataset
 from selfie_data.build.options import BuildOptions
-from selfie_data.build.plan import Plan
+from selfie_data.build.plan import Runs
 from selfie_data.build.progress import Reporter, Silent
 from selfie_data.build.shard_task import BUILD, finished_shards, scratch_folder
 from selfie_data.build.workers import refuse_in_worker
@@ -160,7 +160,7 @@ def finish_build(out: Place | str) -> Manifest:
         return Manifest.load(directory)
     _read_plan(directory)  # else the lock would make a folder
     with locked(directory):
-        identity, plan, described = _read_plan(directory)
+        identity, plan, shards = _read_plan(directory)
         identity.pop(SOURCE_FINGERPRINT, None)
         refuse_other(
             directory, {"codecs": identity["codecs"]}, {"codecs": codec_versions()}, what="an unfinished build"
@@ -176,7 +176,7 @@ def finish_build(out: Place | str) -> Manifest:
         except FileNotFoundError:
             raise BuildError(f"{directory}: no part was built here; give the command of the build again") from None
         manifest = finish_dataset(
-            directory, plan, identity=identity, class_names=described["class_names"], notices=notices
+            directory, shards, identity=identity, class_names=plan["class_names"], notices=notices
         )
         clear(directory)
         return manifest
@@ -192,11 +192,11 @@ def build_status(out: Place | str) -> BuildStatus:
     if is_finished(directory):
         shards = len(Manifest.load(directory).shards)
         return BuildStatus(finished=True, shards=shards, built=shards)
-    _, plan, _ = _read_plan(directory)
-    built = finished_shards(directory) & set(range(plan.shards))
-    missing = tuple(number for number in range(plan.shards) if number not in built)
+    _, _, shards = _read_plan(directory)
+    built = finished_shards(directory) & set(range(shards))
+    missing = tuple(number for number in range(shards) if number not in built)
     parts = tuple(sorted(_states(directory), key=lambda state: Part.parse(state.part)))
-    return BuildStatus(finished=False, shards=plan.shards, built=len(built), missing=missing, parts=parts)
+    return BuildStatus(finished=False, shards=shards, built=len(built), missing=missing, parts=parts)
 
 
 def ranges(numbers: tuple[int, ...], *, most: int = 12) -> str:
@@ -220,23 +220,17 @@ def _who_builds(status: BuildStatus) -> str:
     return f"they are of parts {ranges(tuple(wanted))} of {count}: give those commands again"
 
 
-def _read_plan(directory: Place) -> tuple[dict[str, Any], Plan, dict[str, Any]]:
-    """Returns identity and plan of a build that was begun, and what is recorded of the plan."""
+def _read_plan(directory: Place) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """Returns what is recorded of a build that was begun: its identity, its plan, and how many shards that has."""
     identity = read_json(directory / BUILD / IDENTITY, remedy=_AGAIN, error=BuildError)
-    described = read_json(directory / BUILD / PLAN, remedy=_AGAIN, error=BuildError)
-    if identity is None or "parent" in identity:
+    plan = read_json(directory / BUILD / PLAN, remedy=_AGAIN, error=BuildError)
+    if identity is None or "parent" in identity:  # of a restart, which has no parts
         raise BuildError(f"{directory}: no build in parts; `selfie-data build-shards … --part I/N` begins one")
-    if described is None:
+    if plan is None:
         raise BuildError(
             f"{directory}: nothing is planned yet: a part plans when it has listed, or spooled, the source"
         )
-    plan = Plan(
-        size=described["of"],
-        samples=described["samples"],
-        samples_per_shard=described["samples_per_shard"],
-        seed=identity["seed"],
-    )
-    return identity, plan, described
+    return identity, plan, Runs(samples=plan["samples"], samples_per_shard=plan["samples_per_shard"]).shards
 
 
 def _states(directory: Place) -> Iterator[PartState]:

@@ -50,37 +50,21 @@ class ShardPlan(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """Where everything goes.
+class Runs:
+    """What the plans here have in common: shard s holds positions [s·k, (s+1)·k).
 
     Attributes:
-        size: images in the source.
-        samples: how many of them are used: plan positions [0, samples), a random sample of the source.
+        samples: how many images are used: plan positions [0, samples).
         samples_per_shard: k >= 1.
-        seed: 0 <= seed < 2**64.
     """
 
-    size: int
     samples: int
     samples_per_shard: int
-    seed: int
-    _permutation: Permutation = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.samples <= self.size:
-            raise ValueError(f"a plan takes 1 to {self.size} images, got {self.samples}")
-        if self.samples_per_shard < 1:
-            raise ValueError(f"a shard holds at least one sample, got {self.samples_per_shard}")
-        object.__setattr__(self, "_permutation", Permutation(size=self.size, seed=self.seed, purpose=Purpose.PLAN))
 
     @property
     def shards(self) -> int:
         """Number of shards."""
         return -(-self.samples // self.samples_per_shard)
-
-    @property
-    def by_blocks(self) -> bool:
-        return False
 
     def positions(self, shard: int) -> range:
         """Returns the plan positions that shard number `shard` holds."""
@@ -88,6 +72,35 @@ class Plan:
             raise IndexError(f"shards are 0 to {self.shards - 1}, got {shard}")
         start = shard * self.samples_per_shard
         return range(start, min(start + self.samples_per_shard, self.samples))
+
+    def check(self, size: int) -> None:
+        """Raises a ValueError unless the samples are some of `size` images, and shards hold any."""
+        if not 1 <= self.samples <= size:
+            raise ValueError(f"a plan takes 1 to {size} images, got {self.samples}")
+        if self.samples_per_shard < 1:
+            raise ValueError(f"a shard holds at least one sample, got {self.samples_per_shard}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan(Runs):
+    """Where everything goes. The samples are a random part of the source.
+
+    Attributes:
+        size: images in the source.
+        seed: 0 <= seed < 2**64.
+    """
+
+    size: int
+    seed: int
+    _permutation: Permutation = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self.check(self.size)
+        object.__setattr__(self, "_permutation", Permutation(size=self.size, seed=self.seed, purpose=Purpose.PLAN))
+
+    @property
+    def by_blocks(self) -> bool:
+        return False
 
     def sources(self, positions: ArrayLike) -> NDArray[np.int64]:
         """Returns the source indices at plan positions."""
@@ -99,7 +112,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class BlockPlan:
+class BlockPlan(Runs):
     """Where everything goes when blocks of neighbours stay together: O(blocks) memory.
 
     A part of the source takes the same share of every block, rounded up or down: a run of its images from a place that
@@ -107,15 +120,11 @@ class BlockPlan:
 
     Attributes:
         blocks: of the source.
-        samples: how many of its images are used.
-        samples_per_shard: k >= 1.
         seed: 0 <= seed < 2**64.
         window_bytes: of the source that are read and shuffled at once, up to a block more.
     """
 
     blocks: Blocks
-    samples: int
-    samples_per_shard: int
     seed: int
     window_bytes: int = WINDOW_BYTES
     _order: NDArray[np.int64] = field(init=False, repr=False)
@@ -123,10 +132,7 @@ class BlockPlan:
     _ends: NDArray[np.int64] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.samples <= self.size:
-            raise ValueError(f"a plan takes 1 to {self.size} images, got {self.samples}")
-        if self.samples_per_shard < 1:
-            raise ValueError(f"a shard holds at least one sample, got {self.samples_per_shard}")
+        self.check(self.size)
         starts, count = self.blocks.starts, len(self.blocks)
         words = draw_words(self.seed, 0, np.arange(count + 1), Purpose.PLAN_SHARE)[:, 0].astype(np.int64)
         taken = starts  # of images before each block, those that are used
@@ -145,20 +151,8 @@ class BlockPlan:
         return int(self.blocks.starts[-1])
 
     @property
-    def shards(self) -> int:
-        """Number of shards."""
-        return -(-self.samples // self.samples_per_shard)
-
-    @property
     def by_blocks(self) -> bool:
         return True
-
-    def positions(self, shard: int) -> range:
-        """Returns the plan positions that shard number `shard` holds."""
-        if not 0 <= shard < self.shards:
-            raise IndexError(f"shards are 0 to {self.shards - 1}, got {shard}")
-        start = shard * self.samples_per_shard
-        return range(start, min(start + self.samples_per_shard, self.samples))
 
     def windows(self, shard: int) -> Sequence[NDArray[np.int64]]:
         """Returns the shard's positions by the blocks that are read at once: as many as `window_bytes` holds."""

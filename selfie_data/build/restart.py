@@ -216,7 +216,7 @@ def _build(
     run_job(job, workers, reporter)
     return finish_dataset(
         directory,
-        plan,
+        plan.shards,
         identity=identity,
         class_names=dataset.class_names,
         notices=_notices(dataset),

@@ -41,9 +41,7 @@ from selfie_model.training.snapshot import TrainingState, restore_snapshot, take
 from selfie_model.training.stop_request import StopRequest
 from selfie_model.training.task import Training
 
-_OWN_SIGNAL_S = (
-    5.0  # agents of `torchrun` that begin again, or end, signal their processes within a second of each other
-)
+_OWN_SIGNAL_S = 5.0  # agents of `torchrun` that begin again, or end, signal theirs within a second of each other
 
 
 def run_training(

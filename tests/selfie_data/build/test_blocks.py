@@ -12,6 +12,7 @@ import pytest
 
 from selfie_data.build.build_shards import build_shards
 from selfie_data.build.options import BuildOptions
+from selfie_data.build.parts import Part, build_part, finish_build
 from selfie_data.dataset.opened import open_dataset
 from selfie_data.errors import BuildError, ImageError, OptionError
 from selfie_data.source import BlockSource
@@ -54,6 +55,17 @@ def expected(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     out = tmp_path_factory.mktemp("expected") / "out"
     build_shards(open_source("tar", archive), out, BLOCKS, workers=1)
     return contents(out)
+
+
+def test_parts_by_blocks_give_the_bytes_of_one_process(
+    remote_archive: str, bucket: str, expected: dict[str, bytes]
+) -> None:
+    out = f"{bucket}/parts"
+    for part in ("3/3", "1/3", "2/3"):
+        build_part(open_source("tar", remote_archive), out, BLOCKS, Part.parse(part), workers=1)
+    finish_build(out)
+    storage = storage_of(place_of(out))
+    assert {found.name: storage.read(found.name) for found in storage.list()} == expected
 
 
 BUILD_IT = """
