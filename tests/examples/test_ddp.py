@@ -1,31 +1,18 @@
 """The guide's script for plain DistributedDataParallel, as it stands: two processes, then one that goes on."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
 
-ROOT = Path(__file__).parents[2]
+from tests.torchrun import ROOT, torchrun
 
 
 def train(folder: Path, text: str, processes: int) -> list[str]:
     """Returns what the script says of its epochs."""
     script = folder / "train.py"
     script.write_text(text)
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", str(script)],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return re.findall(r"^epoch \d+: loss \d\.\d+$", done.stdout, re.MULTILINE)
+    return re.findall(r"^epoch \d+: loss \d\.\d+$", torchrun(processes, script, folder=folder), re.MULTILINE)
 
 
 def test_the_script_runs_and_goes_on_with_another_number_of_processes(raw_dataset: Path, tmp_path: Path) -> None:

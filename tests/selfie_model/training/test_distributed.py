@@ -21,6 +21,7 @@ from selfie_model.training.journal import read_journal
 from selfie_model.training.run_folder import read_result
 from tests.selfie_model.memory import MemoryLoader, random_images, small_config
 from tests.selfie_model.training import distributed_worker, slow_worker
+from tests.torchrun import torchrun
 
 ROOT = Path(__file__).parents[3]
 
@@ -29,16 +30,7 @@ ROOT = Path(__file__).parents[3]
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that two processes wrote."""
     out = tmp_path_factory.mktemp("two")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*command, distributed_worker.__file__, str(out)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    torchrun(2, distributed_worker.__file__, str(out))
     return out
 
 
