@@ -152,7 +152,8 @@ def test_blocks_of_what_lies_apart_are_refused(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def parquet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two Parquet files of 100 photographs each in row groups of 10, two without an image, a third of another split."""
-    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pa = pytest.importorskip("pyarrow", reason="needs pyarrow, the extra `parquet`")
+    pq = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow, the extra `parquet`")
     folder = tmp_path_factory.mktemp("parquet")
     rows = [{"bytes": jpeg(picture(60 + n % 7, 70, seed=n)), "path": None} for n in range(200)]
     rows[5] = rows[106] = {"bytes": None, "path": "gone.jpg"}

@@ -49,7 +49,7 @@ SHARDS = 10
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[RayCluster]:
     """Two nodes, with the credentials of the S3 server where there is one; skips where Ray is not installed."""
-    pytest.importorskip("ray")
+    pytest.importorskip("ray", reason="Ray is not installed: the extra `ray`")
     environment = {"TMPDIR": str(tmp_path_factory.mktemp("nodes"))}
     if seaweed.program() is not None:
         proxy: FaultProxy = request.getfixturevalue("_proxy")

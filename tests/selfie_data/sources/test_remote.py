@@ -81,7 +81,8 @@ def test_a_source_in_a_bucket_is_the_one_in_the_folder(kind: str, bucket: str, t
             tar_of(here / f"s-{shard}.tar", files)
         name, roots = "tar", (f"{here}/s-{{0..2}}.tar", f"{bucket}/s-{{0..2}}.tar")
     elif kind == "parquet":
-        pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        pa = pytest.importorskip("pyarrow", reason="needs pyarrow, the extra `parquet`")
+        pq = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow, the extra `parquet`")
         rows = [{"bytes": jpeg(picture(50, 50, seed=n)), "path": f"{n}.jpg"} for n in range(20)]
         (here / "data").mkdir()
         for number in range(2):
