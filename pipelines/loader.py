@@ -23,7 +23,7 @@ class PatchLoader(EpochStream[PatchBatch]):
     """Patches of images for pretraining, context first.
 
     Args:
-        shards: dataset directory, or an open `Dataset`.
+        shards: dataset directory or URL, or an open `Dataset`. Shards at a URL are read through this node's cache.
         subset: name of a stored split, ids, or the path of an .npy file of ids; None = all samples.
         exclude: ids to leave out, or the path of an .npy or .txt (one id a line) file of them.
         on_error: (*) `fail` raises at a corrupt sample; `record` also adds its id to the .txt file `exclude`, so that
@@ -31,7 +31,8 @@ class PatchLoader(EpochStream[PatchBatch]):
         global_batch_size: samples of a step over all ranks.
         seed: of order and draws, 0 <= seed < 2**64.
         shuffle: `global`; a number of shards: block shuffle in windows of so many, for slow disks; or `lanes`: each
-            rank reads shards of its own, and the ranks together every shard about once.
+            rank reads shards of its own, and the ranks together every shard about once. None = `global`, at a URL
+            `lanes`.
         lanes: of `shuffle="lanes"`, divide the global batch; a multiple of the nodes is best. None = the most up to 64.
         evaluation: id order, every sample once, the last step padded (sample_id -1), the same draws in every epoch.
         rank: (*) this process's number; None = from torch.distributed.

@@ -28,6 +28,7 @@ from pipelines.sampling.patches import Masking, Rule
 from pipelines.sampling.selection import SelectionName
 from pipelines.sampling.subset import Ids
 from selfie_data.dataset.opened import Dataset
+from selfie_data.storage.place import Place, place_of
 
 Shuffle = Literal["global", "lanes"] | int
 OnError = Literal["fail", "record"]
@@ -41,7 +42,7 @@ Loader = TypeVar("Loader")
 class DataOptions:
     """Which samples a loader goes through."""
 
-    shards: Path | str | Dataset = field(kw_only=False)
+    shards: Place | str | Dataset = field(kw_only=False)
     subset: Ids = None
     exclude: Ids = None
     on_error: OnError = "fail"
@@ -52,6 +53,12 @@ class DataOptions:
             raise ValueError(
                 "on_error='record' needs exclude=PATH.txt, the record to write to and to read at the start"
             )
+
+    @property
+    def at_url(self) -> bool:
+        """Whether the shards lie in a bucket or on a web server."""
+        place = self.shards.path if isinstance(self.shards, Dataset) else place_of(self.shards)
+        return not isinstance(place, Path)
 
     @property
     def record(self) -> Path | None:
@@ -66,7 +73,7 @@ class OrderOptions:
 
     global_batch_size: int
     seed: int = 0
-    shuffle: Shuffle = "global"
+    shuffle: Shuffle | None = None
     lanes: int | None = None
     evaluation: bool = False
     rank: int | None = None
@@ -76,7 +83,7 @@ class OrderOptions:
         _make_whole(self, "global_batch_size", "seed")
         if not 0 <= self.seed < 1 << 64:
             raise ValueError(f"a seed must be in [0, 2**64), got {self.seed}")
-        if self.shuffle not in ("global", "lanes") and (type(self.shuffle) is not int or self.shuffle < 1):
+        if self.shuffle not in (None, "global", "lanes") and (type(self.shuffle) is not int or self.shuffle < 1):
             raise ValueError(f"shuffle must be 'global' or a number of shards >= 1, or 'lanes', got {self.shuffle!r}")
         if self.shuffle == "lanes":
             lanes = default_lanes(self.global_batch_size) if self.lanes is None else whole_number("lanes", self.lanes)
@@ -150,6 +157,9 @@ class ImageLoaderOptions(RuntimeOptions, ImageOptions, OrderOptions, DataOptions
     """What both loaders take."""
 
     def __post_init__(self) -> None:
+        if self.shuffle is None:
+            remote = self.at_url and self.store is None and not self.evaluation
+            object.__setattr__(self, "shuffle", "lanes" if remote else "global")
         for group in (DataOptions, OrderOptions, ImageOptions, RuntimeOptions):
             group.__post_init__(self)
 

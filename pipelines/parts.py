@@ -1,6 +1,7 @@
 """From the options of a loader to its parts: what exists, on which device, for which rank. Nothing is built yet."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -10,16 +11,21 @@ from pipelines.batch_plan import Backend, OutputSpec
 from pipelines.normalise import Normalisation, from_statistics
 from pipelines.options import ImageLoaderOptions
 from pipelines.rank import own_cores, resolve_rank
+from pipelines.readahead import Readahead
 from pipelines.sampling import draws, order
 from pipelines.sampling.augment import Augmentation, ImageDraw, resolve_augmentation
-from pipelines.sampling.lanes import LaneShuffle
+from pipelines.sampling.lanes import LaneShuffle, ShardUse
 from pipelines.sampling.order import BlockShuffle, EpochOrder, global_shuffle, in_order
 from pipelines.sampling.partition import Partition
+from pipelines.sampling.reads import block_reads, global_reads, ordered_reads
 from pipelines.sampling.subset import Subset, resolve_subset
 from pipelines.state import StreamIdentity
+from selfie_data.cache.home import cache_home
+from selfie_data.cache.shard_cache import ShardCache
 from selfie_data.dataset.opened import Dataset, open_dataset
 from selfie_data.dataset.pixel_store import check_store
 from selfie_data.randomness import permutation
+from selfie_data.storage.place import storage_of
 
 _VERSIONS = f"order {order.VERSION}, permutation {permutation.VERSION}, sampling {draws.VERSION}"
 
@@ -33,6 +39,7 @@ class LoaderParts:
         dataset: opened.
         subset: the samples to go through.
         lanes: the lanes of their order; None = another order.
+        readahead: of the shards, which are its dataset's then; None where they lie in a folder or are not read.
         partition: steps, and this rank's slices of them.
         draw: geometry of the images.
         normalisation: the given one, or the dataset's own.
@@ -44,6 +51,7 @@ class LoaderParts:
     dataset: Dataset
     subset: Subset
     lanes: LaneShuffle | None
+    readahead: Readahead | None
     partition: Partition
     draw: ImageDraw
     normalisation: Normalisation
@@ -93,6 +101,18 @@ class LoaderParts:
             return BlockShuffle(shard_samples=counts, shard_window=options.shuffle, seed=options.seed, epoch=epoch)
         return global_shuffle(self.subset.samples, options.seed, epoch)
 
+    def reads(self, epoch: int, from_step: int) -> Iterator[ShardUse]:
+        """Yields which shards this rank reads of an epoch from a step on, and in which steps, rising by the first."""
+        partition, counts = self.partition, self.subset.shard_samples(self.dataset)
+        order = self.order(epoch)
+        if self.lanes is not None:
+            return self.lanes.reads(partition.rank, partition.world_size, epoch, from_step)
+        if self.options.evaluation:
+            return ordered_reads(counts, partition, from_step)
+        if isinstance(order, BlockShuffle):
+            return block_reads(order, partition, from_step)
+        return global_reads(counts, partition, from_step)
+
     def identity(self, sampling: str) -> StreamIdentity:
         """Returns what states are compared with; `sampling` says in words what is drawn for a sample."""
         options = self.options
@@ -122,18 +142,18 @@ def resolve_parts(options: ImageLoaderOptions, *, preset: str) -> LoaderParts:
     device = resolve_device(options.device)
     backend = choose_backend(options.backend, device, store=options.store)
     dataset = options.shards if isinstance(options.shards, Dataset) else open_dataset(options.shards)
-    _ = dataset.local_path  # refuses a URL
     if options.store is not None:
         check_store(options.store, dataset)
     _check_exclusions(options)
     subset = resolve_subset(dataset, options.subset, options.exclude)
     augmentation = _augmentation(options, dataset.image_size, preset)
     check_views(backend, dataset, augmentation)
-    return LoaderParts(
+    parts = LoaderParts(
         options=options,
         dataset=dataset,
         subset=subset,
         lanes=_lanes(options, dataset, subset),
+        readahead=None,
         partition=Partition(
             samples=subset.samples,
             global_batch_size=options.global_batch_size,
@@ -146,6 +166,29 @@ def resolve_parts(options: ImageLoaderOptions, *, preset: str) -> LoaderParts:
         device=device,
         backend=backend,
     )
+    return parts if isinstance(dataset.path, Path) or backend == "store" else _with_readahead(parts)
+
+
+def _with_readahead(parts: LoaderParts) -> LoaderParts:
+    """Returns the parts of a loader that reads shards at a URL through the cache of this node.
+
+    Raises:
+        ValueError: a global shuffle, which needs every shard at every step, and the cache may not hold them all.
+        CacheError: the cache cannot be used.
+    """
+    dataset, options = parts.dataset, parts.options
+    cache = ShardCache(storage_of(dataset.path), cache_home())
+    mixed = options.shuffle == "global" and not options.evaluation
+    total, allowed = sum(shard.bytes for shard in dataset.manifest.shards), cache.allowed
+    if mixed and total > allowed:
+        raise ValueError(
+            f"shuffle='global' needs every shard at every step: the cache must hold all {total:,} bytes of "
+            f"{dataset.path}, it may {allowed:,}; use shuffle='lanes', or allow more by SELFIE_CACHE_BYTES"
+        )
+    readahead = Readahead(
+        dataset.manifest, cache, parts.reads, steps=parts.partition.steps, prefetch=options.prefetch, few=not mixed
+    )
+    return replace(parts, dataset=replace(dataset, opener=readahead), readahead=readahead)
 
 
 def _lanes(options: ImageLoaderOptions, dataset: Dataset, subset: Subset) -> LaneShuffle | None:

@@ -26,6 +26,7 @@ from pipelines.arguments import whole_number
 from pipelines.batch_plan import BackendOutput, BatchPlan, OutputSpec
 from pipelines.normalise import Normalisation
 from pipelines.parts import LoaderParts
+from pipelines.readahead import Readahead
 from pipelines.sampling.order import StepOrder
 from pipelines.sampling.subset import record_exclusion
 from pipelines.state import State, load_state, save_state
@@ -67,7 +68,7 @@ class EpochStream(Generic[Batch]):
         self._turn: object = None  # the iteration that may go on; an older one may not
         self._closed = False
         self._under_way = PlansUnderWay(partial(parts.make_backend, recipe.spec))
-        self._finalizer = weakref.finalize(self, self._under_way.close)
+        self._finalizer = weakref.finalize(self, _close, parts.readahead, self._under_way)
 
     def __len__(self) -> int:
         """Steps of an epoch, the same on every rank."""
@@ -172,15 +173,19 @@ class EpochStream(Generic[Batch]):
         self.close()
 
     def _batches(self, epoch: int, first: int, turn: object) -> Iterator[Batch]:
-        order = StepOrder(self._parts.order(epoch), self._parts.partition)
+        order, readahead = StepOrder(self._parts.order(epoch), self._parts.partition), self._parts.readahead
         works = (self._submit(order, epoch, step) for step in range(first, len(self)))
         ahead: deque[_Work] = deque()
         for step in range(first, len(self)):
             self._check_turn(turn)
             if step == first:
                 self._under_way.drop()  # what an abandoned iteration left
+                if readahead is not None:
+                    readahead.begin(epoch, first)
                 ahead.extend(islice(works, self._parts.options.prefetch))
             batch = self._take(ahead.popleft())
+            if readahead is not None:
+                readahead.advance(epoch, step + 1)
             ahead.extend(islice(works, 1))  # the backend works on while the trainer does
             self._at = (epoch, step + 1)
             yield batch
@@ -218,3 +223,10 @@ class EpochStream(Generic[Batch]):
         names = [shard.name for shard in dataset.manifest.shards]
         at = (dataset.table.shard == names.index(error.shard)) & (dataset.table.offset == error.offset)
         record_exclusion(record, int(np.flatnonzero(at)[0]), str(error))
+
+
+def _close(readahead: Readahead | None, under_way: PlansUnderWay) -> None:
+    """Ends a stream; what is being fetched first, since the backend's threads may wait for it."""
+    if readahead is not None:
+        readahead.close()
+    under_way.close()

@@ -25,6 +25,10 @@ class DatasetError(SelfieDataError):
     """A built dataset is missing, damaged, or of a newer schema."""
 
 
+class CacheError(SelfieDataError):
+    """The node's cache of shards cannot be used: its place, its limit, a full disk, another process that is stuck."""
+
+
 class RunError(Exception):
     """A run cannot start, go on, or be read: its folder, its checkpoint or its options are not what they must be."""
 

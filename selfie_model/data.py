@@ -43,7 +43,7 @@ class LoaderOptions:
     store: Path | None = None
     exclude: Path | None = None
     on_error: str = "fail"
-    shuffle: str | int = "global"
+    shuffle: str | int | None = None
     lanes: int | None = None
     verify: str = "first"
     dtype: str = "uint8"
@@ -53,7 +53,7 @@ class LoaderOptions:
         return {
             "global_batch_size": train.batch_size,
             "seed": train.seed,
-            "shuffle": "global" if evaluation else self.shuffle,
+            "shuffle": None if evaluation else self.shuffle,
             "lanes": None if evaluation else self.lanes,
             "evaluation": evaluation,
             "augment": "none" if evaluation else augmentation(train),

@@ -45,11 +45,16 @@ class Payloads:
 class ShardFiles:
     """Descriptors of the shards, opened when first needed, checked for their size, at most `limit` at a time.
 
-    A descriptor stays valid until `limit` other shards have been asked for. Safe to use after a fork: positioned reads
-    share no file position.
+    A descriptor stays valid until `limit` other shards have been asked for and, at a URL, until no batch under way
+    needs its shard: what the cache drops takes room on the disk for as long as it is open. Safe to use after a fork:
+    positioned reads share no file position.
+
+    Attributes:
+        table: [shards] int32, the descriptors; -1 = not open.
     """
 
     def __init__(self, dataset: Dataset, *, limit: int = MAX_OPEN_SHARDS) -> None:
+        self.table = np.full(len(dataset.manifest.shards), -1, np.int32)
         self._dataset = dataset
         self._limit = limit
         self._open: OrderedDict[int, int] = OrderedDict()
@@ -61,19 +66,41 @@ class ShardFiles:
         """Returns an open descriptor of a shard."""
         if os.getpid() != self._process:  # forked: the lock may have been held by a thread that does not exist here
             self._lock, self._process = threading.Lock(), os.getpid()
+        if (descriptor := self._opened(shard)) is None:
+            new = self._open_checked(shard)  # without the lock: it may have to be fetched
+            if (descriptor := self._opened(shard, new)) != new:
+                os.close(new)
+        assert descriptor is not None
+        return descriptor
+
+    def _opened(self, shard: int, new: int | None = None) -> int | None:
+        """Returns the descriptor of a shard, `new` if there is none yet."""
         with self._lock:
             if self._closed:
+                if new is not None:
+                    os.close(new)
                 raise ValueError("the reader is closed")
             if shard in self._open:
                 self._open.move_to_end(shard)
-                return self._open[shard]
-            descriptor = self._open_checked(shard)
-            self._open[shard] = descriptor
-            if len(self._open) > self._limit:
-                os.close(self._open.popitem(last=False)[1])
-            return descriptor
+            elif new is not None:
+                self._retire()
+                self._open[shard] = self.table[shard] = new
+                if len(self._open) > self._limit:
+                    self._close(next(iter(self._open)))
+            return self._open.get(shard)
+
+    def _retire(self) -> None:
+        if (opener := self._dataset.opener) is not None:
+            for shard in [shard for shard in self._open if not opener.is_needed(shard)]:
+                self._close(shard)
+
+    def _close(self, shard: int) -> None:
+        self.table[shard] = -1
+        os.close(self._open.pop(shard))
 
     def _open_checked(self, shard: int) -> int:
+        if self._dataset.opener is not None:
+            return self._dataset.opener.open(shard)
         path = self._dataset.shard_path(shard)
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -90,8 +117,8 @@ class ShardFiles:
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            while self._open:
-                os.close(self._open.popitem()[1])
+            for shard in list(self._open):
+                self._close(shard)
 
 
 class ShardReader:
@@ -109,11 +136,11 @@ class ShardReader:
     ) -> None:
         self.verify: Verify = verify
         self._dataset = dataset
-        self._files = ShardFiles(dataset, limit=limit)
-        self._checked = np.zeros(len(dataset) if verify == "first" else 0, np.bool_)
         shards = len(dataset.manifest.shards)
-        self._compiled = compiled and shards <= limit  # the kernel takes descriptors that stay open
-        self._descriptors = np.full(shards if self._compiled else 0, -1, np.int32)
+        few = shards <= limit or (dataset.opener is not None and dataset.opener.few)
+        self._compiled = compiled and few  # the kernel takes descriptors that stay open
+        self._files = ShardFiles(dataset, limit=shards if few else limit)
+        self._checked = np.zeros(len(dataset) if verify == "first" else 0, np.bool_)
 
     def read(self, ids: NDArray[np.int64], buffer: NDArray[np.uint8] | None = None) -> Payloads:
         """Returns the payloads of `ids` in their order.
@@ -142,7 +169,6 @@ class ShardReader:
     def close(self) -> None:
         """Closes the shards. May be called twice; nobody may be reading."""
         self._files.close()
-        self._descriptors[:] = -1
 
     def _read_compiled(self, ids: NDArray[np.int64], payloads: Payloads, check: NDArray[np.bool_]) -> bool:
         """Reads all payloads in one call; False if anything is wrong."""
@@ -150,10 +176,10 @@ class ShardReader:
 
         table = self._dataset.table
         shards = table.shard[ids]
-        for shard in np.unique(shards[self._descriptors[shards] < 0]).tolist():
-            self._descriptors[shard] = self._files.descriptor(shard)
+        for shard in np.unique(shards[self._files.table[shards] < 0]).tolist():
+            self._files.descriptor(shard)
         columns = (table.shard, table.offset, table.length, table.crc32c)
-        read = read_payloads(ids, *columns, self._descriptors, check, payloads.buffer, payloads.offset)
+        read = read_payloads(ids, *columns, self._files.table, check, payloads.buffer, payloads.offset)
         return int(read) == READ_ALL
 
     def _read_plainly(self, ids: NDArray[np.int64], payloads: Payloads, check: NDArray[np.bool_]) -> None:

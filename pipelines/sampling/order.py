@@ -9,6 +9,7 @@
 With a subset, "sample i" is the i-th of the subset's sorted ids. Nothing here knows of ranks or batch sizes.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -77,6 +78,12 @@ class BlockShuffle:
             inside = windows == window
             result[inside] = self._in_window(int(window), positions[inside])
         return result
+
+    def windows(self) -> Iterator[tuple[list[int], int, int]]:
+        """Yields the shards of each window, and its first position and the one behind its last."""
+        for first in range(0, len(self._shards), self.shard_window):
+            shards = self._shards[first : first + self.shard_window].tolist()
+            yield shards, int(self._starts[first]), int(self._starts[first + len(shards)])
 
     def _in_window(self, window: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         start = self._starts[window * self.shard_window]

@@ -10,7 +10,7 @@ import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +25,38 @@ from selfie_data.storage.place import Place, RemotePath, place_of, storage_of
 _THREADS = 4
 
 
+class ShardOpener(Protocol):
+    """Who opens the shards of a dataset at a URL.
+
+    Attributes:
+        few: whether it is asked for few shards at a time, which come and go.
+    """
+
+    @property
+    def few(self) -> bool: ...
+
+    def open(self, shard: int) -> int:
+        """Returns a descriptor of a whole shard, the caller's to close."""
+
+    def is_needed(self, shard: int) -> bool:
+        """Says whether a batch that is under way may read of a shard."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Dataset:
-    """A dataset directory, or a URL, with its manifest and its sample table."""
+    """A dataset directory, or a URL, with its manifest and its sample table.
+
+    Attributes:
+        path: the directory or URL.
+        manifest: what it consists of.
+        table: a row a sample.
+        opener: of the shards, where a loader goes through them at a URL.
+    """
 
     path: Place
     manifest: Manifest
     table: SampleTable
+    opener: ShardOpener | None = None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -72,18 +97,9 @@ class Dataset:
         Raises:
             DatasetError: the dataset is at a URL.
         """
-        return self.local_path / self.manifest.shards[shard].name
-
-    @property
-    def local_path(self) -> Path:
-        """The directory.
-
-        Raises:
-            DatasetError: the dataset is at a URL.
-        """
         if isinstance(self.path, Path):
-            return self.path
-        raise DatasetError(f"{self.path}: loaders read from folders of this machine: copy the dataset to one")
+            return self.path / self.manifest.shards[shard].name
+        raise DatasetError(f"{self.path}: is no folder of this machine, so that its shards have no path here")
 
     def key(self, sample_id: int) -> str:
         """Returns the member key of a sample: its plan position as 12 digits."""

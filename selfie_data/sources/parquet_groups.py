@@ -26,8 +26,7 @@ from selfie_data.sources.naming.file_names import NameTable, printable
 from selfie_data.sources.readers.byte_ranges import Descriptors, check_length
 from selfie_data.sources.readers.labels import Labelled
 from selfie_data.storage.place import Place, RemotePath
-from selfie_data.storage.protocol import StorageError
-from selfie_data.storage.remote import PART_BYTES
+from selfie_data.storage.protocol import PART_BYTES, StorageError
 
 _ROWS_AT_ONCE = 128  # unpacked: 14 MB of photographs of 110 kB
 _GROUPS_AT_ONCE = 4  # read by a worker

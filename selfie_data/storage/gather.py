@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfie_data.storage.place import RemotePath
-from selfie_data.storage.remote import PART_BYTES
+from selfie_data.storage.protocol import PART_BYTES
 
 _GAP = 1 << 20  # bytes between two ranges that are fetched rather than asked around: a request costs 30 ms, 2.7 MB
 _AT_ONCE = 8  # requests of a part each: 64 MiB of memory, and what one machine's network takes

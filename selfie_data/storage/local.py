@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import get_ident
 
 from selfie_data.files import sync_directory, write_atomic, write_file
-from selfie_data.storage.protocol import Stat, StorageError
+from selfie_data.storage.protocol import PART_BYTES, Stat, StorageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,17 +21,17 @@ class LocalStorage:
         return str(self.root)
 
     def read(self, name: str, *, start: int = 0, length: int | None = None) -> bytes:
-        with (self.root / name).open("rb", buffering=0) as file:
-            wanted = os.fstat(file.fileno()).st_size - start if length is None else length
-            pieces, done = list[bytes](), 0
-            while done < wanted and (piece := os.pread(file.fileno(), wanted - done, start + done)):
-                pieces.append(piece)
-                done += len(piece)
-        if done < wanted:
-            raise StorageError(
-                str(self.root / name), f"truncated, {start + done} bytes where {start + wanted} are wanted"
-            )
+        pieces = list(self.pieces(name, start=start, length=length))
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def pieces(self, name: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        with (self.root / name).open("rb", buffering=0) as file:
+            end = os.fstat(file.fileno()).st_size if length is None else start + length
+            while start < end and (piece := os.pread(file.fileno(), min(end - start, PART_BYTES), start)):
+                yield piece
+                start += len(piece)
+        if start < end:
+            raise StorageError(str(self.root / name), f"truncated, {start} bytes where {end} are wanted")
 
     def stat(self, name: str) -> Stat | None:
         try:

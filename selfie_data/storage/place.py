@@ -18,8 +18,8 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple, cast
 
 from selfie_data.storage.local import LocalStorage
-from selfie_data.storage.protocol import Storage, StorageError
-from selfie_data.storage.remote import BUCKETS, PART_BYTES, WEB, HttpStorage, ObjectStorage
+from selfie_data.storage.protocol import PART_BYTES, Storage, StorageError
+from selfie_data.storage.remote import BUCKETS, WEB, HttpStorage, ObjectStorage
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _ESCAPED = {ord(character): f"%{ord(character):02X}" for character in "%#?"}

@@ -6,6 +6,8 @@ from typing import NamedTuple, Protocol
 
 from selfie_data.errors import SelfieDataError
 
+PART_BYTES = 8 << 20  # of a read: a limit on the time of a whole transfer is then one on the rate, 70 kB/s
+
 
 class StorageError(SelfieDataError, OSError):
     """A storage refuses, does not answer, or gives other bytes than it should; one line, without any credentials.
@@ -48,6 +50,9 @@ class Storage(Protocol):
 
     def read(self, name: str, *, start: int = 0, length: int | None = None) -> bytes:
         """Returns exactly `length` bytes from `start` on, or all there are; fewer are an error."""
+
+    def pieces(self, name: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Yields the same bytes piece by piece, of 8 MiB at most; of one object, also if it changes meanwhile."""
 
     def stat(self, name: str) -> Stat | None:
         """Returns the facts of a file, None if there is none."""

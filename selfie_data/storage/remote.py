@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from selfie_data.storage.protocol import Stat, StorageError
+from selfie_data.storage.protocol import PART_BYTES, Stat, StorageError
 
 BUCKETS = ("s3", "gs", "az")
 WEB = ("http", "https")
-PART_BYTES = 8 << 20  # of a read: a limit on the time of a whole transfer is then one on the rate, 70 kB/s
 _SINGLE_PUT_BYTES = 5000 << 20  # Azure's largest, S3's is 5 GiB; beyond it an upload has parts
 _LIMITS = {
     "connect": timedelta(seconds=5),
@@ -72,8 +71,12 @@ class ObjectStorage:
             raise StorageError(self.url, "no part of a URL's path may be empty, . or ..; mend the URL")
 
     def read(self, name: str, *, start: int = 0, length: int | None = None) -> bytes:
+        pieces = list(self.pieces(name, start=start, length=length))
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def pieces(self, name: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         end = None if length is None else start + length
-        pieces, options = list[bytes](), dict[str, Any]()
+        options = dict[str, Any]()
         while end is None or start < end:
             stop = start + PART_BYTES if end is None else min(start + PART_BYTES, end)
             size, options["if_match"], piece = self._part(name, start, stop, options)
@@ -84,9 +87,8 @@ class ObjectStorage:
                     self._at(name),
                     f"truncated, it has {size} bytes, and of {start} to {start + wanted} came {len(piece)}; restore it",
                 )
-            pieces.append(piece)
+            yield piece
             start += wanted
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _part(self, name: str, start: int, stop: int, options: Mapping[str, Any]) -> tuple[int, str | None, bytes]:
         """Returns the object's size and ETag, and what there is of its bytes from `start` to `stop`."""

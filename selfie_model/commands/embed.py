@@ -12,7 +12,7 @@ from selfie_model.data import LoaderOptions, image_loader, open_shards
 
 @click.command("embed")
 @click.argument("run", type=click.Path(path_type=Path, exists=True))
-@click.argument("shards", type=click.Path(path_type=Path))
+@click.argument("shards", type=PlaceArgument())
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
     "--source",
@@ -26,7 +26,7 @@ from selfie_model.data import LoaderOptions, image_loader, open_shards
 @loader_options
 def command(
     run: Path,
-    shards: Path,
+    shards: Place,
     out: Path,
     kind: str | None,
     batch_size: int,

@@ -13,7 +13,7 @@ from selfie_model.data import LoaderOptions, image_loader, open_shards, patch_lo
 
 @click.command("evaluate")
 @click.argument("run", type=click.Path(path_type=Path, exists=True))
-@click.argument("shards", type=click.Path(path_type=Path))
+@click.argument("shards", type=PlaceArgument())
 @click.option("--subset", help="Named split or .npy file of ids to measure on.  [default: every sample]")
 @click.option(
     "--checkpoint",
@@ -28,7 +28,7 @@ from selfie_model.data import LoaderOptions, image_loader, open_shards, patch_lo
 @loader_options
 def command(
     run: Path,
-    shards: Path,
+    shards: Place,
     subset: str | None,
     which: str,
     batch_size: int | None,

@@ -26,7 +26,7 @@ SCRATCH = "scratch"
 
 
 @click.command("finetune")
-@click.argument("shards", type=click.Path(path_type=Path))
+@click.argument("shards", type=PlaceArgument())
 @click.option(
     "--from",
     "source_run",
@@ -51,7 +51,7 @@ SCRATCH = "scratch"
 @training_loader_options
 @loader_options
 def command(
-    shards: Path,
+    shards: Place,
     source_run: str,
     labelled: str | None,
     out: Path,

@@ -68,12 +68,10 @@ def training_loader_options(function: Command) -> Command:
         ),
         click.option(
             "--shuffle",
-            default="global",
-            show_default=True,
             metavar="global|lanes|SHARDS",
-            callback=lambda _context, _option, value: int(value) if value.isdigit() else value,
+            callback=lambda _context, _option, value: int(value) if value and value.isdigit() else value,
             help="A number: shuffle inside windows of so many shards, for slow disks. lanes: ranks read shards of "
-            "their own.",
+            "their own.  [default: global, at a URL lanes]",
         ),
         click.option(
             "--lanes", type=click.IntRange(min=1), help="Of --shuffle lanes, divide the batch.  [default: up to 64]"

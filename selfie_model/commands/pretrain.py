@@ -13,7 +13,7 @@ from selfie_model.data import HELD_OUT, LoaderOptions, check_held_out, describe,
 
 
 @click.command("pretrain")
-@click.argument("shards", type=click.Path(path_type=Path))
+@click.argument("shards", type=PlaceArgument())
 @configuration_options
 @click.option("--subset", help="Named split or .npy file of ids to learn from.  [default: every sample]")
 @click.option(
@@ -25,7 +25,7 @@ from selfie_model.data import HELD_OUT, LoaderOptions, check_held_out, describe,
 @training_loader_options
 @loader_options
 def command(
-    shards: Path,
+    shards: Place,
     out: Path,
     subset: str | None,
     validation: bool,

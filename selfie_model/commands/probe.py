@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command("probe")
 @click.argument("run", type=click.Path(path_type=Path, exists=True))
-@click.argument("shards", type=click.Path(path_type=Path))
+@click.argument("shards", type=PlaceArgument())
 @click.option(
     "--test",
     type=click.Path(path_type=Path),
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @loader_options
 def command(
     run: Path,
-    shards: Path,
+    shards: Place,
     test: Path | None,
     kind: str | None,
     subset: str | None,

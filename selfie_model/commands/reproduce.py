@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("reproduce")
-@click.argument("shards", type=click.Path(path_type=Path))
+@click.argument("shards", type=PlaceArgument())
 @configuration_options
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the study.")
 @click.option(
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 @click.option("--quiet", is_flag=True, help="No progress of single trainings.")
 @loader_options
 def command(
-    shards: Path,
+    shards: Place,
     out: Path,
     fractions: str,
     seeds: int,

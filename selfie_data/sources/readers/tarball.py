@@ -20,7 +20,7 @@ from typing import BinaryIO, NamedTuple, Protocol
 from selfie_data.errors import SourceError
 from selfie_data.sources.naming.file_names import printable
 from selfie_data.storage.place import RemotePath
-from selfie_data.storage.remote import PART_BYTES
+from selfie_data.storage.protocol import PART_BYTES
 
 _BLOCK = 512  # bytes: headers and payloads begin at multiples of it
 _EXTENSIONS = {b"L": 1 << 16, b"K": 1 << 16, b"x": 1 << 20, b"g": 1 << 20}  # largest size in bytes of each type
