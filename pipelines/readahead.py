@@ -162,35 +162,42 @@ class Readahead:
 
     def _fetch_ahead(self) -> None:
         while self._flying < FETCHES and not self._stalled and self._pool is not None:
-            if self._again:
-                use = self._again.popleft()
-            elif self._sent < len(self._known) and self._is_near(self._known[self._sent]):
-                use = self._known[self._sent]
-                self._sent += 1
-            else:
+            use = self._next()
+            if use is None:
                 return
             self._flying += 1
             self._pool.submit(self._fetch, use)
 
-    def _is_near(self, use: ShardUse) -> bool:
+    def _next(self) -> ShardUse | None:
+        """Returns what to fetch next, None if that is far enough ahead."""
+        if self._again:
+            return self._again.popleft()
+        if self._sent == len(self._known):
+            return None
+        use = self._known[self._sent]
         ahead = FETCHES if use.first >= self._end else max(FETCHES, len(self._live))
-        return self._sent - self._begun < ahead
+        if self._sent - self._begun >= ahead:
+            return None
+        self._sent += 1
+        return use
 
     def _fetch(self, use: ShardUse) -> None:
-        descriptor = None
+        here = use.last < self._at  # whoever read it has fetched it, and nobody else will
         try:
-            descriptor = self._cache.open(self._cached(use.shard), distance=max(0, use.first - self._at))
+            if not here:
+                descriptor = self._cache.open(self._cached(use.shard), distance=max(0, use.first - self._at))
+                here = descriptor is not None
+                if descriptor is not None:
+                    os.close(descriptor)
         except (SelfieDataError, OSError) as error:  # whoever needs the shard tries again, and tells it
             _log.debug("fetching ahead: %s", error)
         finally:
             with self._lock:
                 self._flying -= 1
-                if descriptor is None:
+                if not here:
                     self._again.append(use)
                     self._stalled = True
-                else:
-                    os.close(descriptor)
-                    self._fetch_ahead()
+                self._fetch_ahead()
 
     def _cached(self, shard: int) -> CachedShard:
         entry = self._manifest.shards[shard]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from selfie_data.dataset.opened import Dataset, open_dataset
 from selfie_data.dataset.read import stored_at_size
 from selfie_data.images.resize import shorter_side
+from selfie_data.storage.place import Place
 from selfie_model.config import Config, TrainConfig
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class LoaderOptions:
         }
 
 
-def open_shards(path: Path, config: Config) -> Dataset:
+def open_shards(path: Place, config: Config) -> Dataset:
     """Opens a dataset and checks that its images have the model's size.
 
     Raises:

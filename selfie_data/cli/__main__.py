@@ -26,6 +26,7 @@ _COMMANDS: dict[str, LazyCommand] = {
     "split": ("selfie_data.commands.split:command", "Make validation and labelled subsets."),
     "preview": (ENTRY_POINT, "Draw a sheet of pictures: grid, context, targets, distractors."),
     "export-store": ("selfie_data.commands.export_store:command", "Write the decoded pixels as one zarr array."),
+    "cache": ("selfie_data.commands.cache:command", "Show or empty this machine's cache of remote shards."),
     "completion": ("selfie_data.commands.completion:command", "Print the shell completion script."),
 }
 

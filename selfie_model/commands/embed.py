@@ -6,6 +6,8 @@ from typing import cast
 
 import click
 
+from selfie_data.commands.place_argument import PlaceArgument
+from selfie_data.storage.place import Place
 from selfie_model.commands.loading import loader_options
 from selfie_model.data import LoaderOptions, image_loader, open_shards
 

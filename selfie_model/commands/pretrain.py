@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from selfie_data.commands.place_argument import PlaceArgument
+from selfie_data.storage.place import Place
 from selfie_model.commands.configuration import configuration_options, resolve_config
 from selfie_model.commands.loading import loader_options, training_loader_options
 from selfie_model.commands.running import print_result, run_options

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from selfie_data.commands.place_argument import PlaceArgument
 from selfie_data.dataset.opened import Dataset
+from selfie_data.storage.place import Place
 from selfie_model.commands.loading import loader_options
 from selfie_model.data import LoaderOptions, check_held_out, image_loader, open_shards
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 @click.argument("shards", type=PlaceArgument())
 @click.option(
     "--test",
-    type=click.Path(path_type=Path),
+    type=PlaceArgument(),
     help="Shards to measure on, with the same classes.  [default: the split `validation`, learning from `train-100`]",
 )
 @click.option(
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 def command(
     run: Path,
     shards: Place,
-    test: Path | None,
+    test: Place | None,
     kind: str | None,
     subset: str | None,
     neighbours: int,

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from selfie_data.commands.place_argument import PlaceArgument
 from selfie_data.files import write_output
+from selfie_data.storage.place import Place
 from selfie_model.commands.loading import loader_options
 from selfie_model.data import LoaderOptions, open_shards, patch_loader
 from selfie_model.study.shards import TEST_IDS
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 @click.command("report")
 @click.argument("run", type=click.Path(path_type=Path, exists=True))
 @click.option("--out", type=click.Path(path_type=Path), help="Page to write.  [default: RUN/report.html]")
-@click.option("--shards", type=click.Path(path_type=Path), help="Images for puzzles, best ones it did not train on.")
+@click.option("--shards", type=PlaceArgument(), help="Images for puzzles, best ones it did not train on.")
 @click.option("--subset", help="Named split or .npy file of ids to take them from.")
 @click.option("--images", default=512, show_default=True, type=click.IntRange(min=1), help="How many to try.")
 @click.option(
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 def command(
     run: Path,
     out: Path | None,
-    shards: Path | None,
+    shards: Place | None,
     subset: str | None,
     images: int,
     noise: Path | None,
@@ -76,7 +78,7 @@ def command(
 
 
 def _puzzles(
-    run: Path, shards: Path, loading: LoaderOptions, *, subset: str | None, images: int, held_out: Path
+    run: Path, shards: Place, loading: LoaderOptions, *, subset: str | None, images: int, held_out: Path
 ) -> "list[Puzzle]":
     from selfie_model.report.puzzles import solve
     from selfie_model.training.checkpoint import read_run

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from selfie_data.commands.place_argument import PlaceArgument
+from selfie_data.storage.place import Place
 from selfie_model.commands.configuration import configuration_options, resolve_config
 from selfie_model.commands.loading import loader_options
 from selfie_model.data import LoaderOptions
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 @click.option("--budget", default=1.0, show_default=True, help="Factor on the steps of both trainings.")
 @click.option(
     "--test",
-    type=click.Path(path_type=Path),
+    type=PlaceArgument(),
     help="Shards to measure on, with the same classes.  [default: a fifth of SHARDS, never trained on]",
 )
 @click.option(
@@ -54,7 +56,7 @@ def command(
     fractions: str,
     seeds: int,
     budget: float,
-    test: Path | None,
+    test: Place | None,
     learning_rates: str | None,
     pretrain_per_seed: bool,
     compute_matched: bool,

@@ -19,6 +19,7 @@ from selfie_data.dataset.opened import Dataset
 from selfie_data.dataset.splits import SplitOptions, split_ids
 from selfie_data.errors import DatasetError
 from selfie_data.files import write_output
+from selfie_data.storage.place import Place
 from selfie_model.config import Config
 from selfie_model.data import LoaderOptions, image_loader, open_shards, patch_loader, shorter_side_seen
 from selfie_model.study.grid import TUNING_SEED
@@ -45,7 +46,7 @@ class StudyShards:
         DatasetError: damaged, unlabelled, or the classes differ.
     """
 
-    def __init__(self, shards: Path, test: Path | None, *, config: Config, loading: LoaderOptions) -> None:
+    def __init__(self, shards: Place, test: Place | None, *, config: Config, loading: LoaderOptions) -> None:
         self._shards = open_shards(shards, config)
         self._loading, self._test_loading = loading, replace(loading, store=None)
         _check_labels(self._shards)

@@ -46,6 +46,7 @@ class FaultProxy:
     Attributes:
         port: of loopback.
         requests: how many there were, by method.
+        paths: how many there were, by path.
         up, down: bytes of bodies to the server and from it.
         met: the faults that happened.
     """
@@ -55,6 +56,7 @@ class FaultProxy:
         self.faults: list[Fault] = []
         self.met: list[Fault] = []
         self.requests: Counter[str] = Counter()
+        self.paths: Counter[str] = Counter()
         self.up = self.down = 0
         self.lock = threading.Lock()
         proxy = self
@@ -80,6 +82,7 @@ class FaultProxy:
     def take(self, method: str, path: str) -> Fault | None:
         with self.lock:
             self.requests[method] += 1
+            self.paths[path.partition("?")[0]] += 1
             for fault in self.faults:
                 if fault.method in ("", method) and fault.within in path:
                     self.faults.remove(fault)
@@ -88,7 +91,7 @@ class FaultProxy:
         return None
 
     def reset_counts(self) -> None:
-        self.requests, self.up, self.down = Counter(), 0, 0
+        self.requests, self.paths, self.up, self.down = Counter(), Counter(), 0, 0
 
 
 class _Handler(BaseHTTPRequestHandler):
