@@ -71,5 +71,5 @@ def test_a_folder_that_others_may_write_or_that_cannot_be_made_is_refused(
         cache_home()
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SELFIE_CACHE", str(tmp_path / "file"))
-    with pytest.raises(CacheError, match="cannot be the cache of shards .File exists.; name a folder of a local disk"):
+    with pytest.raises(CacheError, match=r"cannot be the cache of shards .File exists.; name a folder of a local disk"):
         cache_home()

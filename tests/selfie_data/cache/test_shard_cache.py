@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -180,7 +181,7 @@ def test_a_disk_that_fails_while_a_shard_is_written_is_one_line(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(module, "write_all", failing)
-    with pytest.raises(CacheError, match="the cache cannot be written .No space left on device.; make room"):
+    with pytest.raises(CacheError, match=r"the cache cannot be written .No space left on device.; make room"):
         ShardCache(storage, home).open(shards[0])
     assert contents(home.folder) == (0, 0, 0, 0)
 
@@ -191,7 +192,7 @@ def test_a_limit_on_the_size_of_files_is_one_line(
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (PIECE, before[1]))
     try:
-        with pytest.raises(CacheError, match="the cache cannot be written .File too large."):
+        with pytest.raises(CacheError, match=r"the cache cannot be written .File too large."):
             ShardCache(storage, home).open(shards[0])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -201,13 +202,16 @@ def test_a_process_that_fetches_for_ever_is_not_waited_for(
     storage: SlowStorage, home: CacheHome, shards: list[CachedShard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_STUCK_S", 0.2)
-    with module._own(home.folder / f"{shards[0].sha256}.part", give_up=lambda: None):
-        with pytest.raises(CacheError, match="another process has been fetching this for"):
-            ShardCache(storage, home).open(shards[0])
+    cache = ShardCache(storage, home)
+    with module._own(home.folder / f"{shards[0].sha256}.part", give_up=lambda: None), _stuck("fetching this for"):
+        cache.open(shards[0])
     monkeypatch.setattr(module, "_ROOM_S", 0.2)
-    with module._own(home.folder / "room", give_up=lambda: None):
-        with pytest.raises(CacheError, match="another process has been making room"):
-            ShardCache(storage, home).open(shards[0])
+    with module._own(home.folder / "room", give_up=lambda: None), _stuck("making room in it for"):
+        cache.open(shards[0])
+
+
+def _stuck(doing: str) -> AbstractContextManager[object]:
+    return pytest.raises(CacheError, match=f"another process has been {doing}")
 
 
 def test_a_closed_cache_ends_what_is_under_way(

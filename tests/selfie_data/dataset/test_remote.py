@@ -117,12 +117,10 @@ def test_opening_reads_neither_shards_nor_indexes(bucket: str, jpeg_dataset: Pat
     assert proxy.requests["GET"] == 2 + len(table)  # manifest, list
 
 
-def test_loaders_ask_for_a_folder(bucket: str, jpeg_dataset: Path) -> None:
-    from pipelines import PatchLoader
-
+def test_shards_at_a_url_have_no_path(bucket: str, jpeg_dataset: Path) -> None:
     upload(jpeg_dataset, bucket)
-    with pytest.raises(DatasetError, match="loaders read from folders of this machine: copy the dataset to one"):
-        PatchLoader(open_dataset(bucket), global_batch_size=8, seed=0)
+    with pytest.raises(DatasetError, match="is no folder of this machine"):
+        open_dataset(bucket).shard_path(0)
 
 
 def test_a_server_without_ranges_says_so(web: tuple[str, Path], jpeg_dataset: Path) -> None:
