@@ -14,10 +14,10 @@ from pipelines.rank import own_cores, resolve_rank
 from pipelines.readahead import Readahead
 from pipelines.sampling import draws, order
 from pipelines.sampling.augment import Augmentation, ImageDraw, resolve_augmentation
-from pipelines.sampling.lanes import LaneShuffle, ShardUse
+from pipelines.sampling.lanes import LaneShuffle
 from pipelines.sampling.order import BlockShuffle, EpochOrder, global_shuffle, in_order
 from pipelines.sampling.partition import Partition
-from pipelines.sampling.reads import block_reads, global_reads, ordered_reads
+from pipelines.sampling.reads import ShardUse, block_reads, global_reads, ordered_reads
 from pipelines.sampling.subset import Subset, resolve_subset
 from pipelines.state import StreamIdentity
 from selfie_data.cache.home import cache_home

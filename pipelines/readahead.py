@@ -14,14 +14,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from pipelines.sampling.lanes import ShardUse
+from pipelines.sampling.reads import ShardUse
 from selfie_data.cache.plans import Plan, PlannedUse
 from selfie_data.cache.shard_cache import CachedShard, ShardCache, too_small
 from selfie_data.dataset.manifest import Manifest
 from selfie_data.errors import CacheError, SelfieDataError
 
 FETCHES = 8  # at once: parts of 8 MiB, so 64 MiB of memory; a connection to S3 gives 85-90 MB/s
-_KNOWN = 16_384  # uses that are looked ahead, 48 bytes each in the plan
+_KNOWN = 4_096  # uses that are looked ahead, 48 bytes each in the plan, which all of a node read to make room: 2 ms
 _log = logging.getLogger(__name__)
 
 

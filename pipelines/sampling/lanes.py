@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.sampling.partition import Partition
+from pipelines.sampling.reads import ShardUse, uses_from
 from selfie_data.randomness.permutation import Permutation
 from selfie_data.randomness.philox import Purpose
 
@@ -32,14 +33,6 @@ WINDOW = 2  # shards of a lane that are mixed with each other; 64 lanes mix 128,
 _PAGE = 4_096  # shards between two sums that are kept
 
 Integers = NDArray[np.int64]
-
-
-class ShardUse(NamedTuple):
-    """A shard, and the first and last step that may take samples of it."""
-
-    shard: int
-    first: int
-    last: int
 
 
 def default_lanes(global_batch_size: int) -> int:
@@ -156,9 +149,7 @@ class LaneShuffle:
         for begin, end in itertools.pairwise(windows.tolist()):
             first = int(starts[begin]) // self.lane_rows
             last = min((int(starts[end]) - 1) // self.lane_rows, self.steps - 1)
-            if from_step <= last and first <= last:
-                shards = lane.shard[pieces[begin:end]].tolist()
-                yield from (ShardUse(shard, max(first, from_step), last) for shard in shards)
+            yield from uses_from(from_step, lane.shard[pieces[begin:end]].tolist(), first, last)
 
     def in_epoch(self, number: int, epoch: int) -> _EpochLane:
         """Returns a lane in the order of an epoch."""

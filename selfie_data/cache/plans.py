@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from selfie_data.cache.locks import is_owned, try_lock
+from selfie_data.cache.locks import is_owned, try_lock, unlock
 
-SUFFIX = ".plan"
+_PREFIX, _SUFFIX = "reader-", ".plan"
 _ROW = np.dtype([("first", "<i8"), ("last", "<i8"), ("digest", "V32")])
 _STEP = np.dtype("<i8")
 NEVER = 1 << 62  # steps until what nobody plans to read
@@ -35,7 +35,7 @@ class Plan:
 
     def __init__(self, folder: Path) -> None:
         while True:
-            with tempfile.NamedTemporaryFile(dir=folder, suffix=SUFFIX, delete=False) as file:
+            with tempfile.NamedTemporaryFile(dir=folder, prefix=_PREFIX, suffix=_SUFFIX, delete=False) as file:
                 self._path = Path(file.name)
             locked = try_lock(self._path)
             if locked is not None:
@@ -56,17 +56,21 @@ class Plan:
     def close(self) -> None:
         """Removes the plan. To be called once."""
         self._path.unlink(missing_ok=True)
-        os.close(self._descriptor)
+        unlock(self._descriptor)
 
 
 def next_uses(folder: Path) -> dict[str, int]:
     """Returns digest -> steps until it is needed (0 = at this moment), of all living processes of a cache."""
     soonest = dict[str, int]()
-    for path in folder.glob(f"*{SUFFIX}"):
-        if is_owned(path):
-            for digest, distance in _distances(path):
-                soonest[digest] = min(distance, soonest.get(digest, distance))
+    for path in living(folder):
+        for digest, distance in _distances(path):
+            soonest[digest] = min(distance, soonest.get(digest, distance))
     return soonest
+
+
+def living(folder: Path) -> list[Path]:
+    """Returns the plans of processes that live; those of others are removed."""
+    return [path for path in folder.glob(f"{_PREFIX}*{_SUFFIX}") if is_owned(path)]
 
 
 def _distances(path: Path) -> Iterable[tuple[str, int]]:

@@ -2,12 +2,12 @@
 
     <SHA-256>        a shard, whole: its bytes were compared with its name before it got that name
     <SHA-256>.part   one that is on its way, locked by who fetches it, as large as it is going to be
-    *.plan           what a process is going to read (`plans`)
+    reader-*.plan    what a process is going to read (`plans`)
     room             locked while room is made
 
 There is no daemon, no shared memory, and no count of readers: a shard is read through a descriptor, which a removal of
 its name does not touch. Nor can a lock go stale: a process that ends loses its own, and what it leaves, a `.part` or a
-`.plan` that nobody has locked, is removed by whoever comes next.
+plan that nobody has locked, is removed by whoever comes next. Files of other names are left alone.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from selfie_data.cache import plans
 from selfie_data.cache.home import CacheHome
-from selfie_data.cache.locks import is_at, is_owned, lock
+from selfie_data.cache.locks import is_at, is_owned, lock, unlock
 from selfie_data.errors import CacheError, DatasetError
 from selfie_data.files import write_all
 from selfie_data.storage.protocol import Storage
@@ -254,13 +254,13 @@ def too_small(folder: Path, allowed: int, needed: int) -> str:
 
 def contents(folder: Path) -> CacheContents:
     """Says what is in a cache; what processes that have ended left in it is removed."""
-    _remove_leftovers(folder)
+    readers = _remove_leftovers(folder)
     found = [(path.suffix, facts.st_size) for path, facts in _files(folder)]
     return CacheContents(
         shards=sum(not suffix for suffix, _ in found),
         bytes=sum(size for suffix, size in found if not suffix),
         arriving=sum(suffix == _PART for suffix, _ in found),
-        readers=sum(1 for _ in folder.glob(f"*{plans.SUFFIX}")),
+        readers=readers,
     )
 
 
@@ -281,10 +281,12 @@ def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
                 yield Path(entry.path), entry.stat()
 
 
-def _remove_leftovers(folder: Path) -> None:
-    for pattern in (f"*{_PART}", f"*{plans.SUFFIX}"):
-        for path in folder.glob(pattern):
+def _remove_leftovers(folder: Path) -> int:
+    """Removes what processes that have ended left in a cache; returns how many read from it."""
+    for path, _ in _files(folder):
+        if path.suffix == _PART:
             is_owned(path)
+    return len(plans.living(folder))
 
 
 @contextmanager
@@ -296,7 +298,7 @@ def _own(path: Path, *, give_up: Callable[[], None], keep: bool = False) -> Iter
     finally:
         if not keep and is_at(descriptor, path):
             path.unlink(missing_ok=True)
-        os.close(descriptor)
+        unlock(descriptor)
 
 
 def _until(deadline: float, error: Callable[[], Exception]) -> Callable[[], None]:

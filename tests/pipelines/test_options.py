@@ -57,7 +57,6 @@ from tests.pipelines.streams import patches
         ({"threads": 1.5}, "threads must be a whole number"),
         ({"prefetch": "2"}, "prefetch must be a whole number"),
         ({"shuffle": 1.5}, "shuffle must be"),
-        ({"shuffle": None}, "shuffle must be"),
         ({"shuffle": "lanes", "lanes": 3}, "lanes must divide global_batch_size, got 3 lanes for"),
         ({"shuffle": "lanes", "lanes": 2.0}, "lanes must be a whole number"),
         ({"lanes": 4}, "lanes are of shuffle='lanes', got lanes=4"),

@@ -49,6 +49,7 @@ class FaultProxy:
         paths: how many there were, by path.
         up, down: bytes of bodies to the server and from it.
         met: the faults that happened.
+        delay_s: what passes before the server is asked.
     """
 
     def __init__(self, upstream: int) -> None:
@@ -58,6 +59,7 @@ class FaultProxy:
         self.requests: Counter[str] = Counter()
         self.paths: Counter[str] = Counter()
         self.up = self.down = 0
+        self.delay_s = 0.0
         self.lock = threading.Lock()
         proxy = self
 
@@ -125,6 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault and kind == "status":
             self._reply(fault.status, {}, b"<Error><Code>SlowDown</Code></Error>", None)
             return
+        time.sleep(self.owner.delay_s)
         upstream = http.client.HTTPConnection("127.0.0.1", self.owner.upstream, timeout=60)
         with contextlib.closing(upstream):
             upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)

@@ -290,8 +290,18 @@ def test_clearing_removes_shards_and_readers_read_on(
     storage: SlowStorage, home: CacheHome, shards: list[CachedShard]
 ) -> None:
     descriptor = opened(ShardCache(storage, home), shards[0])
-    (home.folder / "notes").write_text("not ours")
     assert clear(home.folder) == (1, SIZE, 0, 0)
     assert contents(home.folder) == (0, 0, 0, 0)
     assert is_whole(descriptor, shards[0])
-    assert (home.folder / "notes").exists()
+
+
+def test_files_that_are_not_the_caches_are_left_alone(
+    storage: SlowStorage, home: CacheHome, shards: list[CachedShard]
+) -> None:
+    theirs = [home.folder / name for name in ("notes", "film.mp4.part", "network.plan", "0" * 63)]
+    for path in theirs:
+        path.write_text("not ours")
+    (home.folder / ("0" * 64 + ".part")).write_text("a leftover")
+    ShardCache(storage, home)
+    clear(home.folder)
+    assert sorted(home.folder.iterdir()) == sorted(theirs)
