@@ -195,14 +195,13 @@ def _decode_by_pillow(data: bytes, max_pixels: int) -> Decoded:
 
 
 def _to_rgb(image: Image.Image) -> Pixels:
-    if image.mode.startswith("I"):  # 16-bit gray; Pillow's own conversion would clip it to white
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65_535:
-            raise ImageError("pixels are integers below 0 or above 65,535, whose range is not known")
-        gray = (values >> 8).astype(np.uint8)
-        return np.repeat(gray[:, :, None], 3, axis=2)
     if image.mode == "F":
         raise ImageError("pixels are floating-point numbers, whose range is not known")
+    if image.mode == "I" and image.format == "TIFF":  # 32 bits, or 16 with a sign; others have this mode of 16 bits
+        raise ImageError("pixels are 32-bit or signed integers, whose range is not known")
+    if image.mode.startswith("I"):  # 16-bit gray; Pillow's own conversion would clip it to white
+        gray = (np.asarray(image) >> 8).astype(np.uint8)
+        return np.repeat(gray[:, :, None], 3, axis=2)
     if image.has_transparency_data:  # what transparent pixels hide is anything; people see the page behind them
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

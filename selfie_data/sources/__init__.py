@@ -14,6 +14,7 @@ KINDS = ("cifar10", "cifar100", "imagenet32", "imagenet", "folder", "parquet", "
 SPLITS = ("train", "val", "test")
 _MODULES = {"cifar10": "cifar", "cifar100": "cifar"}
 _ANY_SPLIT = ("parquet", "folder")  # whose splits may have any name; a folder has them by a table only
+_WITH_COARSE_LABELS = ("cifar100", "parquet")
 _TAKEN_BY = {
     "label_column": ("parquet", "folder"),
     "image_column": ("parquet", "folder"),
@@ -107,12 +108,14 @@ def open_source(
         checksum=checksum,
         listings=listings,
     )
-    if root is None and kind != "synthetic":
+    if root in (None, "") and kind != "synthetic":  # "" is a variable of the shell that is not set
         raise OptionError(f"the source {kind} needs --root: the archive or folder to read")
     for name, kinds in _TAKEN_BY.items():
         if getattr(options, name) is not None and kind not in kinds:
             option = "--" + name.replace("_", "-")
             raise OptionError(f"{option} is for {', '.join(kinds)}, got it for {kind}: leave it out")
+    if labels != "fine" and kind not in _WITH_COARSE_LABELS:
+        raise OptionError(f"--labels coarse is for {', '.join(_WITH_COARSE_LABELS)}, got it for {kind}: leave it out")
     module = import_module(f"selfie_data.sources.{_MODULES.get(kind, kind)}")
     return cast(ImageSource, module.open_images(kind, "" if root is None else root, options))
 

@@ -63,8 +63,6 @@ def open_images(kind: str, root: Place | str, options: SourceOptions) -> ImageSo
             f"{kind} has train and test only, got --split val; `selfie-data split` takes a validation part out of train"
         )
     labels = options.labels if kind == "cifar100" else "fine"
-    if options.labels == "coarse" and kind == "cifar10":
-        raise OptionError("cifar10 has no coarse labels: --labels coarse is for cifar100")
     batch = _BATCHES[kind, options.split]
     path = layout_root(
         root, kind, wanted=lambda name: batch.fullmatch(name) is not None, archives=_is_archive(_ARCHIVES[kind])

@@ -124,7 +124,7 @@ def _open_table(kind: str, root: Place, table: Path, options: SourceOptions, cho
     )
     lines = of_split(every, options.split, table=table.name, notices=notices)
     lines = sorted(lines, key=lambda line: line.path)
-    _tell_unnamed(root, wanted, {line.path for line in every}, notices)
+    _tell_unnamed(root, wanted, {line.path for line in every}, table, notices)
     more = {"label": options.label_column, "image": options.image_column, "split_column": options.split_column}
     more["split"] = None if options.split == "train" else options.split
     chosen |= {name: value for name, value in more.items() if value is not None}
@@ -142,15 +142,16 @@ def _open_table(kind: str, root: Place, table: Path, options: SourceOptions, cho
     return _source(kind, base, images, labelled, chosen, options, changed, notices=notices)
 
 
-def _tell_unnamed(root: Place, wanted: FileFilter, named: set[str], notices: Notices) -> None:
-    """Notices the files that no line of the table names."""
+def _tell_unnamed(root: Place, wanted: FileFilter, named: set[str], table: Path, notices: Notices) -> None:
+    """Notices the files that no line of the table names, other than the table itself."""
+    own = identity_of(table.stat())
     try:
         found = walk(root, wanted)
     except SourceError:  # what the table names may be readable all the same
         notices.add("folders that cannot be listed for files which the table does not name", wanted.subtree or ".")
         return
     for file in found:
-        if file.name not in named:
+        if file.name not in named and file.identity != own:
             image = is_image(file.name) or (file.size and not is_label(file.name))
             reason = "images that the table does not name" if image else reason_to_leave_out(file.name)
             notices.add(reason_to_pass_over(file.name) or reason, printable(file.name))

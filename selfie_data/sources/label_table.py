@@ -1,6 +1,7 @@
 """A table of path,label (CSV or TSV, with or without a line of column names) says which images there are."""
 
 import csv
+import re
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from selfie_data.sources.naming.file_names import printable
 from selfie_data.sources.naming.split_names import ALL, no_such_split, rows_left_out, same_split, split_said
 
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "name")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _MAX_BYTES = 1 << 30  # ImageNet's 1.3 million lines have 53 MB
 
 
@@ -146,6 +148,11 @@ def _line(number: int, row: list[str], columns: _Columns, *, width: int, table: 
     if len(row) != width:
         raise SourceError(f"{table.name}, line {number}: {len(row)} fields where the first line has {width}")
     written = row[columns.path].strip()
+    if _URL.match(written):
+        raise SourceError(
+            f"{table.name}, line {number}: {printable(written)!r} is a URL; a table names files below --root: fetch "
+            f"the images first"
+        )
     parts = written.split("/")
     name = "/".join(part for part in parts if part not in ("", "."))  # a//b and a/./b are one file
     if not name or written.startswith("/") or ".." in parts:

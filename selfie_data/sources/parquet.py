@@ -149,8 +149,19 @@ def _check_alike(columns: Columns, first: Columns, name: str, first_name: str) -
             f"the labels of {name} are {kinds[0]}, those of {first_name} {kinds[1]}: the column {columns.label} must "
             f"be of one type; --label-column may name another"
         )
+    for what, option in (("image", "--image-column"), ("label", "--label-column"), ("split", "--split-column")):
+        here, there = getattr(columns, what), getattr(first, what)
+        if here != there:
+            raise SourceError(
+                f"the {what} column of {name} is {printable(here or 'missing')}, that of {first_name} "
+                f"{printable(there or 'missing')}: the files of a split have the same columns; {option} may name one "
+                f"that all of them have"
+            )
     if columns != first:
-        raise SourceError(f"{name} has other columns or class names than {first_name}")
+        raise SourceError(
+            f"{name} has other class names than {first_name}: the files of a split have the same; --config or --root "
+            f"may pick those that belong together"
+        )
 
 
 def _count_rows(file: Any, name: str, columns: Columns, split: str, notices: Notices) -> Counter[str]:
@@ -295,8 +306,6 @@ class _Parquet:
                 f"from the files they name, by the source folder with --table"
             )
         notices = Notices()
-        for index in np.flatnonzero(rows.lengths == 0).tolist():
-            notices.add("rows that hold no image's bytes: null, or only a path", printable(rows.names[index]))
         labelled = self._labelled(rows)
         if self.columns.label is not None:
             texts = rows.labels if isinstance(rows.labels, list) else [""] * len(rows.names)
@@ -312,5 +321,5 @@ class _Parquet:
         if self.columns.label is None:
             return unlabelled(len(codes))
         if self.columns.names:
-            return label_by_code(codes, self.columns.names, self.classes)
+            return label_by_code(codes, self.columns.names, self.classes, where=rows.names.__getitem__)
         return label_by_integer(codes, classes=self.classes)

@@ -15,9 +15,10 @@ from selfie_data.sources.options import SourceOptions
 
 _IMAGES = ("image", "img")
 _PATHS = ("image", "img", "image_path", "path", "file_name", "filename", "file")
-_BYTES = re.compile(r"(large_)?binary|struct<.*\bbytes: (large_)?binary.*")
+_BYTES = re.compile(r"(large_)?binary")
 _TEXTS = re.compile(r"(large_)?string|dictionary<values=(large_)?string.*")
 _INTEGERS = re.compile(r"u?int\d+")
+_FRACTIONS = ("halffloat", "float", "double")
 
 Features = dict[str, dict[str, Any]]
 
@@ -66,7 +67,7 @@ def others(schema: Any, columns: Columns) -> list[str]:
     """Returns the columns that could have been image or label and are not read."""
     features = _features(schema.metadata or {})
     found = {*_of_type(schema, features, "Image"), *_of_type(schema, features, "ClassLabel")}
-    found |= {*spelled(schema.names, LABELS), *(field.name for field in schema if _BYTES.fullmatch(str(field.type)))}
+    found |= {*spelled(schema.names, LABELS), *(field.name for field in schema if _holds_bytes(field.type))}
     return sorted(found - {columns.image, columns.label, columns.split})
 
 
@@ -102,7 +103,7 @@ def _split(schema: Any, where: str, options: SourceOptions) -> str | None:
 
 def _image(schema: Any, features: Features, where: str, options: SourceOptions) -> str:
     found = _of_type(schema, features, "Image")
-    found = found or [field.name for field in schema if _BYTES.fullmatch(str(field.type))]
+    found = found or [field.name for field in schema if _holds_bytes(field.type)]
     if options.image_column is not None:
         found = [asked_for(schema.names, options.image_column, option="--image-column", where=where)]
     elif len(found) > 1:
@@ -116,9 +117,17 @@ def _image(schema: Any, features: Features, where: str, options: SourceOptions) 
         hint = f"; {listed(paths)} holds paths: the source folder reads the files, by --table" if paths else ""
         raise SourceError(f"{where} has no image column, of bytes; its columns: {listed(schema.names)}{hint}")
     image = found[0]
-    if not _BYTES.fullmatch(str(schema.field(image).type)):
+    if not _holds_bytes(schema.field(image).type):
         raise SourceError(f"{where}: the column {image} holds no bytes but {schema.field(image).type}")
     return image
+
+
+def _holds_bytes(kind: Any) -> bool:
+    """Whether a column of this type holds images: bytes, or structs with a field `bytes` of their own."""
+    if _BYTES.fullmatch(str(kind)):
+        return True
+    fields = [kind.field(number) for number in range(kind.num_fields)] if str(kind).startswith("struct<") else []
+    return any(field.name == "bytes" and _BYTES.fullmatch(str(field.type)) for field in fields)
 
 
 def _label(schema: Any, features: Features, where: str, options: SourceOptions) -> str | None:
@@ -135,6 +144,8 @@ def _label(schema: Any, features: Features, where: str, options: SourceOptions) 
     kind = str(schema.field(label).type)
     if re.match(r"(large_|fixed_size_)?list", kind):
         raise SourceError(f"{where}: the column {label} holds several labels an image ({kind}); one is supported")
-    if not (_INTEGERS.fullmatch(kind) or _TEXTS.fullmatch(kind)):
-        raise SourceError(f"{where}: the column {label} holds {kind}; labels are integers or class names")
+    if not (_INTEGERS.fullmatch(kind) or _TEXTS.fullmatch(kind) or kind == "null"):
+        remedy = "astype('Int64') makes integers of what pandas wrote so where one is missing"
+        remedy = remedy if kind in _FRACTIONS else "--label-column may name another column"
+        raise SourceError(f"{where}: the column {label} holds {kind}; labels are integers or class names: {remedy}")
     return label

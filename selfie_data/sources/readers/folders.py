@@ -115,7 +115,10 @@ def walk(root: Place, wanted: FileFilter) -> list[Found]:
         try:
             here = folder.stat()
             if (here.st_dev, here.st_ino) in above:
-                raise SourceError(f"the folder {printable(prefix)} links to a folder that holds it")
+                raise SourceError(
+                    f"the folder {printable(prefix)} links to a folder that holds it: take the link out, or pick a "
+                    f"part by --subtree"
+                )
             if (first := seen.setdefault((here.st_dev, here.st_ino), prefix)) != prefix and not is_junk(prefix):
                 raise SourceError(
                     f"{printable(prefix)} and {printable(first)} are one folder, by a link: images would come twice; "

@@ -180,8 +180,9 @@ def resolve_tree(
     elif folders:
         folder_names = classes_of_paths(names, notices, keep_single=classes is not None, level=class_level)
         labelled = label_by_name(folder_names, classes)
-        tell_labels(names, folder_names, labelled, notices, "images outside of class folders, without a label")
-        if not labelled.class_names:
+        if labelled.class_names:
+            tell_labels(names, folder_names, labelled, notices, "images outside of class folders, without a label")
+        else:
             _tell_folders(names, notices, "images in a single folder, which is not taken for a class", depth=1)
     else:
         labelled = unlabelled(len(names))

@@ -78,15 +78,22 @@ def label_by_name(names: Sequence[str | None], classes: Sequence[str] | None = N
 
 
 def label_by_code(
-    codes: NDArray[np.integer], code_names: Sequence[str], classes: Sequence[str] | None = None
+    codes: NDArray[np.integer],
+    code_names: Sequence[str],
+    classes: Sequence[str] | None = None,
+    *,
+    where: Callable[[int], str] | None = None,
 ) -> Labelled:
     """Labels images by positions in a list of names that need not be sorted, -1 for no label.
 
-    Every name of the list is a class, whether an image has it or not.
+    Every name of the list is a class, whether an image has it or not. `where` names an image for errors.
     """
     unlabelled = codes < 0
     if codes.size and int(codes.max()) >= len(code_names):
-        raise SourceError(f"a label is {int(codes.max())}, but there are only {len(code_names)} class names")
+        place = "" if where is None else f"{printable(where(int(codes.argmax())))}: "
+        raise SourceError(
+            f"{place}a label is {int(codes.max())}, but there are only {len(code_names)} class names, counted from 0"
+        )
     ordered = sorted(code_names) if classes is None else sorted(classes)
     if undecodable := [name for name in ordered if any("\ud800" <= character <= "\udfff" for character in name)]:
         raise SourceError(f"the class name {printable(undecodable[0])!r} is not in UTF-8: rename its folder")
@@ -215,7 +222,11 @@ def classes_of_paths(
         level: which folder of a path is the class, 1 for the first, instead of all that; images above it have none.
     """
     if level is not None:
-        parents = (name.split("/")[:-1] for name in names)
+        parents = [name.split("/")[:-1] for name in names]
+        if level > (deepest := max(map(len, parents), default=0)):
+            raise OptionError(
+                f"--class-level {level} is deeper than the images lie: the deepest path has {deepest} folders"
+            )
         return [folders[level - 1] if len(folders) >= level else None for folders in parents]
     folders = sorted({name.rpartition("/")[0] for name in names} - {""})
     if len(folders) == 1:
@@ -235,6 +246,9 @@ def classes_of_paths(
             )
     if notices is not None:
         _tell_merged(classes, notices)
+        _tell_nested(
+            {"/".join(path): name for path, name in zip(paths.values(), classes.values(), strict=True)}, notices
+        )
     return [classes.get(name.rpartition("/")[0]) for name in names]
 
 
@@ -251,7 +265,7 @@ def tell_labels(
         reason: what images without a label are called.
     """
     if not (labelled.labels >= 0).any():
-        return
+        reason = reason.removesuffix(", where others have one")
     for index in np.flatnonzero(labelled.labels < 0).tolist():
         notices.add(
             "images whose label is below zero, taken for none" if texts[index] else reason, printable(names[index])
@@ -281,3 +295,14 @@ def _tell_merged(classes: dict[str, str], notices: Notices) -> None:
                 "classes made of several folders (--subtree picks a part)",
                 f"{printable(name)}: {len(found)} folders, {some}",
             )
+
+
+def _tell_nested(classes: dict[str, str], notices: Notices) -> None:
+    """Notices class folders inside another class's: of cat/1.jpg and cat/small/2.jpg, the second may be a cat too."""
+    for folder, name in classes.items():
+        above = folder
+        while above := above.rpartition("/")[0]:
+            if above in classes:
+                inside = f"{printable(folder)}: class {printable(name)}, inside {printable(classes[above])}"
+                notices.add("classes inside the folder of another (--class-level says which folder counts)", inside)
+                break

@@ -302,7 +302,10 @@ def _check_member(raw: str, kind: bytes, window: Window) -> str | None:
         raise SourceError(f"{window.label}: member {printable(raw)} has the unknown type {kind!r}, which is refused")
     parts = raw.split("/")
     if raw.startswith("/") or ".." in parts or "\0" in raw:
-        raise SourceError(f"{window.label}: member {printable(raw)} points out of the archive, which is refused")
+        raise SourceError(
+            f"{window.label}: member {printable(raw)} points out of the archive, which is refused: "
+            "pack names below one folder, as tar -C does"
+        )
     name = "/".join(part for part in parts if part not in ("", "."))
     if kind == b"5" or raw.endswith("/"):
         return None

@@ -48,6 +48,12 @@ def images(tmp_path: Path) -> Path:
         ),
         (["build-shards", "synthetic", "out", "--samples-per-shard", "9" * 14], "samples_per_shard must be in [1, "),
         (["build-shards", "folder", "out"], "the source folder needs --root: the archive or folder to read"),
+        (
+            ["build-shards", "folder", "out", "--root", ""],
+            "the source folder needs --root: the archive or folder to read",
+        ),
+        (["build-shards", "tar", "out", "--root", ""], "the source tar needs --root: the archive or folder to read"),
+        (["build-shards", "folder", "out", "--root", "x", "--labels", "coarse"], "got it for folder: leave it out"),
         (["build-shards", "synthetic", "out", "--root", "x"], "the source synthetic reads no files, got --root x"),
         (["build-shards", "synthetic", "out", "--size", "2048"], "synthetic pictures are 8 to 1024 px wide, got 2048"),
         (

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import SAMPLEFORMAT
 
 from selfie_data.errors import ImageError
 from selfie_data.images.decode import MAX_JPEG_PIXELS, MAX_PIXELS, NOT_STRICT, OF_SEVERAL_FRAMES, decode_image
@@ -56,13 +57,27 @@ def test_sixteen_bits_keep_their_high_byte() -> None:
         assert np.array_equal(decoded(encoded(Image.fromarray(values), kind))[:, :, 1], (values >> 8).astype(np.uint8))
 
 
-@pytest.mark.parametrize("value", [-1, 65_536, 1 << 30])
-def test_integers_beyond_sixteen_bits_are_refused(value: int) -> None:
-    values = np.full((8, 8), 1000, np.int32)
-    assert (decoded(encoded(Image.fromarray(values), "TIFF")) == 1000 >> 8).all()
-    values[3, 3] = value
-    with pytest.raises(ImageError, match="below 0 or above 65,535, whose range is not known"):
-        decoded(encoded(Image.fromarray(values), "TIFF"))
+@pytest.mark.parametrize("most", [255, 1023, 65_535])
+def test_a_portable_graymap_says_its_range(most: int) -> None:
+    """Bytes, ten and sixteen bits of the same picture are the same picture."""
+    shares = np.linspace(0, 1, 64).reshape(8, 8)
+    values = np.round(shares * most).astype(np.uint8 if most < 256 else ">u2")
+    pixels = decoded(b"P5 8 8 %d\n" % most + values.tobytes())[:, :, 0]
+    assert np.abs(pixels - shares * 255).max() <= 1
+
+
+@pytest.mark.parametrize("value", [-1, 0, 255, 1000, 65_536, 1 << 30])
+def test_integers_of_more_than_sixteen_bits_are_refused(value: int) -> None:
+    """Whether white is 255, 1023, 65,535 or 2**31 - 1, nothing says; a guess makes black pictures of some."""
+    with pytest.raises(ImageError, match="32-bit or signed integers, whose range is not known"):
+        decoded(encoded(Image.fromarray(np.full((8, 8), value, np.int32)), "TIFF"))
+
+
+def test_integers_with_a_sign_are_refused() -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.full((8, 8), 1000, np.uint16)).save(file, "TIFF", tiffinfo={SAMPLEFORMAT: 2})
+    with pytest.raises(ImageError, match="32-bit or signed integers, whose range is not known"):
+        decoded(file.getvalue())
 
 
 def test_transparency_is_laid_on_white() -> None:

@@ -159,7 +159,7 @@ def test_splits_and_labels_that_are_not_there(tmp_path: Path) -> None:
     root = store(cifar10("python"), "tar", tmp_path)
     with pytest.raises(SourceError, match="`selfie-data split` takes a validation part out of train"):
         open_source("cifar10", root, split="val")
-    with pytest.raises(SourceError, match="cifar10 has no coarse labels"):
+    with pytest.raises(SourceError, match="--labels coarse is for cifar100, parquet, got it for cifar10"):
         open_source("cifar10", root, labels="coarse")
 
 

@@ -103,7 +103,9 @@ def test_a_file_that_disappears_is_that_images_error(root: Path) -> None:
 
 def test_a_folder_that_links_to_itself_is_refused(root: Path) -> None:
     (root / "train/cat/again").symlink_to(root / "train")
-    with pytest.raises(SourceError, match="links to a folder that holds it"):
+    with pytest.raises(
+        SourceError, match="links to a folder that holds it: take the link out, or pick a part by --subtree"
+    ):
         open_source("folder", root, subtree=".")
 
 

@@ -63,6 +63,8 @@ def test_a_missing_file_of_a_table_is_that_images_error(root: Path, tmp_path: Pa
     [
         ("", "labels.csv is empty"),
         ("path,label\n", "holds column names and no images"),
+        ("https://host/x.jpg,1\n", r"line 1: 'https://host/x.jpg' is a URL; .* fetch the images first"),
+        ("path,label\ns3://bucket/x.jpg,1\n", r"line 2: 's3://bucket/x.jpg' is a URL"),
         ("../x.jpg,1\n", "is no path below the root"),
         ("/etc/x.jpg,1\n", "is no path below the root"),
         ("train/dog/a.jpg,0,1,0\n", "has 4 columns and no names for them"),
@@ -128,6 +130,27 @@ def test_what_a_table_does_not_name_is_told_by_content_too(root: Path, tmp_path:
     (root / "train/loop").symlink_to(root / "train")
     (notice,) = notices_of(open_source("folder", root, table=path, subtree="train")).summary()
     assert notice.text == "folders that cannot be listed for files which the table does not name: 1 (train)"
+
+
+def test_a_table_that_lies_in_the_root_is_used_and_so_not_told(root: Path) -> None:
+    written = table(root, "train/dog/a.jpg,dog\n")
+    (root / "other.csv").write_text("")
+    told = {
+        notice.reason: notice.examples for notice in notices_of(open_source("folder", root, table=written)).summary()
+    }
+    assert told["files with the suffix .csv"] == ("other.csv",)
+
+
+@pytest.mark.parametrize(
+    ("label", "reason"), [("", "images without a label in the table"), ("-1", "images whose label")]
+)
+def test_a_label_column_that_says_nothing_is_told(root: Path, tmp_path: Path, label: str, reason: str) -> None:
+    path = table(tmp_path, f"path,label\ntrain/dog/a.jpg,{label}\ntrain/cat/c.JPEG,{label}\n")
+    source = open_source("folder", root, table=path)
+    assert source.class_names == ()
+    (found,) = [notice for notice in notices_of(source).summary() if notice.reason.startswith(reason)]
+    assert found.count == 2
+    assert "others" not in found.reason
 
 
 def test_columns_of_a_table_are_chosen_from(root: Path, tmp_path: Path) -> None:

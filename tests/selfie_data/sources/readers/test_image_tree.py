@@ -207,7 +207,6 @@ def test_images_outside_of_class_folders_are_told(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("cat/1.jpg,-1\ndog/2.jpg,\n3.jpg,7\n")
     assert told(open_source("folder", tmp_path, table=path)) == {
-        "files with the suffix .csv": ("t.csv",),
         "images whose label is below zero, taken for none": ("cat/1.jpg",),
         "images without a label in the table, where others have one": ("dog/2.jpg",),
     }

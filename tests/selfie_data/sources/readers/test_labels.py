@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfie_data.errors import OptionError, SourceError
+from selfie_data.notices import Notices
 from selfie_data.sources.readers.labels import (
     classes_of_paths,
     label_by_code,
@@ -155,3 +156,27 @@ def test_a_label_that_reads_as_none_is_asked_about(value: str) -> None:
         label_by_text(["cat", value, "dog"])
     assert label_by_text(["cat", value], [value, "cat"]).class_names == tuple(sorted([value, "cat"]))
     assert label_by_text(["cat", f"{value}thing"]).class_names == tuple(sorted(["cat", f"{value}thing"]))
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["cat/1.jpg", "dog/1.jpg", "cat/small/2.jpg"], ["cat/small: class small, inside cat"]),
+        (["a/cat/1.jpg", "a/cat/x/y/2.jpg", "a/dog/1.jpg"], ["a/cat/x/y: class y, inside cat"]),
+        (["a/1.jpg", "a/b/1.jpg", "a/b/c/1.jpg"], ["a/b/c: class c, inside b", "a/b: class b, inside a"]),
+        (["cat/1.jpg", "dog/small/2.jpg"], []),
+        (["cat/1.jpg", "catfish/2.jpg", "3.jpg"], []),
+        (["cat/images/1.jpg", "dog/images/1.jpg"], []),
+    ],
+)
+def test_a_class_inside_the_folder_of_another_is_told(names: list[str], told: list[str]) -> None:
+    notices = Notices()
+    classes_of_paths(names, notices)
+    assert [example for notice in notices.summary() for example in notice.examples] == told
+
+
+@pytest.mark.parametrize(("names", "deepest"), [(["cat/1.jpg", "dog/x/2.jpg"], 2), (["1.jpg"], 0)])
+def test_a_class_level_that_no_image_has_is_refused(names: list[str], deepest: int) -> None:
+    with pytest.raises(OptionError, match=rf"--class-level 3 is deeper .*: the deepest path has {deepest} folders"):
+        classes_of_paths(names, level=3)
+    assert classes_of_paths(["cat/1.jpg", "dog/x/2.jpg"], level=2) == [None, "x"]
