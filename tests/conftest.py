@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from selfie_data.build.build_shards import build_shards
@@ -20,6 +21,10 @@ from tests.servers import nginx, seaweed
 from tests.servers.fault_proxy import FaultProxy
 
 _numbers = itertools.count()
+
+# How long an example takes is the machine's matter: a test that is slow once is not wrong.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 # A shell starts its background jobs with SIGINT ignored, which the processes that tests interrupt would inherit.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

@@ -15,6 +15,8 @@ class PlaceArgument(click.ParamType[Place]):
     name = "PATH_OR_URL"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Place:
+        if value == "":  # a variable of the shell that is not set; as a path it would be the current folder
+            self.fail("an empty name is no path", param, ctx)
         try:
             return place_of(value)
         except StorageError as error:

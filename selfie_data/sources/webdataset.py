@@ -35,6 +35,13 @@ from selfie_data.storage.remote import BUCKETS
 _REMOTE = ("http", "https", "ftps", "sftp", "scp", "htgs", "ais", "hf")
 _BUCKETS = tuple(f"{scheme}://" for scheme in BUCKETS)
 _MAX_SHARDS = 1_000_000  # a brace list of a few letters could name 10**18
+_CURL = {  # its exit statuses, from `man curl`; it repeats what may pass by itself
+    6: "there is no such host",
+    7: "nothing answers at that address",
+    22: "the server does not have it, or refuses it",
+    28: "it took too long",
+    60: "the server's certificate is not trusted",
+}
 _RANGE = re.compile(r"\{(-?\d+)\.\.(-?\d+)")
 
 
@@ -175,7 +182,7 @@ def _remote(url: str, name: str) -> Iterator[BinaryIO]:
     except SourceError as error:
         raise _failed(stream, name) or error from error
     except OSError as error:
-        raise SourceError(f"cannot read {name}: the transfer failed") from error
+        raise _failure(stream, name) from error
     finally:
         if not finished:
             _close_quietly(stream)
@@ -188,10 +195,16 @@ def _failed(stream: Any, name: str) -> SourceError | None:
     try:
         stream.close()
     except OSError as error:
-        failure = SourceError(f"cannot read {name}: the transfer failed")
+        failure = _failure(stream, name)
         failure.__cause__ = error
         return failure
     return None
+
+
+def _failure(stream: Any, name: str) -> SourceError:
+    """Says why by the exit status alone: what the program itself says holds the URL, which may hold a password."""
+    status: Any = getattr(stream, "status", None)
+    return SourceError(f"cannot read {name}: the transfer failed ({_CURL.get(status, f'exit status {status}')})")
 
 
 def _close_quietly(stream: Any) -> None:

@@ -20,6 +20,7 @@ from selfie_data.sources.readers.image_tree import FileFilter, is_label, is_want
 from selfie_data.sources.readers.labels import Labelled
 from selfie_data.storage.place import Place, RemotePath, entries, place_of, storage_of
 from selfie_data.storage.protocol import Stat
+from selfie_data.storage.remote import WEB
 
 
 def existing(root: Place | str, kind: str) -> Place:
@@ -28,7 +29,9 @@ def existing(root: Place | str, kind: str) -> Place:
     try:
         path.stat()
     except FileNotFoundError as error:
-        raise SourceError(f"there is no {path}: --root must name what the source {kind} reads") from error
+        web = isinstance(path, RemotePath) and path.base.startswith(WEB)
+        hint = "; a web server has no list of its files, so no folder of one is read" * web
+        raise SourceError(f"there is no {path}: --root must name what the source {kind} reads{hint}") from error
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}") from error
     return path

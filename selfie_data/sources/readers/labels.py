@@ -18,29 +18,11 @@ from selfie_data.notices import Notices
 from selfie_data.sources.naming.file_names import printable
 
 _MAX_CLASSES = 1 << 20  # more are no classes but numbers of images
-_NO_CLASSES = frozenset(  # folders inside a class's, where there are several of the name
-    [
-        "images",
-        "image",
-        "imgs",
-        "img",
-        "pictures",
-        "photos",
-        "pics",
-        "jpg",
-        "jpeg",
-        "png",
-        "frames",
-        "raw",
-        "rgb",
-        "data",
-        "files",
-        "crops",
-        "masks",
-        "mask",
-        "labels",
-    ]
-)
+_NO_CLASSES = (  # folders of a kind of file, not of a class: images and masks side by side, cat/images
+    "images", "image", "imgs", "img", "pictures", "photos", "pics", "jpg", "jpeg", "png", "jpegimages", "frames", "raw",
+    "rgb", "data", "files", "crops", "thumbs", "thumbnails", "masks", "mask", "labels", "annotations", "gt",
+    "ground_truth", "groundtruth", "segmentationclass", "segmentationobject", "depth",
+)  # fmt: skip
 _NOTHING = frozenset(["none", "null", "nil", "na", "n/a", "#n/a", "<na>", "nan", "-", "?"])  # what may mean no label
 _SEVERAL = re.compile(r"[|;\t\n]|^\[")  # "cat|dog", "[0, 1]"; a comma may stand in a class name
 _NUMBERS = re.compile(r"[-+.\d]+([\s,]+[-+.\d]+)+")  # "0 1 1", "3,5"
@@ -109,7 +91,10 @@ def label_by_code(
     missing = np.flatnonzero(used & (table[:-1] < 0))
     if missing.size:
         name = printable(code_names[missing[0]])
-        raise SourceError(f"the class {name!r} is not in the list of {len(ordered)} classes to use")
+        raise SourceError(
+            f"the class {name!r} is not in the list of {len(ordered)} classes to use: build without --classes-from, or "
+            f"leave its images out"
+        )
     labels = table[np.where(unlabelled, -1, codes)]
     labels.flags.writeable = False
     if classes is None and not used.any():
@@ -237,14 +222,23 @@ def classes_of_paths(
         for path in paths.values():
             path.pop()
     classes = {folder: path[-1] for folder, path in paths.items()}
-    for name in sorted({name for name in classes.values() if name.lower() in _NO_CLASSES}):
+    kinds = sorted({name for name in classes.values() if name.lower() in _NO_CLASSES})
+    for name in kinds:
         where = [folder for folder, found in classes.items() if found == name]
         if len(where) > 1:
             raise OptionError(
                 f"are {printable(where[0])} and {printable(where[1])} of one class {printable(name)}, or is it a "
                 f"folder above? --class-level says which folder of a path it is, 1 for {printable(paths[where[0]][0])}"
             )
+    if len(kinds) > 1:
+        first = next(folder for folder, found in classes.items() if found == kinds[0])
+        raise OptionError(
+            f"are {printable(kinds[0])} and {printable(kinds[1])} classes, or kinds of files? --subtree "
+            f"{printable(first)} reads one of them, --class-level {len(paths[first])} takes them for classes"
+        )
     if notices is not None:
+        for name in kinds:
+            notices.add("classes that are called like a kind of files", printable(name))
         _tell_merged(classes, notices)
         _tell_nested(
             {"/".join(path): name for path, name in zip(paths.values(), classes.values(), strict=True)}, notices

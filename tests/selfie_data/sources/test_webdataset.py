@@ -3,6 +3,7 @@
 import gzip
 import os
 import shutil
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -194,11 +195,23 @@ def test_a_missing_or_cut_remote_shard_is_one_line(server: str, shards: Path, tm
         open_source("tar", f"{server}/s-{{000000..000002}}.tar").spool(tmp_path / "spool")
     assert "\n" not in str(caught.value)
     (shards / "s-000001.tar").unlink()
-    with pytest.raises(SourceError, match=r"s-000001\.tar") as caught:
+    refused = r"s-000001\.tar: the transfer failed \(the server does not have it, or refuses it\)"
+    with pytest.raises(SourceError, match=refused) as caught:
         open_source("tar", f"{server}/s-{{000000..000002}}.tar").spool(tmp_path / "spool")
     assert "\n" not in str(caught.value)
     (shards / "s-000001.tar").write_bytes(tar_of(shard(1)))
     check(open_source("tar", f"{server}/s-{{000000..000002}}.tar").spool(tmp_path / "spool"))
+
+
+def test_a_server_that_is_not_there_is_told_without_its_url(tmp_path: Path, server: str) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://me:secret@127.0.0.1:{unused.getsockname()[1]}/s.tar"
+        with pytest.raises(
+            SourceError, match=r"s\.tar: the transfer failed \(nothing answers at that address\)"
+        ) as caught:
+            open_source("tar", url).spool(tmp_path / "spool")
+    assert "secret" not in str(caught.value)
 
 
 def test_the_environment_cannot_redirect_urls(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,3 +239,9 @@ def test_shards_of_several_splits_are_asked_about(tmp_path: Path, names: tuple[s
     if asked.endswith("-0"):  # else shards of one name
         assert len(open_source("tar", root, subtree=".")) == 6
     assert len(open_source("tar", f"{folder}/{names[0]}.tar")) == 3
+
+
+@pytest.mark.parametrize("kind", ["folder", "parquet"])
+def test_a_folder_of_a_web_server_is_no_source(server: str, kind: str) -> None:
+    with pytest.raises(SourceError, match="a web server has no list of its files, so no folder of one is read"):
+        open_source(kind, f"{server}/photos")

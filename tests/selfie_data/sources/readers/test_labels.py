@@ -175,6 +175,31 @@ def test_a_class_inside_the_folder_of_another_is_told(names: list[str], told: li
     assert [example for notice in notices.summary() for example in notice.examples] == told
 
 
+@pytest.mark.parametrize(
+    ("names", "subtree", "level"),
+    [
+        (["images/1.jpg", "masks/1.png"], "images", 1),
+        (["JPEGImages/1.jpg", "SegmentationClass/1.png"], "JPEGImages", 1),
+        (["set/gt/1.jpg", "set/img/1.png"], "set/gt", 2),
+        (["cat/1.jpg", "rgb/1.jpg", "depth/1.png"], "depth", 1),
+        (["cat/images/1.jpg", "cat/masks/1.png", "2.jpg"], "cat/images", 2),
+    ],
+)
+def test_pictures_and_their_masks_side_by_side_are_asked_about(names: list[str], subtree: str, level: int) -> None:
+    with pytest.raises(
+        OptionError, match=rf"--subtree {subtree} reads one of them, --class-level {level} takes"
+    ) as told:
+        classes_of_paths(names)
+    assert "\n" not in str(told.value)
+    assert None not in classes_of_paths([name for name in names if name != "2.jpg"], level=1)
+
+
+def test_one_class_that_is_called_like_a_kind_of_files_is_told() -> None:
+    notices = Notices()
+    assert classes_of_paths(["cat/1.jpg", "images/2.jpg"], notices) == ["cat", "images"]
+    assert notices.summary()[0].text == "classes that are called like a kind of files: 1 (images)"
+
+
 @pytest.mark.parametrize(("names", "deepest"), [(["cat/1.jpg", "dog/x/2.jpg"], 2), (["1.jpg"], 0)])
 def test_a_class_level_that_no_image_has_is_refused(names: list[str], deepest: int) -> None:
     with pytest.raises(OptionError, match=rf"--class-level 3 is deeper .*: the deepest path has {deepest} folders"):
