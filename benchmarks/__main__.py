@@ -11,6 +11,7 @@ import click
 from benchmarks import (
     build_shards,
     cpu_step,
+    engines,
     patch_stage,
     photograph,
     plans,
@@ -110,9 +111,8 @@ def ask(question: ModuleType, text: str) -> click.Command:
     return main.command(question.QUESTION.replace("_", "-"), help=text)(command)
 
 
-patch_stage_command = ask(
-    patch_stage, "Resize, flip, cut and normalise of images in memory, beside a copy of the same bytes."
-)
+patch_stage_command = ask(patch_stage, "Resize, flip, cut, normalise of images in memory, beside a copy of the bytes.")
+ask(engines, "Two workers beside one, by every engine of a build, and whether their bytes are the same.")
 ask(
     photograph,
     "Where the processor time of a photograph goes: read, cut, decode, resize, normalise, and between these.",

@@ -25,12 +25,13 @@ _ENVIRONMENT = {
 
 
 class RayCluster:
-    """A head and two nodes, whose processes have `environment` besides this process's."""
+    """A head and nodes, at 127.0.0.3 and following, whose processes have `environment` besides this process's."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], nodes: int) -> None:
         from ray.cluster_utils import Cluster
 
         self.environment = environment | _ENVIRONMENT
+        self.addresses = {f"127.0.0.{3 + number}" for number in range(nodes)}
         self.nodes, self.dead = dict[str, Any](), list[Any]()
         head = {"num_cpus": 0, "node_ip_address": "127.0.0.2", "object_store_memory": _MEMORY}
         with self._in_environment():
@@ -43,7 +44,7 @@ class RayCluster:
             self.cluster.remove_node(node, allow_graceful=False)
         self.dead.clear()
         with self._in_environment():
-            for address in {"127.0.0.3", "127.0.0.4"} - self.nodes.keys():
+            for address in sorted(self.addresses - self.nodes.keys()):
                 self.nodes[address] = self.cluster.add_node(
                     num_cpus=1, node_ip_address=address, object_store_memory=_MEMORY, wait=False
                 )
@@ -77,9 +78,9 @@ class RayCluster:
 
 
 @contextlib.contextmanager
-def ray_cluster(environment: dict[str, str]) -> Iterator[RayCluster]:
+def ray_cluster(environment: dict[str, str], *, nodes: int = 2) -> Iterator[RayCluster]:
     """Starts a cluster and ends all of it."""
-    started = RayCluster(environment)
+    started = RayCluster(environment, nodes)
     try:
         started.mend()
         yield started
