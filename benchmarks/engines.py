@@ -1,9 +1,9 @@
 """Do two workers do twice the work of one, whichever engine hands it out? And are their bytes the same?
 
-    SELFIE_TEST_DATA=FOLDER python -m benchmarks engines
+    SELFIE_TEST_DATA=FOLDER python -m benchmarks engines --scratch /dev/shm/FOLDER    # in memory: processors alone
 
 Work for processors: photographs at their original resolution, from the page cache, shrunk to a shorter side of 256 px,
-encoded anew with restart markers. Whole commands, as a user waits for them, from the first process to the manifest: one
+encoded anew with restart markers. Into memory, since waiting for a disk is no work of theirs. Whole commands, as a user waits for them, from the first process to the manifest: one
 worker in the command's own process; as many as `--threads` by processes, by parts that run at once (and `finish`), by a
 Ray cluster of nodes of one CPU, which runs already. `apart` is what the machine itself can do: commands of one worker
 that know nothing of each other, side by side, each with a dataset of its own. Rows: `photographs`; `start`, so few that
@@ -12,7 +12,6 @@ starting is most of it; `building`, their difference. A dataset with other bytes
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -58,7 +57,7 @@ def run(*, rounds: int, threads: int, scratch: Path, images: Path | None) -> lis
         pairs = zip(seconds["photographs", name], seconds["start", name], strict=True)
         seconds["building", name] = [whole - start for whole, start in pairs]
     settings = {"workers": threads, "samples_per_shard": SAMPLES_PER_SHARD, "material": packed.description}
-    settings |= {"niceness": os.nice(0)}
+    settings |= {"file_system": _file_system(scratch)}
     return [
         one
         for row in ("photographs", "building", "start")
@@ -105,6 +104,12 @@ def engines(root: Path, out: Path, workers: int, address: str) -> dict[str, Stag
         "ray": [[build(out, "--engine", "ray", "--ray-address", address)]],
         "apart": [[build(out.with_name(f"{out.name}-{number}"), "--workers", "1") for number in range(workers)]],
     }
+
+
+def _file_system(folder: Path) -> str:
+    """Returns what keeps the files, such as tmpfs, where durable costs nothing."""
+    asked = ["stat", "--file-system", "--format=%T", str(folder)]
+    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _photographs(packed: material.Packed, root: Path, copies: int) -> None:
