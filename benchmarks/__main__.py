@@ -22,7 +22,7 @@ from benchmarks import (
     trainers,
 )
 from benchmarks import loader as loader_question
-from benchmarks.evidence import ablations, elastic, orders, repeat_cell, study_record
+from benchmarks.evidence import ablations, bucket_builds, elastic, orders, repeat_cell, study_record
 from benchmarks.harness.plot import chart
 from benchmarks.harness.record import RESULTS, Record, load, record_files, save
 from benchmarks.harness.table import summary
@@ -150,7 +150,7 @@ def plans_command(rounds: int, threads: int, scratch: Path | None, output: Path 
     finish(records, output, "plan_mix", quick=quick)
 
 
-for evidence in (ablations, study_record, repeat_cell, elastic, orders):
+for evidence in (ablations, study_record, repeat_cell, elastic, orders, bucket_builds):
     main.add_command(evidence.command)
 
 

@@ -2,12 +2,14 @@
 
     SELFIE_TEST_DATA=FOLDER python -m benchmarks engines --scratch /dev/shm/FOLDER    # in memory: processors alone
 
-Work for processors: photographs at their original resolution, from the page cache, shrunk to a shorter side of 256 px,
-encoded anew with restart markers. Into memory, since waiting for a disk is no work of theirs. Whole commands, as a user waits for them, from the first process to the manifest: one
-worker in the command's own process; as many as `--threads` by processes, by parts that run at once (and `finish`), by a
-Ray cluster of nodes of one CPU, which runs already. `apart` is what the machine itself can do: commands of one worker
-that know nothing of each other, side by side, each with a dataset of its own. Rows: `photographs`; `start`, so few that
-starting is most of it; `building`, their difference. A dataset with other bytes than the first of its row ends the run.
+Work for processors: photographs at their original resolution shrunk to a shorter side of 256 px and encoded anew with
+restart markers, from memory into memory, since to wait for a disk is no work of theirs. Whole commands, as a user waits
+for them, from the first process to the manifest: one worker in the command's own process; as many as `--threads` by
+processes, by parts that run at once (and `finish`), by a Ray cluster of nodes of one CPU, which runs already. `apart`
+is what the machine itself can do: commands of one worker that know nothing of each other, each into its own folder.
+
+Rows: `photographs`; `start`, so few that starting is most of it; `building`, their difference, of pairs in one round. A
+dataset with other bytes than the first of its row ends the run.
 """
 
 import hashlib

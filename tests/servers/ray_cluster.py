@@ -6,7 +6,6 @@ are told as they are.
 
 import contextlib
 import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,11 +49,17 @@ class RayCluster:
                 )
         self.cluster.wait_for_nodes(30)
 
-    def kill_node(self, address: str) -> None:
-        """Kills what a node talks by: its workers, and those who talk to it, are left to notice."""
+    def kill_node(self, address: str, *, whole: bool = False) -> None:
+        """Kills what a node talks by: its workers, and those who talk to it, are left to notice.
+
+        With `whole` its workers are killed too, as when the machine is gone.
+        """
         node = self.nodes.pop(address)
         self.dead.append(node)
-        os.kill(node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
+        raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+        for process in (raylet, *(raylet.children(recursive=True) if whole else ())):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def tasks(self) -> list[psutil.Process]:
         """Returns the processes of its nodes in which a shard is being built."""
