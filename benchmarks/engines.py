@@ -45,19 +45,20 @@ def run(*, rounds: int, threads: int, scratch: Path, images: Path | None) -> lis
     packed = material.load(material.prepare("full", scratch / QUESTION, images=images, limit=120))
     environment = {"PYTHONPATH": str(ROOT), "TMPDIR": tempfile.gettempdir()}
     digests: dict[str, str] = {}
-    measures: dict[tuple[str, str], Callable[[], float]] = {}
+    measures: dict[str, Callable[[], float]] = {}
     with tempfile.TemporaryDirectory(dir=scratch) as folder, ray_cluster(environment, nodes=threads) as cluster:
         for row, copies in COPIES.items():
             _photographs(packed, Path(folder) / row, copies)
             out = Path(folder) / f"{row}-out"
             for name, stages in engines(Path(folder) / row, out, threads, cluster.address).items():
-                measures[row, name] = partial(_measure, stages, out, digests, row)
-        measures["start", "one"]()  # compiles kernels, if nobody did yet
-        measures["start", "ray"]()  # starts the processes that a cluster keeps
+                measures[f"{row} {name}"] = partial(_measure, stages, out, digests, row)
+        measures["start one"]()  # compiles kernels, if nobody did yet
+        measures["start ray"]()  # starts the processes that a cluster keeps
         seconds = interleaved(measures, rounds, title=QUESTION)
-    for name in {name for _, name in seconds}:
-        pairs = zip(seconds["photographs", name], seconds["start", name], strict=True)
-        seconds["building", name] = [whole - start for whole, start in pairs]
+    for whole in [name for name in seconds if name.startswith("photographs ")]:
+        name = whole.removeprefix("photographs ")
+        pairs = zip(seconds[whole], seconds[f"start {name}"], strict=True)
+        seconds[f"building {name}"] = [each - start for each, start in pairs]
     settings = {"workers": threads, "samples_per_shard": SAMPLES_PER_SHARD, "material": packed.description}
     settings |= {"file_system": _file_system(scratch)}
     return [
@@ -68,10 +69,10 @@ def run(*, rounds: int, threads: int, scratch: Path, images: Path | None) -> lis
 
 
 def _records(
-    row: str, seconds: Mapping[tuple[str, str], list[float]], settings: dict[str, Any], digest: str | None
+    row: str, seconds: Mapping[str, list[float]], settings: dict[str, Any], digest: str | None
 ) -> Iterator[Record]:
     """Yields the rates of a row and their ratios; of `start` the seconds, which are no matter of its few images."""
-    chosen = {name: values for (each, name), values in seconds.items() if each == row}
+    chosen = {name.removeprefix(f"{row} "): values for name, values in seconds.items() if name.startswith(f"{row} ")}
     facts: dict[str, Any] = {"check": {"sha256": digest} if digest else {}, "versions": versions(_PACKAGES)}
     if row == "start":
         for name, values in chosen.items():
@@ -118,7 +119,7 @@ def _photographs(packed: material.Packed, root: Path, copies: int) -> None:
     for copy in range(copies):
         (root / f"{copy:03d}").mkdir(parents=True)
         for number in range(len(packed)):
-            (root / f"{copy:03d}" / f"{number:03d}.jpg").write_bytes(packed.payload(number))
+            (root / f"{copy:03d}" / f"{number:03d}.jpg").write_bytes(packed.payload(number).tobytes())
 
 
 def _measure(stages: Stages, out: Path, digests: dict[str, str], row: str) -> float:
@@ -145,9 +146,9 @@ def at_once(commands: Sequence[Command]) -> None:
         for process in started:
             process.kill()
             process.wait()
-    for process, text in zip(started, said, strict=True):
+    for command, process, text in zip(commands, started, said, strict=True):
         if process.returncode:
-            raise SystemExit(f"{' '.join(map(str, process.args))}\n{text}")
+            raise SystemExit(f"{' '.join(command)}\n{text}")
 
 
 def compare(folder: Path, digests: dict[str, str], row: str) -> None:

@@ -122,10 +122,9 @@ class Bucket:
 
     def start(self, line: str, out: str, **changed: str) -> "subprocess.Popen[str]":
         """Starts it."""
-        return subprocess.Popen(
-            ["bash", "-c", f"exec {self.command(line, out, **changed)}"], env=self._environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            text=True,
-        )  # fmt: skip
+        shell = ["bash", "-c", f"exec {self.command(line, out, **changed)}"]
+        quiet, heard = subprocess.DEVNULL, subprocess.PIPE
+        return subprocess.Popen(shell, env=self._environment, stdout=quiet, stderr=heard, text=True)
 
     def measured(self, out: str, build: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
         """Runs a build; returns what it cost and the digest of all that it left."""
@@ -133,7 +132,7 @@ class Bucket:
         started = time.monotonic()
         told = build(out)
         seconds = round(time.monotonic() - started, 1)
-        cost = {"requests": dict(sorted(self.proxy.requests.items()))}
+        cost: dict[str, Any] = {"requests": dict(sorted(self.proxy.requests.items()))}
         cost |= {"bytes_up": self.proxy.up, "bytes_down": self.proxy.down}
         storage = storage_of(place_of(out))
         found = {each.name: hashlib.sha256(storage.read(each.name)).hexdigest() for each in storage.list()}

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 _MEMORY = 80 << 20  # of each node's object store
 _ENVIRONMENT = {
