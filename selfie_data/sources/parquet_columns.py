@@ -15,8 +15,8 @@ from selfie_data.sources.options import SourceOptions
 
 _IMAGES = ("image", "img")
 _PATHS = ("image", "img", "image_path", "path", "file_name", "filename", "file")
-_BYTES = re.compile(r"(large_)?binary")
-_TEXTS = re.compile(r"(large_)?string|dictionary<values=(large_)?string.*")
+_BYTES = re.compile(r"(large_)?binary(_view)?")
+_TEXTS = re.compile(r"(large_)?string(_view)?|dictionary<values=(large_)?string.*")
 _INTEGERS = re.compile(r"u?int\d+")
 _FRACTIONS = ("halffloat", "float", "double")
 

@@ -6,7 +6,7 @@ block, a large one is a block by itself. Its images are unpacked on the worker's
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -161,7 +161,8 @@ class RowGroups:
                 batch_size=_ROWS_AT_ONCE, row_groups=[group.number], columns=[self.image], use_threads=False
             ):
                 inside = np.flatnonzero((first <= rows) & (rows < first + batch.num_rows))
-                images = images_of(batch.column(0).take(_integers(rows[inside] - first)))
+                column = batch.column(0)  # not every type of column has a `take`
+                images = images_of(column[row] for row in (rows[inside] - first).tolist())
                 yield from zip(chosen[inside].tolist(), images, strict=True)
                 first += batch.num_rows
 
@@ -174,10 +175,6 @@ class RowGroups:
         except ImageError as error:
             return error
         return SourceImage(name, data)
-
-
-def _integers(values: NDArray[np.int32]) -> Any:
-    return import_module("pyarrow").array(values)
 
 
 @contextmanager
@@ -204,7 +201,7 @@ def _first_line(error: Exception) -> str:
     return printable(str(error).splitlines()[0][:120]) if str(error) else type(error).__name__
 
 
-def images_of(column: Any) -> list[bytes]:
-    """Returns the bytes of each image, b"" for null: such a row is found out when it is read."""
-    values = column.to_pylist()
+def images_of(scalars: Iterable[Any]) -> list[bytes]:
+    """Returns the bytes of each image of a column, b"" for null: such a row is found out when it is read."""
+    values = [scalar.as_py() for scalar in scalars]
     return [(value.get("bytes") if isinstance(value, dict) else value) or b"" for value in values]

@@ -158,7 +158,7 @@ class _RemoteShards:
                 )
 
     def resolve(self, rows: Rows) -> Resolved:
-        label = f"the set of {len(self.urls)} shards"
+        label = FileFilter(self.subtree).part_of(f"the set of {len(self.urls)} shards")
         return resolve_tree(rows, classes=self.classes, label=label, folders=False, parted=True)
 
 

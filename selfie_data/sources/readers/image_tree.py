@@ -51,6 +51,10 @@ class FileFilter:
                 raise OptionError(f"a subtree is a path below the root, got {self.subtree}")
             self.subtree = "/".join(parts) or None
 
+    def part_of(self, label: str) -> str:
+        """Returns what errors call the part of a source that is looked at."""
+        return label if self.subtree is None else f"{label} below {printable(self.subtree)}"
+
     def match(self, name: str) -> str | None:
         """Returns the name relative to the subtree, None if the file lies elsewhere."""
         if self.subtree is None:

@@ -81,7 +81,7 @@ def open_in_place(
     resolved = resolve_tree(
         listing.rows(),
         classes=choice.classes,
-        label=label,
+        label=wanted.part_of(label),
         folders=not parted,
         parted=parted,
         asked=wanted.asked,
@@ -252,11 +252,12 @@ class _GzippedTar:
             yield from parts_of_stream(opened.window, FileFilter(self.choice.subtree), done, key="part")
 
     def resolve(self, rows: Rows) -> Resolved:
+        wanted = FileFilter(self.choice.subtree)
         return resolve_tree(
             rows,
             classes=self.choice.classes,
-            label=self.path.name,
-            asked=FileFilter(self.choice.subtree).asked,
+            label=wanted.part_of(self.path.name),
+            asked=wanted.asked,
             class_level=self.choice.class_level,
         )
 

@@ -297,7 +297,10 @@ def _check_member(raw: str, kind: bytes, window: Window) -> str | None:
     """Returns the clean name of a regular file, None for a folder."""
     what = _REFUSED.get(kind)
     if what is not None:
-        raise SourceError(f"{window.label}: member {printable(raw)} is {what}, which is refused: pack plain files only")
+        raise SourceError(
+            f"{window.label}: member {printable(raw)} is {what}, which is refused: pack plain files only, by tar "
+            "--dereference --hard-dereference, without --sparse"
+        )
     if kind not in (b"0", b"\0", b"7", b"5"):
         raise SourceError(f"{window.label}: member {printable(raw)} has the unknown type {kind!r}, which is refused")
     parts = raw.split("/")

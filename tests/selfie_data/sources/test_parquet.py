@@ -467,6 +467,17 @@ def test_rows_without_a_label_are_told(tmp_path: Path, labels: list[Any], unlabe
     assert all("label" in reason for reason in found)
 
 
+def test_columns_of_views_are_read_as_others_are(tmp_path: Path) -> None:
+    """Some libraries write bytes and texts so."""
+    content = {
+        "image": pa.array([b"one", b"another"], pa.binary_view()),
+        "label": pa.array(["b", "a"], pa.string_view()),
+    }
+    source = open_source("parquet", write(tmp_path / "a.parquet", content)).spool(tmp_path / "spool")
+    assert datas(source) == [b"one", b"another"]
+    assert (source.class_names, source.labels.tolist()) == (("a", "b"), [1, 0])
+
+
 @pytest.mark.parametrize("labels", [pa.array([-1, -1]), pa.array([None, None], pa.string()), pa.nulls(2)])
 def test_a_label_column_that_says_nothing_is_told(tmp_path: Path, labels: Any) -> None:
     """As test splits have it: the images are there, none has a class, and that is no silent loss."""

@@ -57,6 +57,11 @@ def test_a_subtree_is_read_sorted_with_its_classes(archive: Path, tmp_path: Path
     }
 
 
+def test_a_subtree_that_is_not_there_is_named(archive: Path, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"set\.tar.* below set/tr holds no images"):
+        open_source("tar", archive, subtree="set/tr").spool(tmp_path / "spool")
+
+
 def test_all_of_it_is_read_on_request_and_all_that_is_not_used_is_told(archive: Path, tmp_path: Path) -> None:
     opened = open_source("tar", archive, subtree=".")
     source = opened.spool(tmp_path / "spool")
