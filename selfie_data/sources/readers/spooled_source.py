@@ -125,7 +125,8 @@ class SpooledSource:
     def checked(self, rows: Rows) -> Rows:
         """Returns the rows; SourceError if there are none, or they are no squares where they have to be."""
         if not rows.names:
-            raise SourceError(f"the source {self.kind} holds no images")
+            subtree = self.description.get("subtree")
+            raise SourceError(f"the source {self.kind}{f' below {subtree}' if subtree else ''} holds no images")
         if self.layout.pixels:
             _square(rows.lengths)
         return rows

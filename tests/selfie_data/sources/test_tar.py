@@ -58,7 +58,7 @@ def test_a_subtree_is_read_sorted_with_its_classes(archive: Path, tmp_path: Path
 
 
 def test_a_subtree_that_is_not_there_is_named(archive: Path, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"set\.tar.* below set/tr holds no images"):
+    with pytest.raises(SourceError, match=r"tar below set/tr holds no images"):
         open_source("tar", archive, subtree="set/tr").spool(tmp_path / "spool")
 
 
