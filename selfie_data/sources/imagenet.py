@@ -10,6 +10,7 @@ Images are in the order of (class, name), the flat ones in the order of their na
 """
 
 import re
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -25,7 +26,7 @@ from selfie_data.sources.options import SourceOptions
 from selfie_data.sources.readers.archives import OpenedTar, is_gzip
 from selfie_data.sources.readers.byte_ranges import RangeSource
 from selfie_data.sources.readers.checksums import check_official
-from selfie_data.sources.readers.folders import existing, listed
+from selfie_data.sources.readers.folders import FileSource, existing, listed
 from selfie_data.sources.readers.image_tree import FileFilter, refuse_twice, resolve_tree, sort_files
 from selfie_data.sources.readers.labels import Labelled, label_by_name, unlabelled
 from selfie_data.sources.readers.spooled_source import Resolved, describe, facts_of, fingerprint_of
@@ -40,41 +41,42 @@ _FOLDERS = ("", "ILSVRC2012_img_", "ILSVRC/Data/CLS-LOC/")
 def open_images(kind: str, root: Place | str, options: SourceOptions) -> ImageSource:
     """Opens ILSVRC 2012; see `selfie_data.sources.open_source`."""
     path = existing(root, kind)
-    if path.is_dir():
-        folder, path = path, _find(path, options.split)
-        if path == folder:
-            refuse_other_split(path.absolute().name, options.split)
-        if path.is_dir():
-            return _open_folder(kind, folder, path, options)
-    check_official(path, checksum=options.checksum)
-    return _open_tar(kind, path, options)
+    if not path.is_dir():
+        return _open_tar(kind, path, options)
+    found, *others = _find(path, options.split)
+    if found == path:
+        refuse_other_split(path.absolute().name, options.split)
+    source = _open_folder(kind, path, found, options) if found.is_dir() else _open_tar(kind, found, options)
+    for other in others:
+        source.notices.add("archives and folders of the split beside the one that is read", printable(other.name))
+    return source
 
 
-def _find(root: Place, split: str) -> Place:
-    """Returns the split's tar or folder in `root`; `root` itself if it holds class folders or images."""
+def _find(root: Place, split: str) -> list[Place]:
+    """Returns the split's tars and folders in `root`, first the one to read: `root` if it holds classes or images."""
     inside = listed(root)
     tars = [file for file in inside if _TAR[split].fullmatch(file.name) and file.is_file()]
     official = [file for file in tars if file.name == f"ILSVRC2012_img_{split}.tar"]
     if len(tars) > 1 and not official:
         names = ", ".join(file.name for file in tars[:5])
         raise SourceError(f"{root} holds several tars of {split} ({names}); --root must name one")
-    if tars:
-        return (official or tars)[0]
-    for folder in _FOLDERS:
-        if (root / f"{folder}{split}").is_dir():
-            return root / f"{folder}{split}"
+    others = [tar for tar in tars if tar not in official]
+    folders = [root / f"{folder}{split}" for folder in _FOLDERS]
+    if found := [*official, *others, *(folder for folder in folders if folder.is_dir())]:
+        return found
     if any(WNID.fullmatch(file.name) or is_image(file.name) for file in inside):
-        return root
+        return [root]
     raise SourceError(f"{root} holds neither ILSVRC2012_img_{split}.tar nor class folders of {split}")
 
 
-def _open_folder(kind: str, given: Place, folder: Place, options: SourceOptions) -> ImageSource:
+def _open_folder(kind: str, given: Place, folder: Place, options: SourceOptions) -> FileSource:
     chosen: dict[str, Json] = {"split": options.split}
     inside = listed(folder)
     if any(WNID.fullmatch(file.name) for file in inside):
         others = (file for file in inside if not WNID.fullmatch(file.name) and not reason_to_pass_over(f"{file.name}/"))
         _refuse_other_classes([file.name for file in others if file.is_dir()], folder.name)
-        return open_tree(kind, folder, options, chosen)
+        level = 1 if FileFilter(options.subtree).subtree is None else None  # whatever folders lie inside a class's
+        return open_tree(kind, folder, replace(options, class_level=level), chosen)
     if options.split == "train":
         raise SourceError(f"{folder} holds no class folders such as n01440764")
     wnids = validation_wnids([folder, folder.parent, given], options) if options.split == "val" else None
@@ -90,7 +92,8 @@ def _refuse_other_classes(names: list[str], label: str) -> None:
             )
 
 
-def _open_tar(kind: str, path: Place, options: SourceOptions) -> ImageSource:
+def _open_tar(kind: str, path: Place, options: SourceOptions) -> RangeSource:
+    check_official(path, checksum=options.checksum)
     if is_gzip(path):
         raise SourceError(
             f"{path.name} is gzipped; the official archive is a plain tar, which is read in place: gunzip it"

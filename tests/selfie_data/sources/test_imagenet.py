@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 
 from selfie_data.errors import OptionError, SourceError
+from selfie_data.notices import notices_of
 from selfie_data.source import ImageSource
 from selfie_data.sources import open_source
 from tests.selfie_data.sources.handmade import member, tar, tar_of
@@ -195,6 +196,25 @@ def test_class_folders(tmp_path: Path, below: str) -> None:
     assert source.labels.tolist() == [0, 1, 1, 2, 2]
     assert source.read(1).data == b"n00000002 a"
     assert source.description["split"] == "train"
+
+
+def test_folders_inside_a_class_are_of_that_class(tmp_path: Path) -> None:
+    for name in ("n00000001/a.JPEG", "n00000001/more/b.JPEG", "n00000002/images/c.JPEG"):
+        (tmp_path / "train" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "train" / name).write_bytes(name.encode())
+    source = open_source("imagenet", tmp_path)
+    assert (source.class_names, source.labels.tolist()) == (("n00000001", "n00000002"), [0, 0, 1])
+    assert not notices_of(source)
+    assert len(open_source("imagenet", tmp_path, subtree="n00000001")) == 2
+
+
+def test_what_lies_beside_the_archive_of_the_split_is_told(root: Path) -> None:
+    (root / "train/n00000001").mkdir(parents=True)
+    (root / "train/n00000001/a.JPEG").write_bytes(b"a")
+    (root / "ILSVRC2012_img_train_t3.tar").write_bytes(b"")
+    (notice,) = notices_of(open_source("imagenet", root)).summary()
+    assert notice.reason == "archives and folders of the split beside the one that is read"
+    assert notice.examples == ("ILSVRC2012_img_train_t3.tar", "train")
 
 
 def test_a_flat_validation_folder_with_wnids(tmp_path: Path) -> None:
