@@ -220,9 +220,7 @@ class EpochStream(Generic[Batch]):
         record, dataset = self._parts.options.record, self._parts.dataset
         if record is None:
             return
-        names = [shard.name for shard in dataset.manifest.shards]
-        at = (dataset.table.shard == names.index(error.shard)) & (dataset.table.offset == error.offset)
-        record_exclusion(record, int(np.flatnonzero(at)[0]), str(error))
+        record_exclusion(record, dataset.sample_at(error.shard, error.offset), str(error))
 
 
 def _close(readahead: Readahead | None, under_way: PlansUnderWay) -> None:

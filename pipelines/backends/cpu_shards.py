@@ -8,10 +8,10 @@ import torch
 
 from pipelines.backends.cpu import Bytes, CpuBackend, Numbers, Scratch, StoredPixels
 from pipelines.backends.jpeg_windows import Misfits, Windows
-from pipelines.backends.shard_reader import Payloads, ShardReader
+from pipelines.backends.shard_reader import Payloads, ShardReader, check_raw
 from pipelines.batch_plan import OutputSpec, Verify
 from selfie_data.dataset.opened import Dataset
-from selfie_data.dataset.read import decode_payload
+from selfie_data.dataset.read import decode_payload, stored_at_size
 
 _RAW_PIECE = 256  # samples: 0.8 MB at 32 px, which a core's second cache holds
 _ENCODED_PIECE = 16  # photographs: some milliseconds, so that cores finish a batch together
@@ -39,22 +39,25 @@ class ShardImages:
     """See `cpu.StoredImages`: payloads of the shards, decoded where they are encoded."""
 
     def __init__(self, dataset: Dataset, *, verify: Verify) -> None:
-        self._together = max(1, _CACHED_BYTES // _largest_image(dataset))  # images decoded before any is cut
+        self._together = max(1, _CACHED_BYTES // max(1, 3 * dataset.sizes.area))  # images decoded before any is cut
         self.piece = _RAW_PIECE if dataset.encoding == "raw" else max(_ENCODED_PIECE, self._together)
-        self._dataset = dataset
+        self._dataset, self._at_size = dataset, stored_at_size(dataset)
         self._reader = ShardReader(dataset, verify=verify, compiled=True)
         self._scratch = Scratch()
         self._misfits = Misfits(dataset)
 
     def sizes(self, ids: Numbers) -> tuple[Numbers, Numbers]:
-        table = self._dataset.table
-        return table.height[ids].astype(np.int64), table.width[ids].astype(np.int64)
+        if self._at_size:
+            sides = np.full(len(ids), self._dataset.image_size)
+            return sides, sides
+        rows = self._dataset.rows(ids)
+        return rows.height.astype(np.int64), rows.width.astype(np.int64)
 
     def read(self, ids: Numbers, needed: Numbers | None) -> Iterator[StoredPixels]:
         payloads = self._reader.read(ids, self._scratch.take("payloads", 0))
         self._scratch.keep("payloads", payloads.buffer)
         if self._dataset.encoding == "raw":
-            self._check_raw(ids, payloads)
+            check_raw(self._dataset, ids, payloads)
             yield StoredPixels(payloads.buffer, payloads.offset)
             return
         yield from self._decode_all(ids, payloads, needed if self._dataset.encoding == "jpeg" else None)
@@ -63,15 +66,8 @@ class ShardImages:
         self._misfits.close()
         self._reader.close()
 
-    def _check_raw(self, ids: Numbers, payloads: Payloads) -> None:
-        """Raises CorruptSampleError where the length of a payload is not that of its image."""
-        table = self._dataset.table
-        wrong = payloads.length != 3 * table.height[ids].astype(np.int64) * table.width[ids]
-        for row in np.flatnonzero(wrong)[:1]:
-            decode_payload(self._dataset, int(ids[row]), payloads[row])
-
     def _decode_all(self, ids: Numbers, payloads: Payloads, needed: Numbers | None) -> Iterator[StoredPixels]:
-        stored = np.stack(self.sizes(ids), axis=1)
+        stored = np.stack((payloads.rows.height, payloads.rows.width), axis=1).astype(np.int64)
         room = 3 * stored[:, 0] * stored[:, 1]
         windows = Windows(ids, payloads, stored, self._misfits)
         if needed is not None:
@@ -106,9 +102,3 @@ def _decode_jpeg(jpeg: Bytes, height: int, width: int, pixels: Bytes) -> bool:
     except ValueError:
         return False
     return bool(image.shape == (height, width, 3))
-
-
-def _largest_image(dataset: Dataset) -> int:
-    """Returns the bytes of the largest stored image, RGB, at least 1."""
-    heights, widths = (side.astype(np.int64) for side in (dataset.table.height, dataset.table.width))
-    return max(1, 3 * int((heights * widths).max(initial=0)))

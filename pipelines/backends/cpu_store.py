@@ -85,8 +85,8 @@ def load_matching(store: Path | str, dataset: Dataset, *, threads: int) -> Pixel
 
 def check_central(plan: BatchPlan, dataset: Dataset) -> None:
     """Raises ValueError if the plan wants anything but the central view of a photograph."""
-    ids, table = plan.sample_id, dataset.table
-    central = evaluation_crop(table.height[ids], table.width[ids], dataset.image_size)[1]
+    rows = dataset.rows(plan.sample_id)
+    central = evaluation_crop(rows.height, rows.width, dataset.image_size)[1]
     if plan.crop is not None or plan.window is None or not np.array_equal(plan.window, central):
         raise ValueError(
             "the pixel store holds the central views of these images only, so random crops need the shards: "

@@ -90,17 +90,17 @@ class DaliBackend:
 
     def _stored(self, plan: BatchPlan, payloads: Payloads) -> tuple[Stored, BatchPlan]:
         """Returns what is fed, pixels of raw images, else encoded bytes, and what is to be done to it."""
-        rows, ids, table = range(len(plan)), plan.sample_id, self._dataset.table
+        rows, ids, table = range(len(plan)), plan.sample_id, payloads.rows
         if self._dataset.encoding == "jpeg":
-            stored = np.stack((table.height[ids], table.width[ids]), axis=1).astype(np.int64)
+            stored = np.stack((table.height, table.width), axis=1).astype(np.int64)
             if self._windows.size < payloads.buffer.size:
                 self._windows = np.empty(payloads.buffer.size, np.uint8)
             windows = Windows(ids, payloads, stored, self._misfits)
             return cut_for_plan(plan, self._spec.image_size, windows, stored, self._windows)
         if self._dataset.encoding != "raw":
             return [payloads[row] for row in rows], plan
-        height, width = int(table.height[ids[0]]), int(table.width[ids[0]])
-        alike = (table.height[ids] == height) & (table.width[ids] == width) & (payloads.length == 3 * height * width)
+        height, width = int(table.height[0]), int(table.width[0])
+        alike = (table.height == height) & (table.width == width) & (payloads.length == 3 * height * width)
         if not alike.all():
             return [decode_payload(self._dataset, int(ids[row]), payloads[row]) for row in rows], plan
         pixels = payloads.buffer[: len(ids) * 3 * height * width].reshape(len(ids), height, width, 3)
@@ -112,7 +112,7 @@ class DaliBackend:
 
         None: what there is does not suffice, and the reader may take what it likes.
         """
-        size = int(self._dataset.table.length[plan.sample_id].sum(dtype=np.int64))
+        size = int(self._dataset.rows(plan.sample_id).length.sum(dtype=np.int64))
         if self._memory and (used := self._memory.popleft()).size >= size:
             return used
         if self._gpu is None or self._dataset.encoding != "raw":

@@ -20,7 +20,7 @@ from torch import Tensor
 from pipelines.backends.buffers import BufferPool
 from pipelines.backends.gpu import DevicePixels, GpuBackend, Numbers, device_name
 from pipelines.backends.jpeg_windows import Misfits, Windows
-from pipelines.backends.shard_reader import Payloads, ShardReader
+from pipelines.backends.shard_reader import Payloads, ShardReader, check_raw
 from pipelines.batch_plan import BatchPlan, Decode, OutputSpec, Verify
 from pipelines.dali.decoder import ENCODED, build_decoder, flat
 from pipelines.dali.error import explained
@@ -68,7 +68,7 @@ class RawImages:
     ) -> None:
         self._dataset, self._reader = dataset, reader
         self._staging = Staging(device)
-        longest = int(dataset.table.length.max(initial=1))
+        longest = dataset.sizes.length[1]
         self._pool = BufferPool(
             batch_size=batch_size, row=(longest,), dtype="uint8", keep=keep, allocate=self._staging.lane.allocate
         )
@@ -98,9 +98,7 @@ class RawImages:
     def _read(self, plan: BatchPlan) -> tuple[Tensor, Payloads]:
         memory: Any = self._pool.take(len(plan)).reshape(-1)
         payloads = self._reader.read(plan.sample_id, memory)
-        wrong = payloads.length != 3 * self.sizes(plan.sample_id).prod(axis=1)
-        for row in np.flatnonzero(wrong)[:1]:
-            decode_payload(self._dataset, int(plan.sample_id[row]), payloads[row])
+        check_raw(self._dataset, plan.sample_id, payloads)
         return self._pool.tensor(memory[: int(payloads.length.sum())]), payloads
 
 
@@ -204,7 +202,8 @@ class DecodedImages:
 
 
 def _sizes(dataset: Dataset, ids: Numbers) -> Numbers:
-    return np.stack((dataset.table.height[ids], dataset.table.width[ids]), axis=1).astype(np.int64)
+    rows = dataset.rows(ids)
+    return np.stack((rows.height, rows.width), axis=1).astype(np.int64)
 
 
 def _whole(sizes: Numbers) -> Numbers:

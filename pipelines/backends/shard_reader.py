@@ -15,12 +15,16 @@ from numpy.typing import NDArray
 
 from pipelines.batch_plan import Verify
 from selfie_data.dataset.opened import Dataset
-from selfie_data.dataset.read import corrupt_sample
+from selfie_data.dataset.read import corrupt_sample, decode_payload
+from selfie_data.dataset.table import SampleTable
 from selfie_data.errors import DatasetError
 
 # Half of the usual limit of 1,024 descriptors a process. A global shuffle touches every shard all the time, so beyond
 # this many shards each read opens a file (10 us).
 MAX_OPEN_SHARDS = 512
+# Samples of which it is known whether they were checked, a byte each. Of more, all are checked each time: an epoch of
+# them is long, and a checksum takes 5 us of the 2 ms that a photograph does.
+_REMEMBERED = 1 << 26
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +35,13 @@ class Payloads:
         buffer: uint8 [at least sum(length)]; sample i is `buffer[offset[i] : offset[i] + length[i]]`.
         offset: [B] int64.
         length: [B] int64.
+        rows: of the samples.
     """
 
     buffer: NDArray[np.uint8]
     offset: NDArray[np.int64]
     length: NDArray[np.int64]
+    rows: SampleTable
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
         start = int(self.offset[index])
@@ -140,29 +146,32 @@ class ShardReader:
         few = shards <= limit or (dataset.opener is not None and dataset.opener.few)
         self._compiled = compiled and few  # the kernel takes descriptors that stay open
         self._files = ShardFiles(dataset, limit=shards if few else limit)
-        self._checked = np.zeros(len(dataset) if verify == "first" else 0, np.bool_)
+        remembers = verify == "first" and len(dataset) <= _REMEMBERED
+        self._checked = np.zeros(len(dataset) if remembers else 0, np.bool_)
 
     def read(self, ids: NDArray[np.int64], buffer: NDArray[np.uint8] | None = None) -> Payloads:
         """Returns the payloads of `ids` in their order.
 
         Args:
-            ids: [B] int64, rows of the sample table.
+            ids: [B] int64.
             buffer: memory of an earlier call to be used again if it is large enough; its old content is lost.
 
         Raises:
             CorruptSampleError: a payload ends early or is not what was written.
             DatasetError: a shard cannot be opened or read, or has another size than the manifest says.
         """
-        length = np.asarray(self._dataset.table.length[ids], dtype=np.int64)
+        rows = self._dataset.rows(ids)
+        length = np.asarray(rows.length, dtype=np.int64)
         end = np.cumsum(length)
         total = int(end[-1]) if len(end) else 0
         if buffer is None or buffer.size < total:
             buffer = np.empty(total + total // 8, np.uint8)  # some room, so that the next batch seldom needs more
-        payloads = Payloads(buffer=buffer, offset=end - length, length=length)
-        check = ~self._checked[ids] if self.verify == "first" else np.full(len(ids), self.verify == "always")
-        if not (self._compiled and self._read_compiled(ids, payloads, check)):
+        payloads = Payloads(buffer=buffer, offset=end - length, length=length, rows=rows)
+        remembers = len(self._checked) > 0
+        check = ~self._checked[ids] if remembers else np.full(len(ids), self.verify != "never")
+        if not (self._compiled and self._read_compiled(payloads, check)):
             self._read_plainly(ids, payloads, check)
-        if self.verify == "first":
+        if remembers:
             self._checked[ids] = True
         return payloads
 
@@ -170,26 +179,25 @@ class ShardReader:
         """Closes the shards. May be called twice; nobody may be reading."""
         self._files.close()
 
-    def _read_compiled(self, ids: NDArray[np.int64], payloads: Payloads, check: NDArray[np.bool_]) -> bool:
+    def _read_compiled(self, payloads: Payloads, check: NDArray[np.bool_]) -> bool:
         """Reads all payloads in one call; False if anything is wrong."""
         from pipelines.kernels.read import READ_ALL, read_payloads  # the plain way must do without Numba
 
-        table = self._dataset.table
-        shards = table.shard[ids]
-        for shard in np.unique(shards[self._files.table[shards] < 0]).tolist():
+        rows = payloads.rows
+        for shard in np.unique(rows.shard[self._files.table[rows.shard] < 0]).tolist():
             self._files.descriptor(shard)
-        columns = (table.shard, table.offset, table.length, table.crc32c)
-        read = read_payloads(ids, *columns, self._files.table, check, payloads.buffer, payloads.offset)
+        columns = (rows.shard, rows.offset, rows.length, rows.crc32c)
+        read = read_payloads(*columns, self._files.table, check, payloads.buffer, payloads.offset)
         return int(read) == READ_ALL
 
     def _read_plainly(self, ids: NDArray[np.int64], payloads: Payloads, check: NDArray[np.bool_]) -> None:
-        table = self._dataset.table
+        rows = payloads.rows
         view = memoryview(payloads.buffer)  # type: ignore[arg-type]  # NumPy's stubs for Python < 3.12 do not say so
-        places = zip(ids, table.shard[ids], table.offset[ids], payloads.offset, payloads.length, strict=True)
+        places = zip(ids, rows.shard, rows.offset, payloads.offset, payloads.length, strict=True)
         for sample, shard, position, start, size in places:
             self._read_one(int(sample), int(shard), int(position), view[start : start + size])
         for index in np.flatnonzero(check).tolist():
-            wanted, found = int(table.crc32c[ids[index]]), google_crc32c.value(payloads[index])
+            wanted, found = int(rows.crc32c[index]), google_crc32c.value(payloads[index])
             if found != wanted:
                 reason = f"CRC32C is {found:08x}, the sample table says {wanted:08x}"
                 raise corrupt_sample(self._dataset, int(ids[index]), reason)
@@ -208,3 +216,10 @@ class ShardReader:
             raise DatasetError(f"{name}: reading failed at offset {position} ({error.strerror})") from error
         if count != len(target):
             raise corrupt_sample(self._dataset, sample, f"the shard ends after {count} of {len(target)} bytes")
+
+
+def check_raw(dataset: Dataset, ids: NDArray[np.int64], payloads: Payloads) -> None:
+    """Raises CorruptSampleError where the length of a payload of raw pixels is not that of its image."""
+    wrong = payloads.length != 3 * payloads.rows.height.astype(np.int64) * payloads.rows.width
+    for row in np.flatnonzero(wrong)[:1]:
+        decode_payload(dataset, int(ids[row]), payloads[row])

@@ -89,14 +89,12 @@ crc32c = crc32c_sse if has_crc_instruction() else crc32c_portable
 
 @kernel
 def read_payloads(
-    ids: Any, shard: Any, offset: Any, length: Any, checksum: Any, descriptors: Any, check: Any, buffer: Any,
-    starts: Any,
-) -> int:  # fmt: skip
-    """Reads the payloads of `ids` into `buffer`, payload i from byte starts[i] on.
+    shard: Any, offset: Any, length: Any, checksum: Any, descriptors: Any, check: Any, buffer: Any, starts: Any
+) -> int:
+    """Reads the payloads of b samples into `buffer`, payload i from byte starts[i] on.
 
     Args:
-        ids: [b] int64.
-        shard: the sample table's column, as `offset`, `length` and `checksum` (crc32c).
+        shard: [b], the column of the samples' rows, as `offset`, `length` and `checksum` (crc32c).
         offset: see above.
         length: see above.
         checksum: see above.
@@ -106,15 +104,14 @@ def read_payloads(
         starts: [b] int64.
 
     Returns:
-        READ_ALL, or the place in `ids` of a sample that could not be read whole or is not what was written.
+        READ_ALL, or the place of a sample that could not be read whole or is not what was written.
     """
-    for i in range(ids.size):
-        sample = ids[i]
-        wanted = length[sample]
+    for i in range(shard.size):
+        wanted = length[i]
         place = starts[i]
-        got = _pread(descriptors[shard[sample]], _address(buffer, place), wanted, offset[sample])
+        got = _pread(descriptors[shard[i]], _address(buffer, place), wanted, offset[i])
         if got != wanted:
             return i
-        if check[i] and crc32c(buffer, place, wanted) != checksum[sample]:
+        if check[i] and crc32c(buffer, place, wanted) != checksum[i]:
             return i
     return READ_ALL

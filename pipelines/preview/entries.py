@@ -122,6 +122,6 @@ def _views(dataset: Dataset, ids: Ids) -> NDArray[np.uint8]:
 
 
 def _caption(dataset: Dataset, sample: int) -> str:
-    label = int(dataset.table.label[sample])
+    label = int(dataset.rows(np.array([sample])).label[0])
     name = dataset.class_names[label] if label >= 0 else "no label"
     return f"#{sample}  {name}"

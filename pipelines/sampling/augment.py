@@ -131,15 +131,15 @@ class ImageDraw:
 
     @cached_property
     def _stored_at_size(self) -> bool:
-        return stored_at_size(self.dataset)  # once: it goes through the whole sample table
+        return stored_at_size(self.dataset)  # once: of a dataset of schema 1 it goes through all rows
 
     def _stored_sizes(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Returns heights and widths of the stored images, int64 [B]; not looked up where all are the same."""
         if self._stored_at_size:
             sides = np.full(len(ids), self.dataset.image_size)
             return sides, sides
-        table = self.dataset.table
-        return table.height[ids].astype(np.int64), table.width[ids].astype(np.int64)
+        rows = self.dataset.rows(ids)
+        return rows.height.astype(np.int64), rows.width.astype(np.int64)
 
 
 def evaluation_crop(

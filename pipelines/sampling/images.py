@@ -39,7 +39,7 @@ class ImageRecipe:
         label = np.full(rows, -1, np.int64)
         if plan is not None:
             ids[: len(plan)] = plan.sample_id
-            label[: len(plan)] = self.draw.dataset.table.label[plan.sample_id]
+            label[: len(plan)] = self.draw.dataset.rows(plan.sample_id).label
         size = self.spec.image_size
         labels, sample_id = self.staging.send(label, ids)
         return ImageBatch(

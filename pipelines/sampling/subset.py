@@ -37,8 +37,9 @@ class Subset:
 
     def shard_samples(self, dataset: Dataset) -> NDArray[np.int64]:
         """Returns how many samples of the subset each shard holds."""
-        shard = dataset.table.shard if self.ids is None else dataset.table.shard[self.ids]
-        return np.bincount(shard, minlength=len(dataset.manifest.shards))
+        if self.ids is None:
+            return dataset.manifest.shards.samples
+        return np.bincount(dataset.shard_of(self.ids), minlength=len(dataset.manifest.shards))
 
 
 def resolve_subset(dataset: Dataset, subset: Ids, exclude: Ids = None) -> Subset:

@@ -1,9 +1,10 @@
 """From a source to a dataset directory: spool, plan, shards, table, manifest. Killed at any moment, it goes on.
 
-    OUT/.build/            while building only: identity, plan, spool, a record a finished shard
-    OUT/shard-000000.tar   each renamed into place when it is whole, its index after it, then its record
-    OUT/samples.zarr       from the records, when all shards are there
+    OUT/.build/            while building only: identity, plan, spool
+    OUT/shard-000000.tar   each renamed into place when it is whole, its index after it, then its rows
+    OUT/samples.zarr       from the rows, when all shards are there
     OUT/notices.json       what of the source is not used, if anything
+    OUT/pages/             an entry a shard
     OUT/manifest.json      last; then .build goes
 
 OUT may be the URL of a bucket's folder: files are written into one for temporaries of this machine, then published.

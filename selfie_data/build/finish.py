@@ -1,8 +1,9 @@
-"""The last step of a build: the records of all shards become the sample table and the manifest."""
+"""The last step of a build: the rows of all shards become pages, manifest and, where they are few, the sample table."""
 
 import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -11,29 +12,107 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from selfie_data.build.shard_record import ShardRecord, load_record
-from selfie_data.build.shard_task import record_path, scratch_folder
+from selfie_data.build.shard_task import scratch_folder
 from selfie_data.dataset import table as sample_table
-from selfie_data.dataset.manifest import Manifest, Quarantined, ShardEntry, add_restarts
-from selfie_data.dataset.names import index_name, shard_name
+from selfie_data.dataset.manifest import Manifest, Sizes, tree_digest
+from selfie_data.dataset.names import rows_name, shard_name
+from selfie_data.dataset.pages import entries_of, write_pages
+from selfie_data.dataset.rows import Restarts, ShardRecord, add_restarts, count_classes, decode_rows
 from selfie_data.dataset.table import SampleTable, write_table
 from selfie_data.errors import BuildError
 from selfie_data.files import publish_tree
 from selfie_data.images.encode import STORED_AS
-from selfie_data.images.statistics import add_up
+from selfie_data.images.statistics import PixelSums
 from selfie_data.notices import NAME as NOTICES
 from selfie_data.notices import Notices
 from selfie_data.storage.place import Place, storage_of
 
+TABLE_SAMPLES = 10_000_000  # up to so many a table of all samples is written, for other tools
 _REQUESTS = 16  # at a time
+_AT_ONCE = 256  # rows files
 
 
-class Statistics(NamedTuple):
-    """Channel means and deviations, 0..255, and how many pixels they are of."""
+class Earlier(NamedTuple):
+    """What was found out by an earlier build, whose dataset is the source of this one.
+
+    Attributes:
+        mean, std: of the channels, 0..255.
+        pixels: how many pixels these are of.
+        notices: of its source and its images.
+    """
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     pixels: int
+    notices: Notices
+
+
+class Sums:
+    """What is added up over the shards of a dataset, in order.
+
+    Attributes:
+        columns: attributes of `pages.Shard` -> a value a shard.
+        pixels: sums over stored pixels.
+        class_counts: class index as text -> samples.
+        notices: of images.
+        restarts: of JPEGs, None if they were to get no markers.
+        decoders: name -> version.
+        first: name and reason of the first image that could not be used.
+        places: of the plan, samples and quarantined images together.
+    """
+
+    def __init__(self) -> None:
+        self.columns: dict[str, list[Any]] = {}
+        self.pixels = PixelSums()
+        self.notices = Notices()
+        self.restarts: Restarts | None = None
+        self.decoders: dict[str, str] = {}
+        self.first = ""
+        self.places = 0
+        self._counts = Counter[str]()
+        self._ends: dict[str, tuple[int, int]] = {}
+        self._area = 0
+
+    def add(self, record: ShardRecord, digest: str) -> None:
+        """Adds a shard, whose places follow those before; `digest`: SHA-256 of its rows file."""
+        facts = {
+            "number": record.number,
+            "samples": record.samples,
+            "first": self.places,
+            "quarantined": len(record.quarantined),
+            "bytes": record.bytes,
+            "sha256": record.sha256 or "0" * 64,
+            "rows_sha256": digest,
+        }
+        for name, value in facts.items():
+            self.columns.setdefault(name, []).append(value)
+        self.places += record.samples + len(record.quarantined)
+        self.pixels = self.pixels.plus(record.sums or PixelSums())
+        self.restarts = add_restarts([self.restarts, record.restarts if record.samples else None])
+        self.decoders |= record.decoders
+        if record.quarantined and not self.first:
+            self.first = record.quarantined[0].text
+        self._counts.update(count_classes(record.rows["label"]))
+        for reason, name in record.notices:
+            self.notices.add(reason, name)
+        if record.samples:
+            for name in ("height", "width", "length"):
+                column = record.rows[name]
+                ends = (int(column.min()), int(column.max()), *self._ends.get(name, ()))
+                self._ends[name] = (min(ends), max(ends))
+            self._area = max(self._area, int((record.rows["height"].astype(np.int64) * record.rows["width"]).max()))
+
+    @property
+    def samples(self) -> int:
+        return self._counts.total()
+
+    @property
+    def class_counts(self) -> dict[str, int]:
+        return dict(sorted(self._counts.items(), key=lambda item: int(item[0])))
+
+    @property
+    def sizes(self) -> Sizes:
+        return Sizes(**self._ends, area=self._area)
 
 
 def prepare_finishing() -> None:
@@ -48,10 +127,9 @@ def finish_dataset(
     identity: Mapping[str, Any],
     class_names: Sequence[str],
     notices: Notices,
-    quarantined: Sequence[Quarantined] = (),
-    statistics: Statistics | None = None,
+    earlier: Earlier | None = None,
 ) -> Manifest:
-    """Writes table, notices (the source's and the shards') and manifest of a dataset whose shards are all there.
+    """Writes table, notices, pages and manifest of a dataset whose shards are all there.
 
     Args:
         out: the dataset.
@@ -59,38 +137,37 @@ def finish_dataset(
         identity: the manifest's entries that were known before the build.
         class_names: of the labels.
         notices: what of the source was not used.
-        quarantined: by an earlier build, whose dataset is the source of this one.
-        statistics: of an earlier build; None: of the pixels of this one.
+        earlier: of a build whose dataset is the source of this one, instead of statistics and notices of this one.
 
     Raises:
         BuildError: no image could be used, or the files cannot be written.
     """
-    with ThreadPoolExecutor(1 if isinstance(out, Path) else _REQUESTS) as pool:
-        records = list(pool.map(partial(_load, out), range(shards)))
-    kept = [record for record in records if record.samples]
-    quarantined = (*quarantined, *(entry for record in records for entry in record.quarantined))
-    if not kept:
-        first = quarantined[0]
-        raise BuildError(f"none of {len(quarantined)} images can be used; the first, {first.text}")
-    notices = Notices(notices, _notices(kept))
+    sums, held = Sums(), list[NDArray[np.void]]()
+    for record, digest in _records(out, shards):
+        sums.add(record, digest)
+        held.append(record.rows)
+        if sums.samples > TABLE_SAMPLES:
+            held.clear()
+    if not sums.samples:
+        raise BuildError(f"none of {sums.places} images can be used; the first, {sums.first}")
+    statistics = earlier or Earlier(
+        mean=sums.pixels.mean, std=sums.pixels.std, pixels=sums.pixels.pixels, notices=Notices(notices, sums.notices)
+    )
     try:
-        files = _write_table(out, kept) | _write_notices(out, notices)
-        if statistics is None:
-            sums = add_up(record.sums for record in records)
-            statistics = Statistics(mean=sums.mean, std=sums.std, pixels=sums.pixels)
-        encoding = STORED_AS[identity["options"]["encoding"]]
-        decoders = {name: version for record in records for name, version in record.decoders.items()}
+        files = _write_table(out, held) | _write_notices(out, statistics.notices)
         manifest = Manifest(
-            **{**identity, "codecs": identity["codecs"] | dict(sorted(decoders.items()))},
+            **{**identity, "codecs": identity["codecs"] | dict(sorted(sums.decoders.items()))},
             class_names=tuple(class_names),
             image_size=identity["options"]["size"],
-            encoding=encoding,
-            **statistics._asdict(),
-            shards=tuple(_entry(record) for record in kept),
-            files=files | {index_name(shard_name(record.number)): record.index_sha256 for record in kept},
-            quarantined=quarantined,
-            notices=notices.summary(),
-            restarts=add_restarts(record.restarts for record in kept),
+            encoding=STORED_AS[identity["options"]["encoding"]],
+            **{name: getattr(statistics, name) for name in ("mean", "std", "pixels")},
+            samples=sums.samples,
+            class_counts=sums.class_counts,
+            sizes=sums.sizes,
+            shards=write_pages(out, entries_of(sums.columns)),
+            files=files,
+            notices=statistics.notices.summary(),
+            restarts=sums.restarts,
         ).sealed()
         manifest.save(out)
     except OSError as error:
@@ -98,35 +175,20 @@ def finish_dataset(
     return Manifest.load(out)
 
 
-def _load(out: Place, number: int) -> ShardRecord:
-    record = load_record(record_path(out, number))
-    if record is None:
-        raise BuildError(f"{record_path(out, number)}: gone or damaged while building; give the same command again")
-    return record
+def _records(out: Place, shards: int) -> Iterator[tuple[ShardRecord, str]]:
+    """Yields what is known of each shard, and the SHA-256 of its rows file; few at a time are in memory."""
+    with ThreadPoolExecutor(1 if isinstance(out, Path) else _REQUESTS) as pool:
+        for start in range(0, shards, _AT_ONCE):
+            yield from pool.map(partial(_load, out), range(start, min(start + _AT_ONCE, shards)))
 
 
-def _notices(records: Sequence[ShardRecord]) -> Notices:
-    found = Notices()
-    for record in records:
-        for reason, name in record.notices:
-            found.add(reason, name)
-    return found
-
-
-def _entry(record: ShardRecord) -> ShardEntry:
-    return ShardEntry(
-        name=shard_name(record.number),
-        samples=record.samples,
-        bytes=record.bytes,
-        sha256=record.sha256,
-        class_counts=count_classes(record.rows["label"]),
-    )
-
-
-def count_classes(labels: NDArray[np.int32]) -> dict[str, int]:
-    """Returns class index, as text, -> number of samples, in order of index; -1: no label."""
-    values, counts = np.unique(labels, return_counts=True)
-    return {str(value): int(count) for value, count in zip(values, counts, strict=True)}
+def _load(out: Place, number: int) -> tuple[ShardRecord, str]:
+    path = out / rows_name(shard_name(number))
+    try:
+        data = path.read_bytes()
+        return decode_rows(data), hashlib.sha256(data).hexdigest()
+    except (FileNotFoundError, ValueError):
+        raise BuildError(f"{path}: gone or damaged while building; give the same command again") from None
 
 
 def _write_notices(out: Place, notices: Notices) -> dict[str, str]:
@@ -138,13 +200,16 @@ def _write_notices(out: Place, notices: Notices) -> dict[str, str]:
     return {NOTICES: hashlib.sha256(content).hexdigest()}
 
 
-def _write_table(out: Place, kept: list[ShardRecord]) -> dict[str, str]:
-    counts = [record.samples for record in kept]
-    columns = {name: np.concatenate([record.rows[name] for record in kept]) for name in kept[0].rows.dtype.names or ()}
-    table = SampleTable(shard=np.repeat(np.arange(len(kept), dtype=np.int32), counts), **columns)
+def _write_table(out: Place, held: Sequence[NDArray[np.void]]) -> dict[str, str]:
+    """Writes `samples.zarr` of the rows of all shards; without any there is none."""
+    if not held:
+        return {}
+    rows = np.concatenate(held)
+    columns = {name: np.ascontiguousarray(rows[name]) for name in rows.dtype.names or ()}
+    shard = np.repeat(np.arange(len(held), dtype=np.int32), [len(part) for part in held])
     scratch, final = scratch_folder(out) / sample_table.NAME, out / sample_table.NAME
     shutil.rmtree(scratch, ignore_errors=True)
-    files = write_table(table, scratch)
+    files = write_table(SampleTable(shard=shard, **columns), scratch)
     if isinstance(final, Path):
         shutil.rmtree(final, ignore_errors=True)
         publish_tree(scratch, final)
@@ -153,4 +218,4 @@ def _write_table(out: Place, kept: list[ShardRecord]) -> dict[str, str]:
         stale = {found.name for found in storage.list(sample_table.NAME)} - files.keys()
         storage.publish({name: scratch.parent / name for name in files})
         storage.delete(sorted(stale))
-    return files
+    return {sample_table.NAME: tree_digest(files)}

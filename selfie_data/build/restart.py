@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from selfie_data.build.build_shards import already_finished, check_space, default_workers, run_job
-from selfie_data.build.finish import Statistics, finish_dataset
+from selfie_data.build.finish import Earlier, finish_dataset
 from selfie_data.build.progress import Reporter, Silent
-from selfie_data.build.shard_task import Job, scratch_folder
+from selfie_data.build.shard_task import Carried, Job, scratch_folder
 from selfie_data.build.workers import refuse_in_worker, start_server
 from selfie_data.build.workspace import claim_folder, clear, is_finished, locked, remove_if_empty
 from selfie_data.dataset.manifest import Manifest
@@ -141,7 +141,7 @@ class StoredPlan:
     @property
     def shards(self) -> int:
         """One more than the highest number; of those whose images were all quarantined there is none."""
-        return 1 + _number(self.dataset.manifest.shards[-1].name)
+        return 1 + self.dataset.manifest.shards[-1].number
 
     @property
     def by_blocks(self) -> bool:
@@ -149,11 +149,11 @@ class StoredPlan:
 
     def positions(self, shard: int) -> NDArray[np.int64]:
         """Returns the plan positions of the samples that shard number `shard` holds, rising."""
-        numbers = [_number(entry.name) for entry in self.dataset.manifest.shards]
-        if shard not in numbers:
+        shards, position = self.dataset.manifest.shards, self._position(shard)
+        if position is None:
             return np.empty(0, np.int64)
-        first, last = np.searchsorted(self.dataset.table.shard, [numbers.index(shard), numbers.index(shard) + 1])
-        return self.dataset.plan_positions(np.arange(first, last))
+        start = shards.start(position)
+        return self.dataset.plan_positions(np.arange(start, start + shards[position].samples))
 
     def windows(self, shard: int) -> Sequence[NDArray[np.int64]]:
         """Returns all of them at once."""
@@ -161,7 +161,19 @@ class StoredPlan:
 
     def sources(self, positions: ArrayLike) -> NDArray[np.int64]:
         """Returns the ids of the samples at plan positions."""
-        return np.searchsorted(self.dataset.plan_positions(np.arange(len(self.dataset))), np.asarray(positions))
+        return self.dataset.sample_ids(np.asarray(positions))
+
+    def carried(self, shard: int) -> Carried:
+        """Returns what was quarantined, and noticed, among the places of shard number `shard`."""
+        if (position := self._position(shard)) is None:
+            return Carried()
+        record = self.dataset.record(position)
+        notices = ((BEHIND_CUT_OFF if reason == BEHIND_KEPT else reason, name) for reason, name in record.notices)
+        return Carried(record.quarantined, tuple(notices))
+
+    def _position(self, shard: int) -> int | None:
+        found = np.flatnonzero(self.dataset.manifest.shards.column("number") == shard)
+        return int(found[0]) if len(found) else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -202,8 +214,8 @@ def _build(
     if workers > 1:
         start_server(kernels=True)
     manifest, plan = dataset.manifest, StoredPlan(dataset)
-    sizes = [entry.bytes for entry in manifest.shards]
-    needed = sum(sizes) if isinstance(directory, Path) else workers * max(sizes)
+    sizes = manifest.shards.column("bytes")
+    needed = int(sizes.sum()) if isinstance(directory, Path) else workers * int(sizes.max())
     disk = directory if isinstance(directory, Path) else scratch_folder(directory)
     check_space(disk, round(needed * (1 + MAX_GROWTH)))
     job = Job(
@@ -212,6 +224,7 @@ def _build(
         encoder=Restarter(dataset, restart_blocks),
         out=directory,
         fail_on_error=True,
+        carried=plan.carried,
     )
     run_job(job, workers, reporter)
     return finish_dataset(
@@ -219,9 +232,8 @@ def _build(
         plan.shards,
         identity=identity,
         class_names=dataset.class_names,
-        notices=_notices(dataset),
-        quarantined=manifest.quarantined,
-        statistics=Statistics(mean=manifest.mean, std=manifest.std, pixels=manifest.pixels),
+        notices=Notices(),
+        earlier=Earlier(manifest.mean, manifest.std, manifest.pixels, _notices(dataset)),
     )
 
 
@@ -263,7 +275,3 @@ def _copy_splits(dataset: Dataset, directory: Place) -> None:
             open_dataset(directory),
             SplitOptions(validation=options.validation, labelled=options.labelled, seed=options.seed),
         )
-
-
-def _number(name: str) -> int:
-    return int(name.removeprefix("shard-").removesuffix(".tar"))

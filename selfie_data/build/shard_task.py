@@ -1,7 +1,7 @@
 """Building one shard: a task of its own, idempotent, in any process.
 
-The shard is written under a temporary name, made durable, published; then its index; then its record. Whatever was cut
-short is done again; a shard with a record is checked and left alone: by its hash, in a bucket by its size.
+The shard is written under a temporary name, made durable, published; then its index; then its rows. Whatever was cut
+short is done again; a shard with rows is checked and left alone: by its hash, in a bucket by its size.
 """
 
 import hashlib
@@ -22,10 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfie_data.build.plan import OneShard, ShardPlan
-from selfie_data.build.shard_record import ROW, ShardRecord, encode_record, load_record
 from selfie_data.dataset.index import Member, format_index
-from selfie_data.dataset.manifest import Quarantined, Restarts
-from selfie_data.dataset.names import SUFFIX, index_name, key_of, shard_name
+from selfie_data.dataset.names import SUFFIX, index_name, key_of, rows_name, shard_name
+from selfie_data.dataset.rows import ROW, Quarantined, Restarts, ShardRecord, encode_rows, load_rows
 from selfie_data.dataset.shard import ShardWriter
 from selfie_data.errors import BuildError, ImageError
 from selfie_data.files import write_file
@@ -76,15 +75,30 @@ class ImageEncoder(Protocol):
     def __call__(self, image: SourceImage) -> Stored: ...
 
 
+class Carried(NamedTuple):
+    """What an earlier build, whose dataset is the source, found out about a shard: see `rows.ShardRecord`."""
+
+    quarantined: tuple[Quarantined, ...] = ()
+    notices: tuple[tuple[str, str], ...] = ()
+
+
+def _nothing(shard: int) -> Carried:  # noqa: ARG001
+    return Carried()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Job:
-    """Everything a process needs to build any shard of a dataset, or one of them."""
+    """Everything a process needs to build any shard of a dataset, or one of them.
+
+    `carried` tells of a shard what goes over from the dataset that is the source.
+    """
 
     source: ImageSource
     plan: ShardPlan
     encoder: ImageEncoder
     out: Place
     fail_on_error: bool
+    carried: Callable[[int], Carried] = _nothing
 
     @property
     def divisible(self) -> bool:
@@ -98,19 +112,9 @@ class Job:
         return replace(self, source=take(self.plan.sources(np.asarray(self.plan.positions(number)))), plan=plan)
 
 
-def record_name(number: int) -> str:
-    """Returns the name, in the dataset, of the record of a shard, kept while building."""
-    return f"{BUILD}/shard-{number:06d}.done"
-
-
-def record_path(out: Place, number: int) -> Place:
-    """Returns where that record is."""
-    return out / record_name(number)
-
-
 def finished_shards(out: Place) -> set[int]:
-    """Returns the numbers of the shards that have a record."""
-    found = (re.fullmatch(r".*/shard-(\d+)\.done", each.name) for each in storage_of(out).list(BUILD))
+    """Returns the numbers of the shards that have rows."""
+    found = (re.fullmatch(r"shard-(\d+)\.rows", each.name) for each in storage_of(out).list())
     return {int(match[1]) for match in found if match}
 
 
@@ -138,15 +142,13 @@ def build_shard(job: Job, labels: NDArray[np.int32], number: int, report: Report
         BuildError: it cannot be written, or an image failed and that is to end the build.
         SourceError: the source cannot be read.
     """
-    record = load_record(record_path(job.out, number))
+    record = load_rows(job.out / rows_name(shard_name(number)))
     if record is not None and _is_intact(job.out, record):
         written = record.bytes
         report(Tick(record.samples + len(record.quarantined), written, len(record.quarantined)))
         return Done(number, True)
     try:
-        record = _ShardTask(job, labels, number, report).run()
-        # Not durable, which costs as much as a small shard: a damaged record is taken for none.
-        storage_of(job.out).write(record_name(number), encode_record(record), durable=False)
+        _ShardTask(job, labels, number, report).run()
     except OSError as error:
         reason = error.strerror or str(error)
         raise BuildError(
@@ -187,32 +189,36 @@ class _ShardTask:
         self.report = report
         self.token = f"{socket.gethostname()}-{os.getpid()}"  # two may be at one shard, on one file system
         self.suffix = SUFFIX[STORED_AS[job.encoder.encoding]]
-        self.quarantined: list[Quarantined] = []
+        carried = job.carried(number)
+        self.quarantined = list(carried.quarantined)
         self.rows: list[tuple[int, int, int, int, int, int]] = []
         self.members: list[tuple[Member, ...]] = []
         self.intervals = Counter[str]()
         self.reasons = Counter[str]()
         self.sums: list[PixelSums] = []
         self.decoders: dict[str, str] = {}
-        self.notices: list[tuple[str, str]] = []
-        self.reported = Tick(0, 0, 0)
+        self.notices = list(carried.notices)
+        self.reported = Tick(len(carried.quarantined), 0, len(carried.quarantined))
         self.next_tick = time.monotonic() + _TICK_S
 
-    def run(self) -> ShardRecord:
+    def run(self) -> None:
+        """Writes tar, index and rows, and gives them their names in this order, durably."""
         name = shard_name(self.number)
         scratch = scratch_folder(self.job.out) / f"{name}.{self.token}.tmp"
         with ShardWriter(scratch) as shard:
             self._fill(shard)
-        index_sha256 = ""
+        files, index = {name: scratch}, format_index(self.members)
         if self.rows:
-            index_sha256 = self._publish(scratch, name)
+            files[index_name(name)] = scratch.with_name(f"{index_name(name)}.{self.token}.tmp")
+            write_file(files[index_name(name)], index, durable=True)
         else:  # an archive without samples is legal tar, but no reader of shards takes it
-            scratch.unlink()
-        return ShardRecord(
+            files.pop(name).unlink()
+        files[rows_name(name)] = scratch.with_name(f"{rows_name(name)}.{self.token}.tmp")
+        record = ShardRecord(
             number=self.number,
             bytes=shard.bytes if self.rows else 0,
             sha256=shard.sha256 if self.rows else "",
-            index_sha256=index_sha256,
+            index_sha256=hashlib.sha256(index).hexdigest() if self.rows else "",
             sums=add_up(self.sums),
             quarantined=tuple(self.quarantined),
             rows=np.array(self.rows, dtype=ROW),
@@ -220,19 +226,13 @@ class _ShardTask:
             decoders=self.decoders,
             notices=tuple(self.notices),
         )
+        write_file(files[rows_name(name)], encode_rows(record), durable=True)
+        storage_of(self.job.out).publish(files)
 
     def _restarts(self) -> Restarts | None:
         if self.job.encoder.restart_blocks == 0:
             return None
         return Restarts(intervals=dict(self.intervals), reasons=dict(self.reasons))
-
-    def _publish(self, scratch: Path, name: str) -> str:
-        """Gives shard and index their names, durably; returns the SHA-256 of the index."""
-        index = format_index(self.members)
-        scratch_index = scratch.with_name(f"{index_name(name)}.{self.token}.tmp")
-        write_file(scratch_index, index, durable=True)
-        storage_of(self.job.out).publish({name: scratch, index_name(name): scratch_index})
-        return hashlib.sha256(index).hexdigest()
 
     def _fill(self, shard: ShardWriter) -> None:
         images = self._images()

@@ -1,85 +1,58 @@
-"""`manifest.json`: what a dataset consists of. Written last and atomically; no dataset exists without it.
+"""`manifest.json`: the root of a dataset, of one size however many samples there are. No dataset exists without it.
 
-The file's last entry, `digest`, is the SHA-256 of every byte before it, so that a changed manifest is noticed. Hashes
-of the other files stand in it, so that a changed file is noticed too. Neither time, host, path, user nor worker count
-is in it.
+    manifest.json -> pages/ -> shard-NNNNNN.rows -> shard-NNNNNN.tar, .idx
+
+It is written last and atomically. Its last entry, `digest`, is the SHA-256 of every byte before it, so that a changed
+manifest is noticed; it holds the hash of the index of the pages, these hold those of the shards and their rows, and so
+every byte is accounted for. Neither time, host, path, user nor worker count is in it.
 """
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from selfie_data.dataset.manifest_1 import SCHEMA as OLD_SCHEMA
+from selfie_data.dataset.manifest_1 import OldManifest
+from selfie_data.dataset.pages import HeldPages, Shards, Totals, open_pages
+from selfie_data.dataset.rows import Restarts
 from selfie_data.errors import DatasetError
 from selfie_data.notices import Notice
 from selfie_data.storage.place import Place, storage_of
 
-SCHEMA = 1
+SCHEMA = 2
 NAME = "manifest.json"
+UPGRADED = "manifest-2.json"
+"""The root of a dataset of schema 1 that was upgraded, beside its manifest."""
 _DIGEST_MARK = b',\n "digest": "'
+_OLD_BEGINS = b'{\n "schema": 1,'
 
 
-class ShardEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One shard. `class_counts` maps a class index, written as text ("-1": no label), to its number of samples."""
-
-    name: str
-    samples: int
-    bytes: int
-    sha256: str
-    class_counts: dict[str, int]
-
-
-class Quarantined(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An input that could not be used: its key (plan position, 12 digits), its name in the source, and why.
-
-    `name` is empty where the source itself refused the image: `reason` names it then.
-    """
-
-    key: str
-    name: str
-    reason: str
-
-    @property
-    def text(self) -> str:
-        """Name and reason for people."""
-        return f"{self.name}: {self.reason}" if self.name else self.reason
-
-
-class Restarts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Restart markers of stored JPEGs.
+class Sizes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The smallest and the largest of all stored images.
 
     Attributes:
-        intervals: MCUs between markers, written as text ("0": no markers), to the number of images.
-        reasons: why images are stored as they came, to their number; the others got their markers.
+        height, width: pixels.
+        length: bytes of a sample's image in its shard.
+        area: most pixels that an image has.
     """
 
-    intervals: dict[str, int]
-    reasons: dict[str, int]
-
-
-def add_restarts(parts: Iterable[Restarts | None]) -> Restarts | None:
-    """Returns the sums over shards, sorted; None if no shard counted any."""
-    counted = [part for part in parts if part is not None]
-    if not counted:
-        return None
-    intervals, reasons = Counter[str](), Counter[str]()
-    for part in counted:
-        intervals.update(part.intervals)
-        reasons.update(part.reasons)
-    by_number = sorted(intervals.items(), key=lambda item: int(item[0]))
-    return Restarts(intervals=dict(by_number), reasons=dict(sorted(reasons.items())))
+    height: tuple[int, int]
+    width: tuple[int, int]
+    length: tuple[int, int]
+    area: int
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `manifest.json` says, in its order.
 
     Attributes:
-        schema: of the file.
+        schema: of the file; 1 where it is a dataset of an earlier version, read as such.
         fingerprint: SHA-256 over what identifies the stream of samples (set by `sealed`).
         parent: fingerprint of the dataset that this one was made from; left out where there is none.
+        upgraded: digest of the manifest of schema 1 beside it, whose fingerprint this one keeps; left out elsewhere.
         source: the source's own description.
         options: the build options, defaults resolved.
         seed: of the plan.
@@ -91,17 +64,21 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         mean: channel means of all stored pixels, 0..255.
         std: channel standard deviations, 0..255.
         pixels: how many pixels the statistics are of.
-        shards: in order; the table's column `shard` is a position in it.
-        files: relative path -> SHA-256 of every other file, the manifest and `splits/` excepted.
-        quarantined: in order of key.
+        samples: how many there are, ids 0 … samples - 1.
+        class_counts: class index as text ("-1": no label) -> number of samples, in order of index.
+        sizes: of the stored images; None with schema 1.
+        shards: in order; in the file their `pages.Totals`.
+        files: path -> SHA-256 of what is there besides: `notices.json`, and of `samples.zarr` as `tree_digest` says.
         notices: what of the source is not used, or used by a guess, largest first; left out where there is nothing.
         restarts: of stored JPEGs, where they were to get markers; left out otherwise.
         digest: SHA-256 of the file up to its last entry (set by `save` and `load`).
+        listed: the manifest of schema 1 that this was made of; in no file.
     """
 
     schema: int = SCHEMA
     fingerprint: str = ""
     parent: str = ""
+    upgraded: str = ""
     source: dict[str, Any]
     options: dict[str, Any]
     seed: int
@@ -113,26 +90,15 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     pixels: int
-    shards: tuple[ShardEntry, ...]
+    samples: int
+    class_counts: dict[str, int]
+    sizes: Sizes | None = None
+    shards: Shards
     files: dict[str, str]
-    quarantined: tuple[Quarantined, ...] = ()
     notices: tuple[Notice, ...] = ()
     restarts: Restarts | None = None
     digest: str = ""
-
-    @property
-    def samples(self) -> int:
-        """Number of samples, ids 0 … samples - 1."""
-        return sum(shard.samples for shard in self.shards)
-
-    @property
-    def class_counts(self) -> dict[str, int]:
-        """Class index as text -> number of samples, summed over the shards, in order of index."""
-        counts: dict[str, int] = {}
-        for shard in self.shards:
-            for label, count in shard.class_counts.items():
-                counts[label] = counts.get(label, 0) + count
-        return dict(sorted(counts.items(), key=lambda item: int(item[0])))
+    listed: OldManifest | None = None
 
     def sealed(self) -> "Manifest":
         """Returns the manifest with its fingerprint set."""
@@ -147,51 +113,63 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "class_names": self.class_names,
             "mean": self.mean,
             "std": self.std,
-            "shards": [[shard.name, shard.samples, shard.sha256] for shard in self.shards],
-            "table": {name: digest for name, digest in sorted(self.files.items()) if name.startswith("samples.zarr/")},
+            "pages": self.shards.totals.pages,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
-    def save(self, path: Place) -> str:
-        """Writes the manifest to the file or dataset directory `path` atomically; returns its digest."""
+    def save(self, dataset: Place) -> str:
+        """Writes the manifest of a dataset atomically, or beside an old one if it is `upgraded`; returns its digest."""
         text, digest = _serialise(self)
-        storage_of(_file(path).parent).write(NAME, text)
+        storage_of(dataset).write(UPGRADED if self.upgraded else NAME, text)
         return digest
 
     @classmethod
-    def load(cls, path: Place) -> "Manifest":
-        """Reads the manifest of a dataset directory, or a manifest file, and checks its digest and its schema.
+    def load(cls, dataset: Place) -> "Manifest":
+        """Reads the manifest of a dataset directory, of either schema, and checks its digest; then its pages.
 
         Raises:
             DatasetError: missing, unreadable, damaged, or of a newer schema.
         """
-        file = _file(path)
+        file = dataset / NAME
         try:
-            text = file.read_bytes()
+            with file.open("rb") as opened:
+                text = opened.read(len(_OLD_BEGINS))
+                if text == _OLD_BEGINS and (better := _read_if_there(dataset / UPGRADED)) is not None:
+                    file, text = dataset / UPGRADED, better
+                else:
+                    text += opened.read()
         except FileNotFoundError:
-            if not path.exists():
-                raise DatasetError(f"{path}: no such dataset directory; `selfie-data build-shards` makes one") from None
+            if not dataset.exists():
+                raise DatasetError(
+                    f"{dataset}: no such dataset directory; `selfie-data build-shards` makes one"
+                ) from None
             raise DatasetError(f"{file}: missing; the folder is no finished dataset (build it, or resume it)") from None
         except NotADirectoryError:
-            raise DatasetError(f"{path}: a file, where the directory of a dataset is wanted") from None
+            raise DatasetError(f"{dataset}: a file, where the directory of a dataset is wanted") from None
         except OSError as error:
             raise DatasetError(f"{file}: cannot be read ({error.strerror})") from error
-        return _parse(text, file)
+        return _parse(text, file, dataset)
 
 
-def _file(path: Place) -> Place:
-    return path if path.name == NAME else path / NAME
+def tree_digest(files: Mapping[str, str]) -> str:
+    """Returns the SHA-256 of a line a file, hash, two spaces and path, sorted by path: as `sha256sum` lists them."""
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(files.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _read_if_there(file: Place) -> bytes | None:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def _serialise(manifest: Manifest) -> tuple[bytes, str]:
-    parts = msgspec.to_builtins(manifest)
-    del parts["digest"]
-    if not manifest.parent:
-        del parts["parent"]
-    if not manifest.notices:
-        del parts["notices"]  # as it was before there were any: such a manifest keeps its bytes
-    if manifest.restarts is None:
-        del parts["restarts"]  # likewise
+    parts = msgspec.to_builtins(manifest, enc_hook=lambda shards: msgspec.to_builtins(shards.totals))
+    del parts["digest"], parts["listed"]
+    for name in ("parent", "upgraded", "notices", "restarts"):
+        if not parts[name]:
+            del parts[name]
     body = json.dumps(parts, indent=1, ensure_ascii=True).removesuffix("\n}").encode()
     digest = hashlib.sha256(body).hexdigest()
     return body + _DIGEST_MARK + digest.encode() + b'"\n}\n', digest
@@ -204,23 +182,51 @@ class _Head(msgspec.Struct):
     digest: Any = None
 
 
-def _parse(text: bytes, file: Place) -> Manifest:
+def _parse(text: bytes, file: Place, dataset: Place) -> Manifest:
     try:
         head = msgspec.json.decode(text, type=_Head)
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"{file}: damaged, not the JSON of a manifest ({error})") from error
     if isinstance(head.schema, int) and head.schema > SCHEMA:
         raise DatasetError(f"{file}: schema {head.schema} is newer than this version reads ({SCHEMA}); update selfie")
-    if head.schema != SCHEMA:
-        raise DatasetError(f"{file}: unknown schema {head.schema!r}, this version reads {SCHEMA}")
+    if head.schema not in (OLD_SCHEMA, SCHEMA):
+        raise DatasetError(f"{file}: unknown schema {head.schema!r}, this version reads {OLD_SCHEMA} and {SCHEMA}")
     body, _, end = text.rpartition(_DIGEST_MARK)
     digest = hashlib.sha256(body).hexdigest()
     if head.digest != digest or end != digest.encode() + b'"\n}\n':
         raise DatasetError(f"{file}: damaged, its digest is {digest[:12]}… but it says {str(head.digest)[:12]}…")
     try:
-        manifest = msgspec.json.decode(text, type=Manifest)
+        manifest: Manifest | OldManifest
+        if head.schema == OLD_SCHEMA:
+            manifest = msgspec.json.decode(text, type=OldManifest)
+        else:
+            manifest = msgspec.json.decode(text, type=Manifest, dec_hook=lambda _, value: _shards(dataset, value))
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"{file}: not a valid manifest ({error})") from error
-    if manifest.fingerprint != manifest.compute_fingerprint():
+    upgraded = isinstance(manifest, Manifest) and manifest.upgraded
+    if not upgraded and manifest.fingerprint != manifest.compute_fingerprint():
         raise DatasetError(f"{file}: not a valid manifest (the fingerprint does not belong to the contents)")
+    if isinstance(manifest, OldManifest):
+        return _from_old(manifest)
+    if manifest.samples != manifest.shards.starts[-1]:
+        raise DatasetError(f"{file}: not a valid manifest (it says {manifest.samples} samples, its pages others)")
     return manifest
+
+
+def _shards(dataset: Place, value: Any) -> Shards:
+    return open_pages(dataset, msgspec.convert(value, Totals))
+
+
+def _from_old(old: OldManifest) -> Manifest:
+    """Returns an old manifest in the present form."""
+    facts = msgspec.structs.asdict(old)
+    del facts["quarantined"]
+    return Manifest(
+        **{
+            **facts,
+            "samples": sum(shard.samples for shard in old.shards),
+            "class_counts": old.class_counts,
+            "shards": Shards(HeldPages(old.entries())),
+            "listed": old,
+        }
+    )

@@ -12,11 +12,16 @@ def key_of(position: int) -> str:
     return f"{position:012d}"
 
 
-def shard_name(shard: int) -> str:
-    """Returns the file name of a shard by its number in the plan."""
-    return f"shard-{shard:06d}.tar"
+def shard_name(shard: int, *, generation: int = 0) -> str:
+    """Returns the file name of a shard by its number in the plan, and by how often it was written again."""
+    return f"shard-{shard:06d}.{generation}.tar" if generation else f"shard-{shard:06d}.tar"
 
 
 def index_name(shard: str) -> str:
     """Returns the file name of the index of a shard, from the shard's."""
     return f"{shard.removesuffix('.tar')}.idx"
+
+
+def rows_name(shard: str) -> str:
+    """Returns the file name of the rows of a shard, from the shard's."""
+    return f"{shard.removesuffix('.tar')}.rows"

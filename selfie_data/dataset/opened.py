@@ -1,28 +1,36 @@
 """A built dataset, opened.
 
     dataset = open_dataset("shards")
-    dataset.table.label[7], dataset.shard_path(dataset.table.shard[7]), dataset.subset("train")
+    dataset.rows(np.array([7])).label, dataset.manifest.shards[0].name, dataset.subset("train")
 
-Manifest and table are checked, shards known to be there; nothing of them is read yet.
+Manifest and pages are checked; rows of shards are read when they are asked for, and their hashes compared then.
 """
 
 import io
+import logging
+from bisect import bisect_left
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from selfie_data.dataset.manifest import Manifest, ShardEntry
+from selfie_data.dataset.manifest import Manifest, Sizes
+from selfie_data.dataset.manifest_1 import OldManifest, survivors
 from selfie_data.dataset.names import SPLITS_FOLDER, index_name, key_of
+from selfie_data.dataset.pages import PAGE_ENTRIES
+from selfie_data.dataset.rows import ROW, Quarantined, RowCache, ShardRecord, read_rows
 from selfie_data.dataset.splits_record import read_splits
 from selfie_data.dataset.table import SampleTable, read_checked, read_table
 from selfie_data.errors import DatasetError
 from selfie_data.storage.place import Place, RemotePath, place_of, storage_of
 
 _THREADS = 4
+_ROW_BYTES = 64 << 20  # of rows that are held: 2 million samples are held whole, beyond that the shards asked for last
+_log = logging.getLogger(__name__)
 
 
 class ShardOpener(Protocol):
@@ -42,24 +50,103 @@ class ShardOpener(Protocol):
         """Says whether a batch that is under way may read of a shard."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Dataset:
-    """A dataset directory, or a URL, with its manifest and its sample table.
+    """A dataset directory, or a URL, with its manifest. Safe for threads and after a fork, and picklable.
 
     Attributes:
         path: the directory or URL.
-        manifest: what it consists of.
-        table: a row a sample.
-        opener: of the shards, where a loader goes through them at a URL.
+        manifest: what it says.
+        opener: of the shards, where a loader goes through them at a URL; pickling leaves it behind.
     """
 
-    path: Place
-    manifest: Manifest
-    table: SampleTable
-    opener: ShardOpener | None = None
+    def __init__(
+        self, *, path: Place, manifest: Manifest, table: SampleTable | None = None, opener: ShardOpener | None = None
+    ) -> None:
+        """`table`: of a dataset of schema 1, whose rows are in no other place."""
+        self.path, self.manifest, self.opener = path, manifest, opener
+        self._table = table
+        self._cache = RowCache(manifest.shards, self._shard_rows, limit=_ROW_BYTES)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restore, (self.path, self.manifest, self._table if self.manifest.listed else None)
+
+    def read_by(self, opener: ShardOpener) -> "Dataset":
+        """Returns the dataset with somebody who opens its shards."""
+        return Dataset(path=self.path, manifest=self.manifest, table=self._table, opener=opener)
 
     def __len__(self) -> int:
-        return len(self.table)
+        return self.manifest.samples
+
+    @property
+    def table(self) -> SampleTable:
+        """All rows, 36 bytes a sample. Batches of any size go by `rows`, which needs less.
+
+        Raises:
+            DatasetError: a rows file is missing or changed.
+        """
+        if self._table is None:
+            table = self._read_table()  # by two threads at worst: after a fork a lock may never be given back
+            self._table = self._table or table
+        return self._table
+
+    def rows(self, ids: NDArray[np.int64]) -> SampleTable:
+        """Returns the rows of sample ids [B], a column each. Of a large dataset it holds those of the last shards only.
+
+        Raises:
+            DatasetError: a rows file is missing or changed.
+        """
+        if self._table is None and len(self) * ROW.itemsize > _ROW_BYTES:
+            return self._cache.gather(np.asarray(ids))
+        return self.table.take(ids)
+
+    def hold_rows(self) -> None:
+        """Reads all rows now, as whoever wants samples of any shard at any time should; says so where they are many."""
+        if self._table is None and len(self) * ROW.itemsize > _ROW_BYTES:
+            size = len(self) * (ROW.itemsize + 4) / 1e9
+            _log.warning(
+                "a global shuffle of %d samples holds the rows of all shards, %.1f GB a process; shuffle=N, "
+                "a window of N shards, holds those of the window", len(self), size,
+            )  # fmt: skip
+        _ = self.table
+
+    def shard_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the positions, in the manifest's shards, of the shards that hold sample ids [B], int64 [B]."""
+        return self.manifest.shards.locate(np.asarray(ids))[0]
+
+    @property
+    def sizes(self) -> Sizes:
+        """The smallest and the largest of all stored images."""
+        return self.manifest.sizes or sizes_of(self.table)
+
+    def record(self, position: int) -> ShardRecord:
+        """Returns what is known of a shard, by its position.
+
+        Raises:
+            DatasetError: its rows file is missing or changed.
+        """
+        shard, listed = self.manifest.shards[position], self.manifest.listed
+        if listed is None:
+            return read_rows(self.path, shard)
+        start = self.manifest.shards.start(position)
+        rows = np.empty(shard.samples, ROW)
+        for name in ROW.names or ():
+            rows[name] = getattr(self.table, name)[start : start + shard.samples]
+        ends = (key_of(shard.first), key_of(shard.first + shard.samples + shard.quarantined))
+        first, last = (bisect_left(listed.quarantined, key, key=attrgetter("key")) for key in ends)
+        return ShardRecord(
+            number=shard.number,
+            bytes=shard.bytes,
+            sha256=shard.sha256,
+            index_sha256=listed.files[index_name(shard.name)],
+            sums=None,
+            quarantined=listed.quarantined[first:last],
+            rows=rows,
+        )
+
+    def quarantined(self) -> Iterator[Quarantined]:
+        """Yields the inputs that could not be used, in order of key."""
+        for position in np.flatnonzero(self.manifest.shards.column("quarantined")).tolist():
+            yield from self.record(position).quarantined
 
     def __getitem__(self, index: object) -> NoReturn:
         """Answers `torch.utils.data.DataLoader(dataset)`, which asks for samples one by one.
@@ -109,10 +196,55 @@ class Dataset:
 
     def plan_positions(self, sample_ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Returns the plan positions [B] of sample ids [B]: the id counts the survivors of quarantine."""
-        removed = np.array([int(entry.key) for entry in self.manifest.quarantined], dtype=np.int64)
-        # Removed positions with at most `id` survivors before them come first.
-        before = np.searchsorted(removed - np.arange(len(removed)), sample_ids, side="right")
-        return sample_ids + before
+        shard, place = self.manifest.shards.locate(sample_ids)
+        entries = self.manifest.shards.entries(shard)
+        positions = entries["first"] + place
+        for number in np.unique(shard[entries["quarantined"] > 0]).tolist():
+            inside = shard == number
+            first, removed = self._removed(number)
+            positions[inside] = first + survivors(removed - first, place[inside])
+        return positions
+
+    def sample_ids(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the sample ids [B] at plan positions [B] of samples: the inverse of `plan_positions`."""
+        shards = self.manifest.shards
+        found = shards.at(positions)
+        ids = np.empty(len(positions), np.int64)
+        for number in np.unique(found).tolist():
+            inside = found == number
+            first, removed = self._removed(number)
+            before = np.searchsorted(removed, positions[inside])
+            ids[inside] = shards.start(number) + positions[inside] - first - before
+        return ids
+
+    def sample_at(self, shard: str, offset: int) -> int:
+        """Returns the id of the sample whose image begins at a byte of the shard of this name."""
+        position = self.manifest.shards.find(shard)
+        start = self.manifest.shards.start(position)
+        ids = np.arange(start, start + self.manifest.shards[position].samples)
+        return int(ids[np.flatnonzero(self.rows(ids).offset == offset)[0]])
+
+    def _removed(self, position: int) -> tuple[int, NDArray[np.int64]]:
+        """Returns of a shard the plan position of its first place, and those of what was quarantined."""
+        shard = self.manifest.shards[position]
+        return shard.first, self.record(position).removed if shard.quarantined else np.empty(0, np.int64)
+
+    def _shard_rows(self, position: int) -> NDArray[np.void]:
+        return self.record(position).rows
+
+    def _read_table(self) -> SampleTable:
+        columns = {name: np.empty(len(self), ROW[name]) for name in ROW.names or ()}
+        shards = self.manifest.shards
+
+        def fill(position: int) -> None:
+            rows, start = self._shard_rows(position), shards.start(position)
+            for name, column in columns.items():
+                column[start : start + len(rows)] = rows[name]
+
+        with ThreadPoolExecutor(_THREADS) as pool:  # hashing leaves the interpreter free
+            for _ in pool.map(fill, range(len(shards))):
+                pass
+        return SampleTable(shard=np.repeat(np.arange(len(shards), dtype=np.int32), shards.samples), **columns)
 
     def subset_names(self) -> tuple[str, ...]:
         """Returns the names of the stored subsets, sorted."""
@@ -138,28 +270,54 @@ class Dataset:
 
 
 def open_dataset(path: Place | str) -> Dataset:
-    """Opens a dataset directory or URL; checks every hash but those of the shards, whose sizes it checks.
+    """Opens a dataset directory or URL: manifest and pages are read and checked.
 
-    At a URL, indexes are not read: no reader of ours needs them, `verify` compares them, and each is a request.
+    In a folder of this machine with at most 4,096 shards their sizes are checked, too; whoever reads a shard checks
+    its own. Of a dataset of schema 1 everything is checked but the content of the shards and, at a URL, the indexes.
 
     Raises:
         DatasetError: something is missing, damaged, does not belong, or is of a newer schema.
     """
     directory = place_of(path)
     manifest = Manifest.load(directory)
-    if isinstance(directory, Path):
+    table = None
+    if manifest.listed is not None:
+        _check_old(directory, manifest, manifest.listed)
+        table = read_table(directory, samples=manifest.samples, files=manifest.files)
+    elif isinstance(directory, Path) and len(manifest.shards) <= PAGE_ENTRIES:
         _check_shards(directory, manifest)
-    else:
-        _check_objects(directory, manifest)
-    table = read_table(directory, samples=manifest.samples, files=manifest.files)
     return Dataset(path=directory, manifest=manifest, table=table)
 
 
+def sizes_of(table: SampleTable) -> Sizes:
+    """Returns the extremes of stored images; at least one."""
+    area = int((table.height.astype(np.int64) * table.width).max())
+    ends = {name: (int(column.min()), int(column.max())) for name, column in (
+        ("height", table.height), ("width", table.width), ("length", table.length)
+    )}  # fmt: skip
+    return Sizes(**ends, area=area)
+
+
+def _restore(path: Place, manifest: Manifest, table: SampleTable | None) -> Dataset:
+    return Dataset(path=path, manifest=manifest, table=table)
+
+
 def _check_shards(directory: Path, manifest: Manifest) -> None:
-    with ThreadPoolExecutor(_THREADS) as pool:  # hashing leaves the interpreter free
-        for _ in pool.map(lambda shard: _check_shard(directory, shard, manifest), manifest.shards):
-            pass
+    for shard in manifest.shards:
+        if shard.samples:
+            _check_size(directory / shard.name, shard.bytes)
     _refuse_other_shards(directory, {path.name for path in directory.glob("shard-*.tar")}, manifest)
+
+
+def _check_old(directory: Place, manifest: Manifest, listed: OldManifest) -> None:
+    if isinstance(directory, RemotePath):
+        _check_objects(directory, manifest)
+        return
+    _check_shards(directory, manifest)
+    names = [index_name(shard.name) for shard in listed.shards]
+    with ThreadPoolExecutor(_THREADS) as pool:  # hashing leaves the interpreter free
+        for _ in pool.map(lambda name: read_checked(directory, name, listed.files), names):
+            pass
 
 
 def _check_objects(directory: RemotePath, manifest: Manifest) -> None:
@@ -177,11 +335,6 @@ def _check_objects(directory: RemotePath, manifest: Manifest) -> None:
         if shard.name not in sizes:
             raise DatasetError(f"{directory / shard.name}: missing")
         _compare_size(directory / shard.name, sizes[shard.name], shard.bytes)
-
-
-def _check_shard(directory: Path, shard: ShardEntry, manifest: Manifest) -> None:
-    _check_size(directory / shard.name, shard.bytes)
-    read_checked(directory, index_name(shard.name), manifest.files)
 
 
 def _refuse_other_shards(directory: Place, names: set[str], manifest: Manifest) -> None:

@@ -26,17 +26,17 @@ def read_payloads(dataset: Dataset, ids: range | NDArray[np.int64]) -> list[byte
     Raises:
         CorruptSampleError: bytes are missing or changed.
     """
-    table, payloads = dataset.table, list[bytes]()
-    wanted = np.asarray(ids)
-    for shard in np.unique(table.shard[wanted]).tolist():
-        samples = wanted[table.shard[wanted] == shard]
-        first, last = int(table.offset[samples].min()), int((table.offset[samples] + table.length[samples]).max())
+    wanted, payloads = np.asarray(ids), list[bytes]()
+    rows = dataset.rows(wanted)
+    for shard in np.unique(rows.shard).tolist():
+        samples = np.flatnonzero(rows.shard == shard)
+        first, last = int(rows.offset[samples].min()), int((rows.offset[samples] + rows.length[samples]).max())
         data = _read(dataset, shard, first, last - first)
-        for sample in samples.tolist():
-            offset = int(table.offset[sample]) - first
-            payload = data[offset : offset + int(table.length[sample])]
-            if google_crc32c.value(payload) != int(table.crc32c[sample]):
-                raise corrupt_sample(dataset, sample, "the checksum does not match")
+        for row in samples.tolist():
+            offset = int(rows.offset[row]) - first
+            payload = data[offset : offset + int(rows.length[row])]
+            if google_crc32c.value(payload) != int(rows.crc32c[row]):
+                raise corrupt_sample(dataset, int(wanted[row]), "the checksum does not match")
             payloads.append(payload)
     return payloads
 
@@ -47,9 +47,9 @@ def decode_payload(dataset: Dataset, sample: int, payload: bytes | Pixels) -> Pi
     Raises:
         CorruptSampleError: the bytes are no image of the size that the table says.
     """
-    height, width = int(dataset.table.height[sample]), int(dataset.table.width[sample])
+    row = dataset.rows(np.array([sample]))
     try:
-        return decode_stored(payload, encoding=dataset.encoding, height=height, width=width)
+        return decode_stored(payload, encoding=dataset.encoding, height=int(row.height[0]), width=int(row.width[0]))
     except ImageError as error:
         raise corrupt_sample(dataset, sample, str(error)) from error
 
@@ -66,17 +66,17 @@ def central_view(dataset: Dataset, sample: int, payload: bytes, *, as_stored: bo
 
 def stored_at_size(dataset: Dataset) -> bool:
     """Says whether every image is stored at S x S, so that nothing is left to resize."""
-    size = dataset.image_size
-    return bool((dataset.table.height == size).all() and (dataset.table.width == size).all())
+    size, sizes = dataset.image_size, dataset.sizes
+    return {*sizes.height, *sizes.width} == {size}
 
 
 def corrupt_sample(dataset: Dataset, sample: int, reason: str) -> CorruptSampleError:
     """Returns the error for one sample; says where it lies and what can be done about it."""
-    shard = int(dataset.table.shard[sample])
+    row = dataset.rows(np.array([sample]))
     return CorruptSampleError(
         f"{reason}; restore the shard, or leave the sample out with exclude=[{sample}]",
-        shard=dataset.manifest.shards[shard].name,
-        offset=int(dataset.table.offset[sample]),
+        shard=dataset.manifest.shards[int(row.shard[0])].name,
+        offset=int(row.offset[0]),
         key=dataset.key(sample),
     )
 

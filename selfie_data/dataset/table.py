@@ -65,6 +65,10 @@ class SampleTable:
     def __len__(self) -> int:
         return len(self.label)
 
+    def take(self, ids: NDArray[np.int64]) -> "SampleTable":
+        """Returns the rows of ids [B]."""
+        return SampleTable(**{column.name: getattr(self, column.name)[ids] for column in fields(self)})
+
 
 def write_table(table: SampleTable, directory: Path) -> dict[str, str]:
     """Writes the columns as a new zarr group at `directory` (named `samples.zarr`); `publish_tree` makes it durable.
