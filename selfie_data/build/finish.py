@@ -2,7 +2,6 @@
 
 import hashlib
 import shutil
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,15 +13,15 @@ from numpy.typing import NDArray
 
 from selfie_data.build.shard_task import scratch_folder
 from selfie_data.dataset import table as sample_table
-from selfie_data.dataset.manifest import Manifest, Sizes, tree_digest
+from selfie_data.dataset.manifest import Manifest, tree_digest
 from selfie_data.dataset.names import rows_name, shard_name
 from selfie_data.dataset.pages import entries_of, write_pages
-from selfie_data.dataset.rows import Restarts, ShardRecord, add_restarts, count_classes, decode_rows
+from selfie_data.dataset.rows import ShardRecord, decode_rows
+from selfie_data.dataset.sums import Sums
 from selfie_data.dataset.table import SampleTable, write_table
 from selfie_data.errors import BuildError
 from selfie_data.files import publish_tree
 from selfie_data.images.encode import STORED_AS
-from selfie_data.images.statistics import PixelSums
 from selfie_data.notices import NAME as NOTICES
 from selfie_data.notices import Notices
 from selfie_data.storage.place import Place, storage_of
@@ -45,74 +44,6 @@ class Earlier(NamedTuple):
     std: tuple[float, float, float]
     pixels: int
     notices: Notices
-
-
-class Sums:
-    """What is added up over the shards of a dataset, in order.
-
-    Attributes:
-        columns: attributes of `pages.Shard` -> a value a shard.
-        pixels: sums over stored pixels.
-        class_counts: class index as text -> samples.
-        notices: of images.
-        restarts: of JPEGs, None if they were to get no markers.
-        decoders: name -> version.
-        first: name and reason of the first image that could not be used.
-        places: of the plan, samples and quarantined images together.
-    """
-
-    def __init__(self) -> None:
-        self.columns: dict[str, list[Any]] = {}
-        self.pixels = PixelSums()
-        self.notices = Notices()
-        self.restarts: Restarts | None = None
-        self.decoders: dict[str, str] = {}
-        self.first = ""
-        self.places = 0
-        self._counts = Counter[str]()
-        self._ends: dict[str, tuple[int, int]] = {}
-        self._area = 0
-
-    def add(self, record: ShardRecord, digest: str) -> None:
-        """Adds a shard, whose places follow those before; `digest`: SHA-256 of its rows file."""
-        facts = {
-            "number": record.number,
-            "samples": record.samples,
-            "first": self.places,
-            "quarantined": len(record.quarantined),
-            "bytes": record.bytes,
-            "sha256": record.sha256 or "0" * 64,
-            "rows_sha256": digest,
-        }
-        for name, value in facts.items():
-            self.columns.setdefault(name, []).append(value)
-        self.places += record.samples + len(record.quarantined)
-        self.pixels = self.pixels.plus(record.sums or PixelSums())
-        self.restarts = add_restarts([self.restarts, record.restarts if record.samples else None])
-        self.decoders |= record.decoders
-        if record.quarantined and not self.first:
-            self.first = record.quarantined[0].text
-        self._counts.update(count_classes(record.rows["label"]))
-        for reason, name in record.notices:
-            self.notices.add(reason, name)
-        if record.samples:
-            for name in ("height", "width", "length"):
-                column = record.rows[name]
-                ends = (int(column.min()), int(column.max()), *self._ends.get(name, ()))
-                self._ends[name] = (min(ends), max(ends))
-            self._area = max(self._area, int((record.rows["height"].astype(np.int64) * record.rows["width"]).max()))
-
-    @property
-    def samples(self) -> int:
-        return self._counts.total()
-
-    @property
-    def class_counts(self) -> dict[str, int]:
-        return dict(sorted(self._counts.items(), key=lambda item: int(item[0])))
-
-    @property
-    def sizes(self) -> Sizes:
-        return Sizes(**self._ends, area=self._area)
 
 
 def prepare_finishing() -> None:

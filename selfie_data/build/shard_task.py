@@ -22,10 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfie_data.build.plan import OneShard, ShardPlan
-from selfie_data.dataset.index import Member, format_index
 from selfie_data.dataset.names import SUFFIX, index_name, key_of, rows_name, shard_name
 from selfie_data.dataset.rows import ROW, Quarantined, Restarts, ShardRecord, encode_rows, load_rows
-from selfie_data.dataset.shard import ShardWriter
+from selfie_data.dataset.shard import Member, ShardWriter, format_index
 from selfie_data.errors import BuildError, ImageError
 from selfie_data.files import write_file
 from selfie_data.images.encode import STORED_AS, Stored

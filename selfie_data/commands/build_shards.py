@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from selfie_data.build.workers import Engine
 from selfie_data.build.workspace import listings_folder
 from selfie_data.commands.place_argument import LocalPath, PlaceArgument
 from selfie_data.dataset.manifest import Manifest
+from selfie_data.dataset.opened import Dataset
 from selfie_data.errors import OptionError
 from selfie_data.images.decode import LARGEST_MAX_PIXELS, MAX_PIXELS
 from selfie_data.notices import NAME as NOTICES
@@ -376,20 +378,20 @@ def _summary(manifest: Manifest, out: Place, *, said: tuple[Notice, ...], as_jso
     facts = {
         "samples": manifest.samples,
         "shards": len(manifest.shards),
-        "bytes": sum(shard.bytes for shard in manifest.shards),
+        "bytes": manifest.shards.totals.bytes,
         "classes": len(manifest.class_names),
-        "quarantined": len(manifest.quarantined),
+        "quarantined": manifest.shards.totals.quarantined,
         "notices": msgspec.to_builtins(manifest.notices),
         "fingerprint": manifest.fingerprint,
     }
     if as_json:
         click.echo(json.dumps({"event": "done", **facts}))
         return
-    for entry in manifest.quarantined[:10]:
+    for entry in islice(Dataset(path=out, manifest=manifest).quarantined(), 10):
         click.echo(f"quarantined: {entry.text}", err=True)
-    if len(manifest.quarantined) > 10:
+    if facts["quarantined"] > 10:
         click.echo(
-            f"quarantined: {len(manifest.quarantined) - 10} more, all listed in {out / 'manifest.json'}", err=True
+            f"quarantined: {facts['quarantined'] - 10} more; `selfie-data info --quarantined {out}` lists all", err=True
         )
     if more := [notice for notice in manifest.notices if notice not in said]:
         click.echo(say(more), err=True)

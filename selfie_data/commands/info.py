@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import click
 import msgspec
 
 from selfie_data.commands.place_argument import PlaceArgument
-from selfie_data.dataset.manifest import NAME as MANIFEST
-from selfie_data.dataset.manifest import Manifest
 from selfie_data.dataset.opened import Dataset, open_dataset
 from selfie_data.notices import EXAMPLES
 from selfie_data.notices import NAME as NOTICES
@@ -20,9 +19,14 @@ from selfie_data.storage.place import Place
 @click.command("info")
 @click.argument("out", type=PlaceArgument())
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
-def command(out: Place, as_json: bool) -> None:
+@click.option("--quarantined", is_flag=True, help="The images that could not be used, name and reason, one a line.")
+def command(out: Place, as_json: bool, quarantined: bool) -> None:
     """Shows what the dataset OUT holds: samples, shards, bytes, classes, source, options, subsets."""
     dataset = open_dataset(out)
+    if quarantined:
+        for entry in dataset.quarantined():
+            click.echo(json.dumps(msgspec.to_builtins(entry)) if as_json else entry.text)
+        return
     facts = describe(dataset)
     if as_json:
         click.echo(json.dumps(facts, indent=1))
@@ -31,19 +35,19 @@ def command(out: Place, as_json: bool) -> None:
     width = max(map(len, facts))
     for name, value in facts.items():
         click.echo(f"{name.replace('_', ' '):<{width}}  {_text(value)}")
-    for line in _left_out(dataset.manifest):
+    for line in _left_out(dataset):
         click.echo(line)
 
 
-def _left_out(manifest: Manifest) -> Iterator[str]:
+def _left_out(dataset: Dataset) -> Iterator[str]:
     """Yields what of the source is not in the dataset, or there by a guess, and why: the first names of each reason."""
-    for entry in manifest.quarantined[:EXAMPLES]:
+    for entry in islice(dataset.quarantined(), EXAMPLES):
         yield f"quarantined: {entry.text}"
-    if len(manifest.quarantined) > EXAMPLES:
-        yield f"quarantined: {len(manifest.quarantined) - EXAMPLES:,} more, in {MANIFEST}"
-    for notice in manifest.notices:
-        more = f", … {notice.count - len(notice.examples):,} more, in {NOTICES}" * (notice.count > len(notice.examples))
-        yield f"{notice.reason}: {', '.join(notice.examples)}{more}"
+    if (more := dataset.manifest.shards.totals.quarantined - EXAMPLES) > 0:
+        yield f"quarantined: {more:,} more, which `--quarantined` lists"
+    for notice in dataset.manifest.notices:
+        left = f", … {notice.count - len(notice.examples):,} more, in {NOTICES}" * (notice.count > len(notice.examples))
+        yield f"{notice.reason}: {', '.join(notice.examples)}{left}"
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
@@ -58,10 +62,10 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "image_size": manifest.image_size,
         "encoding": manifest.encoding,
         "shards": len(manifest.shards),
-        "bytes": sum(shard.bytes for shard in manifest.shards),
+        "bytes": manifest.shards.totals.bytes,
         "mean": list(manifest.mean),
         "std": list(manifest.std),
-        "quarantined": len(manifest.quarantined),
+        "quarantined": manifest.shards.totals.quarantined,
         "notices": msgspec.to_builtins(manifest.notices),
         "restarts": msgspec.to_builtins(manifest.restarts),
         "subsets": {name: len(dataset.subset(name)) for name in dataset.subset_names()},

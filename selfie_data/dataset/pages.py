@@ -160,6 +160,12 @@ class Shards(Sequence[Shard]):
         return np.concatenate([np.empty(0, ENTRY[name]), *(entries[name] for entries in self._entries())])
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """Paths of the pages and, if they are stored, of their index, relative to the dataset."""
+        pages = tuple(page_name(line["sha256"].tobytes().hex()) for line in self.pages.index)
+        return (*pages, page_name(self.totals.pages)) if self.totals.pages else ()
+
+    @property
     def samples(self) -> NDArray[np.int64]:
         """Samples of each shard, [shards] int64."""
         return self.column("samples").astype(np.int64)
@@ -294,12 +300,12 @@ def write_pages(dataset: Place, entries: NDArray[np.void]) -> Shards:
     return Shards(StoredPages(dataset, totals_of(entries, pages=_write(storage, index.tobytes())), index))
 
 
-def entries_of(columns: Mapping[str, Sequence[Any]]) -> NDArray[np.void]:
+def entries_of(columns: Mapping[str, Sequence[Any] | NDArray[np.int64]]) -> NDArray[np.void]:
     """Returns entries `ENTRY` of the attributes of shards, a sequence each, hashes in hexadecimal; the others are 0."""
     entries = np.zeros(len(columns["number"]), ENTRY)
     for name, values in columns.items():
         if name.endswith("sha256"):
-            entries[name] = np.frombuffer(bytes.fromhex("".join(values)), np.uint8).reshape(-1, 32)
+            entries[name] = np.frombuffer(bytes.fromhex("".join(map(str, values))), np.uint8).reshape(-1, 32)
         else:
             entries[name] = values
     return entries
@@ -332,10 +338,10 @@ def page_name(digest: str) -> str:
 
 
 def _shard(entry: Any) -> Shard:
-    values = {name: entry[name] for name in ENTRY.names or ()}
-    return Shard(
-        **{name: value.tobytes().hex() if name.endswith("sha256") else int(value) for name, value in values.items()}
-    )
+    values: dict[str, Any] = {
+        name: entry[name].tobytes().hex() if name.endswith("sha256") else int(entry[name]) for name in ENTRY.names or ()
+    }
+    return Shard(**values)
 
 
 def _locate(starts: NDArray[np.int64], ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -105,6 +105,15 @@ def _write_file(path: Path, data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def table_files(samples: int) -> list[str]:
+    """Returns the paths, relative to the dataset, of all files that the table of so many samples has."""
+    chunks = range(-(-samples // CHUNK_LENGTH))
+    columns = [
+        f"{NAME}/{name}/{file}" for name in DTYPES for file in ("zarr.json", *(f"c/{chunk}" for chunk in chunks))
+    ]
+    return [f"{NAME}/zarr.json", *columns]
+
+
 def read_table(dataset: Place, *, samples: int, files: Mapping[str, str]) -> SampleTable:
     """Reads the table of the dataset directory and checks every file of it.
 

@@ -1,9 +1,9 @@
-"""Finds what is wrong with a dataset: every hash, index, count, class histogram and table row, and the splits.
+"""Finds what is wrong with a dataset: every hash, index, count, class histogram and row, and the splits.
 
 `open_dataset` already refuses damage that a loader would meet at start-up. This reads every byte and goes on after the
 first problem, so that the list is complete and names the samples.
 
-A shard holds, for each of its rows of the table and nothing else (512-byte blocks):
+A shard holds, for each of its rows and nothing else (512-byte blocks):
 
     offset - 512   header of KEY.raw | KEY.jpg | KEY.png
     offset         the image, `length` bytes, padded with zeros
@@ -14,7 +14,7 @@ import hashlib
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -24,15 +24,17 @@ from typing import BinaryIO
 import google_crc32c
 import numpy as np
 
-from selfie_data.dataset.index import Member, format_index
 from selfie_data.dataset.manifest import NAME as MANIFEST
-from selfie_data.dataset.manifest import Manifest, ShardEntry
-from selfie_data.dataset.names import SPLITS_FOLDER, SUFFIX, key_of
+from selfie_data.dataset.manifest import UPGRADED, Manifest, tree_digest
+from selfie_data.dataset.names import SPLITS_FOLDER, SUFFIX, index_name, key_of
 from selfie_data.dataset.opened import Dataset
-from selfie_data.dataset.shard import BLOCK, padding
+from selfie_data.dataset.pages import Shard
+from selfie_data.dataset.rows import ShardRecord, count_classes
+from selfie_data.dataset.shard import BLOCK, Member, format_index, padding
 from selfie_data.dataset.splits import check_splits
+from selfie_data.dataset.sums import Sums
 from selfie_data.dataset.table import NAME as TABLE
-from selfie_data.dataset.table import read_checked, read_table
+from selfie_data.dataset.table import read_checked, read_table, table_files
 from selfie_data.errors import DatasetError, ImageError
 from selfie_data.images.decode import decode_stored
 from selfie_data.images.jpeg_scan import marked_interval
@@ -56,21 +58,42 @@ def verify_dataset(
         DatasetError: there is no manifest that can be read; nothing else can be judged then.
     """
     manifest = Manifest.load(path)
-    problems = [*_unlisted_files(path, manifest), *_changed_files(path, manifest)]
+    problems = list(_changed_files(path, manifest))
     try:
-        table = read_table(path, samples=manifest.samples, files=manifest.files)
+        shards = list(manifest.shards)
+        table = read_table(path, samples=manifest.samples, files=manifest.files) if manifest.listed else None
     except DatasetError as error:
         return [*problems, *_unless_listed(str(error), problems), *check_splits(path)]
+    problems = [*_unlisted_files(path, manifest, shards), *problems]
     dataset = Dataset(path=path, manifest=manifest, table=table)
-    bounds = np.searchsorted(table.shard, np.arange(len(manifest.shards) + 1))
-    if (np.diff(table.shard) < 0).any() or bounds[-1] != len(table):
-        return [*problems, f"{path / TABLE}: column shard does not run from 0 to {len(manifest.shards) - 1}"]
+    if table is not None and not np.array_equal(
+        table.shard, np.repeat(np.arange(len(shards)), manifest.shards.samples)
+    ):
+        return [*problems, f"{path / TABLE}: column shard is not what the manifest says"]
     intervals: list[int] | None = [] if decode else None
+    sums = Sums()
     check = partial(_check_shard, dataset, intervals=intervals, progress=progress)
     with ThreadPoolExecutor(max_workers=threads) as pool:
-        for found in pool.map(check, range(len(manifest.shards)), bounds[:-1], bounds[1:]):
+        for shard, (record, found) in zip(shards, pool.map(check, range(len(shards))), strict=True):
             problems += found
+            if record is not None:
+                sums.add(record, shard.rows_sha256)
+    if sums.count == len(shards):
+        problems += _check_sums(path, manifest, sums)
     return [*problems, *_check_restarts(path, manifest, intervals), *check_splits(path)]
+
+
+def _check_sums(path: Place, manifest: Manifest, sums: Sums) -> Iterator[str]:
+    """Compares what the root says of all samples with what their rows add up to."""
+    if manifest.listed is not None:
+        return
+    names = ["class_counts", "sizes", "restarts"]
+    found = {name: getattr(sums, name) for name in names}
+    if sums.counted:
+        found |= {"mean": sums.pixels.mean, "std": sums.pixels.std, "pixels": sums.pixels.pixels}
+    for name, value in found.items():
+        if value != getattr(manifest, name):
+            yield f"{path}: {name} of all samples are {value}, the manifest says {getattr(manifest, name)}"
 
 
 def _check_restarts(path: Place, manifest: Manifest, intervals: list[int] | None) -> Iterator[str]:
@@ -89,13 +112,25 @@ def _unless_listed(problem: str, problems: list[str]) -> list[str]:
     return [] if problem in problems else [problem]
 
 
-def _unlisted_files(path: Place, manifest: Manifest) -> Iterator[str]:
+def _unlisted_files(path: Place, manifest: Manifest, shards: Sequence[Shard]) -> Iterator[str]:
     """Names what the manifest does not know, empty folders too; a dataset directory holds nothing else."""
-    files = [MANIFEST, *manifest.files, *(shard.name for shard in manifest.shards)]
+    files = [MANIFEST, *_other_files(manifest)]
+    if manifest.upgraded:
+        files.append(UPGRADED)
+    if manifest.listed is None:
+        files += [*manifest.shards.files, *(shard.rows_name for shard in shards)]
+    for shard in shards:
+        if shard.samples:
+            files += [shard.name, index_name(shard.name)]
     known = {*files, *(folder.as_posix() for name in files for folder in PurePosixPath(name).parents), SPLITS_FOLDER}
     for name in _names_below(path):
         if name not in known and not name.startswith(f"{SPLITS_FOLDER}/") and not _has_entries(path / name):
             yield f"{path / name}: not part of the dataset (the manifest does not list it); remove it"
+
+
+def _other_files(manifest: Manifest) -> Iterator[str]:
+    for name in manifest.files:
+        yield from table_files(manifest.samples) if name == TABLE else (name,)
 
 
 def _names_below(path: Place) -> list[str]:
@@ -114,41 +149,62 @@ def _has_entries(path: Place) -> bool:
 
 
 def _changed_files(path: Place, manifest: Manifest) -> Iterator[str]:
-    for name in sorted(manifest.files):
+    for name, digest in sorted(manifest.files.items()):
         try:
-            read_checked(path, name, manifest.files)
+            if name == TABLE:
+                _check_table(path, manifest.samples, digest)
+            else:
+                read_checked(path, name, manifest.files)
         except DatasetError as error:
             yield str(error)
 
 
+def _check_table(path: Place, samples: int, expected: str) -> None:
+    """Compares the hash of all files of the table, which no loader reads.
+
+    Raises:
+        DatasetError: one is missing, or changed.
+    """
+    digests = {}
+    for name in table_files(samples):
+        try:
+            digests[name] = hashlib.sha256((path / name).read_bytes()).hexdigest()
+        except FileNotFoundError:
+            raise DatasetError(f"{path / name}: missing") from None
+        except OSError as error:
+            raise DatasetError(f"{path / name}: cannot be read ({error.strerror})") from error
+    if (found := tree_digest(digests)) != expected:
+        raise DatasetError(f"{path / TABLE}: changed, its SHA-256 is {found[:12]}…, the manifest says {expected[:12]}…")
+
+
 def _check_shard(
-    dataset: Dataset,
-    shard: int,
-    first: int,
-    last: int,
-    *,
-    intervals: list[int] | None,
-    progress: Callable[[int], object],
-) -> list[str]:
-    """Returns the problems of one shard, whose rows of the table are [first, last)."""
-    record = dataset.manifest.shards[shard]
-    path = dataset.path / record.name
-    problems = list(_check_counts(dataset, record, first, last))
+    dataset: Dataset, position: int, *, intervals: list[int] | None, progress: Callable[[int], object]
+) -> tuple[ShardRecord | None, list[str]]:
+    """Returns what is known of one shard, and its problems; without rows nothing can be said of it."""
+    shard = dataset.manifest.shards[position]
+    try:
+        record = dataset.record(position)
+    except DatasetError as error:
+        return None, [str(error)]
+    problems = list(_check_classes(dataset, position, record))
+    path = dataset.path / shard.name
+    if not shard.samples:
+        return record, problems
     if isinstance(path, Path) and path.exists() and not path.is_file():  # a pipe or a device would be read for ever
-        return [*problems, f"{path}: not a regular file"]
+        return record, [*problems, f"{path}: not a regular file"]
     try:
         with _opened(path) as file:
             digest = _sha256(file)
             size = os.fstat(file.fileno()).st_size
-            found, index = _check_rows(dataset, file.fileno(), record, first, last, intervals)
+            found, index = _check_rows(dataset, file.fileno(), position, record, intervals)
     except OSError as error:
-        return [*problems, f"{path}: cannot be read ({error.strerror})"]
-    if size != record.bytes:
-        problems.append(f"{path}: {size} bytes, the manifest says {record.bytes}")
-    elif digest != record.sha256:
-        problems.append(f"{path}: changed, SHA-256 is {digest[:12]}…, the manifest says {record.sha256[:12]}…")
-    progress(last - first)
-    return [*problems, *found, *_check_index(path.with_suffix(".idx"), index)]
+        return record, [*problems, f"{path}: cannot be read ({error.strerror})"]
+    if size != shard.bytes:
+        problems.append(f"{path}: {size} bytes, the manifest says {shard.bytes}")
+    elif digest != shard.sha256:
+        problems.append(f"{path}: changed, SHA-256 is {digest[:12]}…, the manifest says {shard.sha256[:12]}…")
+    progress(shard.samples)
+    return record, [*problems, *found, *_check_index(path.with_suffix(".idx"), index, record)]
 
 
 @contextmanager
@@ -171,20 +227,18 @@ def _sha256(file: BinaryIO) -> str:
     return digest.hexdigest()
 
 
-def _check_counts(dataset: Dataset, record: ShardEntry, first: int, last: int) -> Iterator[str]:
-    path = dataset.path / record.name
-    if last - first != record.samples:
-        yield f"{path}: the table has {last - first} rows for it, the manifest says {record.samples}"
-    counts = Counter(str(label) for label in dataset.table.label[first:last].tolist())
-    if counts != record.class_counts:
+def _check_classes(dataset: Dataset, position: int, record: ShardRecord) -> Iterator[str]:
+    path, listed = dataset.path / dataset.manifest.shards[position].name, dataset.manifest.listed
+    counts = count_classes(record.rows["label"])
+    if listed is not None and counts != listed.shards[position].class_counts:
         yield f"{path}: the class histogram of the table differs from the manifest's"
     classes = len(dataset.class_names)
     if any(not -1 <= int(label) < classes for label in counts):
-        yield f"{path}: the table has labels outside -1 … {classes - 1}"
+        yield f"{path}: its rows have labels outside -1 … {classes - 1}"
 
 
 def _check_rows(
-    dataset: Dataset, descriptor: int, record: ShardEntry, first: int, last: int, intervals: list[int] | None
+    dataset: Dataset, descriptor: int, position: int, record: ShardRecord, intervals: list[int] | None
 ) -> tuple[list[str], bytes]:
     """Returns the problems of the samples of a shard, and the index that belongs to it.
 
@@ -193,27 +247,26 @@ def _check_rows(
     problems: list[str] = []
     listed: list[tuple[Member, ...]] = []
     suffix = SUFFIX[dataset.encoding]
-    table = dataset.table
-    positions = dataset.plan_positions(np.arange(first, last))
+    name, start = dataset.manifest.shards[position].name, dataset.manifest.shards.start(position)
+    places = dataset.plan_positions(np.arange(start, start + record.samples))
     expected_offset = BLOCK
-    for row, position in zip(range(first, last), positions.tolist(), strict=True):
-        key = key_of(position)
-        offset, length, label = int(table.offset[row]), int(table.length[row]), int(table.label[row])
+    for row, place in zip(record.rows.tolist(), places.tolist(), strict=True):
+        key = key_of(place)
+        label, offset, length, height, width, checksum = row
         padded = length + padding(length)
         text = b"" if label < 0 else str(label).encode()
         extent = BLOCK + padded + (2 * BLOCK if text else 0)
         block = os.pread(descriptor, extent, max(offset - BLOCK, 0))
         payload = block[BLOCK : BLOCK + length]
         reason = (
-            "stands at another offset in the table than in the shard" * (offset != expected_offset)
+            "stands at another offset in its row than in the shard" * (offset != expected_offset)
             or _check_member(block[:BLOCK], f"{key}.{suffix}", length)
-            or "the checksum of its bytes differs from the table's"
-            * (google_crc32c.value(payload) != int(table.crc32c[row]))
+            or "the checksum of its bytes differs from its row's" * (google_crc32c.value(payload) != checksum)
             or (_check_label(block[BLOCK + padded :], f"{key}.cls", text) if text else "")
-            or ("" if intervals is None else _check_pixels(payload, dataset, row))
+            or ("" if intervals is None else _check_pixels(payload, dataset.encoding, height, width))
         )
         if reason:
-            problems.append(f"{dataset.path / record.name}: sample {key} at offset {offset}: {reason}")
+            problems.append(f"{dataset.path / name}: sample {key} at offset {offset}: {reason}")
         elif intervals is not None and dataset.manifest.restarts is not None:
             intervals.append(marked_interval(payload))
         image = Member(name=f"{key}.{suffix}", offset=offset, length=length)
@@ -231,7 +284,7 @@ def _check_member(header: bytes, name: str, length: int) -> str:
         return f"its header names {header[:100].rstrip(bytes(1))!r}, not {name}"
     stated, checksum = header[124:136].rstrip(b"\0 "), header[148:156].rstrip(b"\0 ")
     if stated != f"{length:011o}".encode():
-        return f"its header states {stated!r} bytes (octal), the table {length}"
+        return f"its header states {stated!r} bytes (octal), its row {length}"
     if checksum != f"{sum(header) - sum(header[148:156]) + 8 * 32:06o}".encode():
         return "the checksum of its header is wrong"
     return ""
@@ -241,20 +294,19 @@ def _check_label(block: bytes, name: str, text: bytes) -> str:
     if reason := _check_member(block[:BLOCK], name, len(text)):
         return reason
     found = block[BLOCK : BLOCK + len(text)]
-    return "" if found == text else f"its label is {found!r} in the shard, {text!r} in the table"
+    return "" if found == text else f"its label is {found!r} in the shard, {text!r} in its row"
 
 
-def _check_pixels(payload: bytes, dataset: Dataset, row: int) -> str:
+def _check_pixels(payload: bytes, encoding: str, height: int, width: int) -> str:
     """Decodes an image and returns what is wrong with it."""
-    height, width = int(dataset.table.height[row]), int(dataset.table.width[row])
     try:
-        decode_stored(payload, encoding=dataset.encoding, height=height, width=width)
+        decode_stored(payload, encoding=encoding, height=height, width=width)
     except ImageError as error:
         return str(error)
     return ""
 
 
-def _check_index(path: Place, expected: bytes) -> Iterator[str]:
+def _check_index(path: Place, expected: bytes, record: ShardRecord) -> Iterator[str]:
     try:
         found = path.read_bytes()
     except OSError as error:
@@ -269,4 +321,6 @@ def _check_index(path: Place, expected: bytes) -> Iterator[str]:
             ),
             "the last",
         )
-        yield f"{path}: differs from what the table gives, from line {different} on"
+        yield f"{path}: differs from what the rows give, from line {different} on"
+    elif hashlib.sha256(found).hexdigest() != record.index_sha256:
+        yield f"{path}: is what the rows give, but they say another SHA-256"

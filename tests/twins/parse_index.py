@@ -1,8 +1,8 @@
-"""Reads what `selfie_data.dataset.index` writes."""
+"""Reads what `selfie_data.dataset.shard.format_index` writes."""
 
 from collections.abc import Iterable
 
-from selfie_data.dataset.index import VERSION, Member
+from selfie_data.dataset.shard import INDEX_VERSION, Member
 from selfie_data.errors import DatasetError
 
 
@@ -23,7 +23,7 @@ def parse_index(data: bytes, *, name: str) -> list[tuple[Member, ...]]:
         samples = [tuple(_members(line.split())) for line in lines]
     except ValueError as error:
         raise DatasetError(f"{name}: damaged, not an index ({error})") from error
-    if version != VERSION or expected != len(samples):
+    if version != INDEX_VERSION or expected != len(samples):
         raise DatasetError(f"{name}: damaged, says {version} {count}, has {len(samples)} samples")
     return samples
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfie_data.dataset.index import Member, format_index
 from selfie_data.dataset.names import index_name
 from selfie_data.dataset.opened import open_dataset
+from selfie_data.dataset.shard import Member, format_index
 from selfie_data.errors import DatasetError
 from tests.twins.parse_index import parse_index
 
