@@ -1,7 +1,6 @@
 """Small datasets, written here by hand in the format that `selfie_data` documents, so that reading is tested apart from
 building; and the loader's own fixtures."""
 
-import dataclasses
 import gc
 import hashlib
 import io
@@ -18,8 +17,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from selfie_data.dataset.manifest import Manifest, ShardEntry
-from selfie_data.dataset.table import SampleTable, write_table
+from selfie_data.dataset.manifest import Manifest
+from selfie_data.dataset.pages import entries_of, write_pages
+from selfie_data.dataset.rows import ROW, ShardRecord, encode_rows
+from selfie_data.dataset.sums import Sums
 
 MakeDataset = Callable[..., Path]
 
@@ -72,10 +73,9 @@ def write_dataset(
             for number, image in enumerate(images)
         ]
     directory.mkdir(parents=True)
-    rows: dict[str, list[int]] = {column.name: [] for column in dataclasses.fields(SampleTable)}
-    records, files = [], {}
+    sums = Sums()
     for shard, members in enumerate(np.array_split(np.arange(samples), shards)):
-        path, index = directory / f"shard-{shard:06d}.tar", [f"v1.2 {len(members)}"]
+        path, index, rows = directory / f"shard-{shard:06d}.tar", [f"v1.2 {len(members)}"], []
         with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
             for number in members.tolist():
                 key = f"{number:012d}"
@@ -87,24 +87,20 @@ def write_dataset(
                     line += f" cls {_add(tar, f'{key}.cls', label)} {len(label)} {key}.cls"
                 index.append(line)
                 height, width = images[number].shape[:2]
-                values = (number % 4 if labelled else -1, shard, offset, len(payload), height, width)
-                for column, value in zip(rows, (*values, google_crc32c.value(payload)), strict=True):
-                    rows[column].append(value)
-        (directory / f"shard-{shard:06d}.idx").write_text("\n".join(index) + "\n")
-        files[f"shard-{shard:06d}.idx"] = _sha256(directory / f"shard-{shard:06d}.idx")
-        counts = {str(label): rows["label"][members[0] :].count(label) for label in sorted(set(rows["label"]))}
-        records.append(
-            ShardEntry(
-                name=path.name,
-                samples=len(members),
-                bytes=path.stat().st_size,
-                sha256=_sha256(path),
-                class_counts={label: count for label, count in counts.items() if count},
-            )
+                crc32c = google_crc32c.value(payload)
+                rows.append((number % 4 if labelled else -1, offset, len(payload), height, width, crc32c))
+        path.with_suffix(".idx").write_text("\n".join(index) + "\n")
+        record = ShardRecord(
+            number=shard,
+            bytes=path.stat().st_size,
+            sha256=_sha256(path),
+            index_sha256=_sha256(path.with_suffix(".idx")),
+            sums=None,
+            quarantined=(),
+            rows=np.array(rows, ROW),
         )
-    dtypes = {"offset": np.int64, "length": np.int64, "crc32c": np.uint32}
-    table = SampleTable(**{name: np.array(column, dtypes.get(name, np.int32)) for name, column in rows.items()})
-    files |= write_table(table, directory / "samples.zarr")
+        path.with_suffix(".rows").write_bytes(encode_rows(record))
+        sums.add(record, _sha256(path.with_suffix(".rows")))
     pixels = np.concatenate([image.reshape(-1, 3) for image in images]).astype(np.float64)
     manifest = Manifest(
         source={"kind": "handmade"},
@@ -118,8 +114,11 @@ def write_dataset(
         mean=tuple(pixels.mean(0).tolist()),
         std=tuple(pixels.std(0).tolist()),
         pixels=len(pixels),
-        shards=tuple(records),
-        files=files,
+        samples=samples,
+        class_counts=sums.class_counts,
+        sizes=sums.sizes if samples else None,
+        shards=write_pages(directory, entries_of(sums.columns)),
+        files={},
     )
     manifest.sealed().save(directory)
     return directory
