@@ -1,6 +1,5 @@
 """What is left out of a dataset, or in it by a guess, is counted and told everywhere it should be."""
 
-import hashlib
 import json
 import pickle
 from pathlib import Path
@@ -14,7 +13,6 @@ from PIL import Image
 
 from selfie_data.build.build_shards import build_shards
 from selfie_data.build.options import BuildOptions
-from selfie_data.build.shard_record import load_record
 from selfie_data.cli.__main__ import main
 from selfie_data.dataset.manifest import Manifest
 from selfie_data.dataset.verify import verify_dataset
@@ -209,15 +207,3 @@ def test_they_do_not_depend_on_workers(odd_folder: Path, tmp_path: Path) -> None
         build_shards(open_source("folder", odd_folder), tmp_path / f"{workers}", options, workers=workers)
     assert (tmp_path / "1/manifest.json").read_bytes() == (tmp_path / "2/manifest.json").read_bytes()
     assert {notice.reason for notice in Manifest.load(tmp_path / "1").notices} >= set(OF_FILES)
-
-
-def test_a_shard_of_an_earlier_version_which_knew_none_is_built_again(tmp_path: Path) -> None:
-    record = tmp_path / "shard.done"
-    empty = {"number": 0, "bytes": 0, "sha256": "", "index_sha256": "", "sums": [0, [0, 0, 0], [0, 0, 0]]}
-    line = {**empty, "quarantined": [], "decoders": {}, "rows_sha256": hashlib.sha256(b"").hexdigest()}
-    record.write_text(json.dumps(line) + "\n")
-    assert load_record(record) is None
-    record.write_text(json.dumps({**line, "notices": [["reason", "name"]]}) + "\n")
-    found = load_record(record)
-    assert found is not None
-    assert found.notices == (("reason", "name"),)

@@ -1,4 +1,4 @@
-"""The last step: shards without images are left out, a dataset without any is an error."""
+"""The last step: shards without images have no tar, a dataset without any is an error."""
 
 from pathlib import Path
 
@@ -13,15 +13,16 @@ from selfie_data.errors import BuildError, DatasetError
 from tests.material import memory_source, picture
 
 
-def test_a_shard_of_bad_images_only_is_left_out(tmp_path: Path) -> None:
+def test_a_shard_of_bad_images_only_has_no_tar(tmp_path: Path) -> None:
     plan = Plan(size=12, samples=12, samples_per_shard=4, seed=0)
     bad = set(plan.sources(np.arange(4, 8)).tolist())
     images = [b"bad" if n in bad else picture(32, 32, seed=n) for n in range(12)]
     options = BuildOptions(size=32, samples_per_shard=4)
     manifest = build_shards(memory_source(images), tmp_path / "out", options, workers=1)
-    assert [shard.name for shard in manifest.shards] == ["shard-000000.tar", "shard-000002.tar"]
+    assert [shard.samples for shard in manifest.shards] == [4, 0, 4]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.tar")) == ["shard-000000.tar", "shard-000002.tar"]
     dataset = open_dataset(tmp_path / "out")
-    assert dataset.table.shard.tolist() == [0] * 4 + [1] * 4
+    assert dataset.table.shard.tolist() == [0] * 4 + [2] * 4
     assert dataset.key(4) == "000000000008"
     assert verify_dataset(tmp_path / "out", decode=True) == []
 

@@ -120,7 +120,7 @@ def test_a_build_whose_record_or_shard_is_lost_builds_it_again(bucket: str, expe
     with pytest.raises(KeyboardInterrupt):
         build_shards(pictures(48), bucket, SMALL, workers=1, progress=Interrupt(after=40))
     storage = storage_of(place_of(bucket))
-    storage.delete(["shard-000000.tar", f"{BUILD}/shard-000001.done"])
+    storage.delete(["shard-000000.tar", "shard-000001.rows"])
     build_shards(pictures(48), bucket, SMALL, workers=1)
     assert objects(bucket) == expected
 
@@ -163,7 +163,7 @@ def test_refused_credentials_end_a_build_in_one_line(bucket: str, monkeypatch: p
 def test_a_reply_that_is_lost_to_any_write_changes_nothing(
     bucket: str, expected: dict[str, bytes], proxy: FaultProxy
 ) -> None:
-    names = (".tar", ".idx", ".done", "identity.json", "plan.json", "samples.zarr/zarr.json", "manifest.json")
+    names = (".tar", ".idx", ".rows", "pages/", "identity.json", "plan.json", "samples.zarr/zarr.json", "manifest.json")
     proxy.faults = [Fault("lose_reply", method="PUT", within=name) for name in names]
     build_shards(pictures(48), bucket, SMALL, workers=1)
     assert len(proxy.met) == len(names)

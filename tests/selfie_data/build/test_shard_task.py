@@ -7,7 +7,6 @@ import pytest
 
 from selfie_data.build.build_shards import BuildOptions, build_shards
 from selfie_data.build.plan import Plan
-from selfie_data.build.shard_task import BUILD
 from selfie_data.dataset.opened import open_dataset
 from selfie_data.dataset.read import read_payloads
 from selfie_data.dataset.verify import verify_dataset
@@ -82,7 +81,7 @@ def test_a_finished_shard_that_was_damaged_is_built_again(tmp_path: Path, damage
     elif damage == "index":
         shard.with_suffix(".idx").unlink()
     else:
-        record = out / BUILD / "shard-000000.done"
+        record = out / "shard-000000.rows"
         record.write_bytes(record.read_bytes()[:-3])
     build_shards(pictures(48), out, SMALL, workers=1)
     assert contents(out) == contents(tmp_path / "whole")

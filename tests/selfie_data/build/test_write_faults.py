@@ -77,7 +77,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 def test_what_gets_its_name_is_on_disk_before_and_its_name_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Shards, indexes, table, manifest, subsets, pixel store: all but what a build only notes for itself."""
+    """Shards, indexes, rows, pages, table, manifest, subsets, pixel store."""
     synced: set[str] = set()
     unnamed: set[str] = set()  # folders with names that are not on disk yet
     fsync, replace = os.fsync, os.replace
@@ -89,7 +89,7 @@ def test_what_gets_its_name_is_on_disk_before_and_its_name_afterwards(
         unnamed.discard(path)
 
     def rename(source: Path, target: Path) -> None:
-        if target.suffix != ".done" and ".store.zarr.partial" not in target.parts:  # zarr renames within it
+        if ".store.zarr.partial" not in target.parts:  # zarr renames within it
             below = [source, *source.rglob("*")]
             assert [str(path) for path in below if str(path) not in synced] == []
             unnamed.add(str(target.parent))
@@ -98,7 +98,8 @@ def test_what_gets_its_name_is_on_disk_before_and_its_name_afterwards(
     monkeypatch.setattr(os, "fsync", sync)
     monkeypatch.setattr(os, "replace", rename)
     build_shards(pictures(48), tmp_path / "out", SMALL, workers=1)
-    assert sum(".idx." in path and path.endswith(".tmp") for path in synced) == 3
+    for kind in (".idx.", ".rows."):
+        assert sum(kind in path and path.endswith(".tmp") for path in synced) == 3
     dataset = open_dataset(tmp_path / "out")
     write_splits(dataset, SplitOptions())
     export_store(dataset, tmp_path / "store.zarr")
