@@ -142,6 +142,7 @@ def resolve_parts(options: ImageLoaderOptions, *, preset: str) -> LoaderParts:
     device = resolve_device(options.device)
     backend = choose_backend(options.backend, device, store=options.store)
     dataset = options.shards if isinstance(options.shards, Dataset) else open_dataset(options.shards)
+    dataset.prepare_rows(scattered=options.shuffle == "global" and not options.evaluation)
     if options.store is not None:
         check_store(options.store, dataset)
     _check_exclusions(options)
@@ -179,7 +180,7 @@ def _with_readahead(parts: LoaderParts) -> LoaderParts:
     dataset, options = parts.dataset, parts.options
     cache = ShardCache(storage_of(dataset.path), cache_home())
     mixed = options.shuffle == "global" and not options.evaluation
-    total, allowed = sum(shard.bytes for shard in dataset.manifest.shards), cache.allowed
+    total, allowed = dataset.manifest.shards.totals.bytes, cache.allowed
     if mixed and total > allowed:
         raise ValueError(
             f"shuffle='global' needs every shard at every step: the cache must hold all {total:,} bytes of "
@@ -188,7 +189,7 @@ def _with_readahead(parts: LoaderParts) -> LoaderParts:
     readahead = Readahead(
         dataset.manifest, cache, parts.reads, steps=parts.partition.steps, prefetch=options.prefetch, few=not mixed
     )
-    return replace(parts, dataset=replace(dataset, opener=readahead), readahead=readahead)
+    return replace(parts, dataset=dataset.read_by(readahead), readahead=readahead)
 
 
 def _lanes(options: ImageLoaderOptions, dataset: Dataset, subset: Subset) -> LaneShuffle | None:

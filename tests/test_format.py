@@ -18,8 +18,13 @@ from selfie_data.dataset.pixel_store import export_store
 from selfie_data.dataset.splits import SplitOptions, write_splits
 
 PAGE = (Path(__file__).parents[1] / "docs" / "format.md").read_text()
-COLUMNS = {"label": "<i4", "shard": "<i4", "offset": "<i8", "length": "<i8"}
-COLUMNS |= {"height": "<i4", "width": "<i4", "crc32c": "<u4"}
+COLUMNS = {"label": "<i4", "offset": "<i8", "length": "<i8", "height": "<i4", "width": "<i4", "crc32c": "<u4"}
+ROW = np.dtype(list(COLUMNS.items()))
+PAGE_LINE = np.dtype([("sha256", "V32"), ("samples", "<i8"), ("shards", "<i8")])
+ENTRY = np.dtype(
+    [("number", "<u4"), ("samples", "<u4"), ("first", "<i8"), ("quarantined", "<u4"), ("generation", "<u4")]
+    + [("bytes", "<i8"), ("sha256", "V32"), ("rows_sha256", "V32")]
+)
 
 
 def crc32c(data: bytes) -> int:
@@ -40,10 +45,44 @@ def read_manifest(dataset: Path) -> dict[str, Any]:
     before, _, after = text.rpartition(b',\n "digest": "')
     assert after == sha256(before).encode() + b'"\n}\n'
     manifest: dict[str, Any] = json.loads(text)
-    assert manifest["schema"] == 1
+    assert manifest["schema"] == 2
     for name, digest in manifest["files"].items():
-        assert sha256((dataset / name).read_bytes()) == digest, name
+        assert (tree_digest(dataset, name) if (dataset / name).is_dir() else hash_of(dataset / name)) == digest, name
     return manifest
+
+
+def hash_of(file: Path) -> str:
+    return sha256(file.read_bytes())
+
+
+def tree_digest(dataset: Path, folder: str) -> str:
+    files = sorted(path for path in (dataset / folder).rglob("*") if path.is_file())
+    names = sorted((path.relative_to(dataset).as_posix(), hash_of(path)) for path in files)
+    return sha256("".join(f"{digest}  {name}\n" for name, digest in names).encode())
+
+
+def read_pages(dataset: Path, manifest: dict[str, Any]) -> NDArray[np.void]:
+    """Returns the entries of all shards."""
+
+    def named(digest: str, dtype: np.dtype[np.void]) -> NDArray[np.void]:
+        data = (dataset / "pages" / digest).read_bytes()
+        assert sha256(data) == digest
+        return np.frombuffer(data, dtype)
+
+    index = named(manifest["shards"]["pages"], PAGE_LINE)
+    pages = [named(line["sha256"].tobytes().hex(), ENTRY) for line in index]
+    assert [len(page) for page in pages] == index["shards"].tolist()
+    assert [page["samples"].sum() for page in pages] == index["samples"].tolist()
+    return np.concatenate(pages)
+
+
+def read_rows(file: Path, digest: str) -> tuple[dict[str, Any], NDArray[np.void]]:
+    data = file.read_bytes()
+    assert sha256(data) == digest
+    line, _, rows = data.partition(b"\n")
+    facts: dict[str, Any] = json.loads(line)
+    assert facts["rows_sha256"] == sha256(rows)
+    return facts, np.frombuffer(rows, ROW)
 
 
 def read_table(dataset: Path, samples: int) -> dict[str, NDArray[Any]]:
@@ -52,7 +91,7 @@ def read_table(dataset: Path, samples: int) -> dict[str, NDArray[Any]]:
         name: np.concatenate(
             [np.frombuffer((dataset / "samples.zarr" / name / "c" / str(c)).read_bytes(), dtype) for c in chunks]
         )[:samples]
-        for name, dtype in COLUMNS.items()
+        for name, dtype in (*COLUMNS.items(), ("shard", "<i4"))
     }
 
 
@@ -81,26 +120,31 @@ def dataset(request: pytest.FixtureRequest) -> Path:
 def test_the_page_is_enough_to_read_a_dataset(dataset: Path) -> None:
     manifest = read_manifest(dataset)
     suffix = {"raw": "raw", "jpeg": "jpg", "png": "png"}[manifest["encoding"]]
-    table = read_table(dataset, sum(shard["samples"] for shard in manifest["shards"]))
-    sample = 0
-    last_key = ""
-    for position, shard in enumerate(manifest["shards"]):
-        path = dataset / shard["name"]
+    table, entries = read_table(dataset, manifest["samples"]), read_pages(dataset, manifest)
+    sample, place, total = 0, 0, dict.fromkeys(manifest["class_counts"], 0)
+    for position, entry in enumerate(entries):
+        name = f"shard-{entry['number']:06d}" + (f".{entry['generation']}" if entry["generation"] else "")
+        facts, rows = read_rows(dataset / f"{name}.rows", entry["rows_sha256"].tobytes().hex())
+        quarantined = [int(key) for key, _, _ in facts["quarantined"]]
+        keys = [f"{key:012d}" for key in range(place, place + len(rows) + len(quarantined)) if key not in quarantined]
+        path = dataset / f"{name}.tar"
         data = path.read_bytes()
-        assert (len(data), sha256(data)) == (shard["bytes"], shard["sha256"])
+        assert (len(rows), place) == (entry["samples"], entry["first"])
+        assert (len(data), sha256(data)) == (entry["bytes"], entry["sha256"].tobytes().hex())
+        assert hash_of(path.with_suffix(".idx")) == facts["index_sha256"]
         first, *index = path.with_suffix(".idx").read_text().splitlines()
-        assert first == f"v1.2 {shard['samples']}"
+        assert first == f"v1.2 {len(rows)}"
         counts: dict[str, int] = {}
-        for line, (key, members) in zip(index, read_shard(path), strict=True):
+        for line, row, wanted, (key, members) in zip(index, rows, keys, read_shard(path), strict=True):
             words = [
                 word for kind, (at, content) in members.items() for word in (kind, at, len(content), f"{key}.{kind}")
             ]
-            assert line == " ".join(map(str, words))
+            assert (line, key) == (" ".join(map(str, words)), wanted)
             label = int(members["cls"][1]) if "cls" in members else -1
             offset, payload = members[suffix]
-            row = {name: int(column[sample]) for name, column in table.items()}
-            assert (row["label"], row["shard"]) == (label, position)
-            assert (row["offset"], row["length"]) == (offset, len(payload))
+            assert (row["label"], row["offset"], row["length"]) == (label, offset, len(payload))
+            assert {name: table[name][sample] for name in COLUMNS} == {name: row[name] for name in COLUMNS}
+            assert table["shard"][sample] == position
             if sample % 50 == 0:
                 assert row["crc32c"] == crc32c(payload)
             if suffix == "raw":
@@ -108,19 +152,21 @@ def test_the_page_is_enough_to_read_a_dataset(dataset: Path) -> None:
             else:
                 pixels = np.asarray(Image.open(io.BytesIO(payload)).convert("RGB"))
             assert pixels.shape == (row["height"], row["width"], 3)
-            assert key > last_key
             assert -1 <= label < max(1, len(manifest["class_names"]))
-            last_key, sample = key, sample + 1
+            sample += 1
             counts[str(label)] = counts.get(str(label), 0) + 1
-        assert counts == shard["class_counts"]
-    assert sample == len(table["label"])
+            total[str(label)] += 1
+        assert counts == facts["class_counts"]
+        place += len(keys) + len(quarantined)
+    assert (sample, total) == (manifest["samples"], manifest["class_counts"])
+    for name, (smallest, largest) in list(manifest["sizes"].items())[:3]:
+        assert (table[name].min(), table[name].max()) == (smallest, largest)
 
 
 def test_the_fingerprint_is_computed_as_the_page_says(dataset: Path) -> None:
     manifest = read_manifest(dataset)
     parts = {name: manifest[name] for name in ("schema", "image_size", "encoding", "class_names", "mean", "std")}
-    parts["shards"] = [[shard["name"], shard["samples"], shard["sha256"]] for shard in manifest["shards"]]
-    parts["table"] = {name: digest for name, digest in manifest["files"].items() if name.startswith("samples.zarr/")}
+    parts["pages"] = manifest["shards"]["pages"]
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     assert sha256(text.encode()) == manifest["fingerprint"]
 
@@ -160,6 +206,9 @@ def test_the_page_is_enough_to_read_splits_and_a_store(raw_dataset: Path, tmp_pa
 
 
 def test_the_page_names_every_entry_and_column(raw_dataset: Path) -> None:
-    manifest = json.loads((raw_dataset / "manifest.json").read_text())
-    named = {*manifest, *manifest["shards"][0], "key", "name", "reason", *COLUMNS}
+    manifest = read_manifest(raw_dataset)
+    (rows, *_) = sorted(raw_dataset.glob("*.rows"))
+    entries = read_rows(rows, hash_of(rows))[0]
+    named = {*manifest, *manifest["shards"], *manifest["sizes"], *entries, "key", "name", "reason"}
+    named |= {"shard", *COLUMNS, *(ENTRY.names or ()), *(PAGE_LINE.names or ())}
     assert [name for name in sorted(named) if f"`{name}`" not in PAGE] == []

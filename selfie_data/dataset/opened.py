@@ -99,14 +99,21 @@ class Dataset:
             return self._cache.gather(np.asarray(ids))
         return self.table.take(ids)
 
-    def hold_rows(self) -> None:
-        """Reads all rows now, as whoever wants samples of any shard at any time should; says so where they are many."""
+    def prepare_rows(self, *, scattered: bool) -> None:
+        """Reads all rows now if they are few, or if samples of any shard are wanted at any time; says so where many.
+
+        Raises:
+            DatasetError: a rows file is missing or changed.
+        """
         if self._table is None and len(self) * ROW.itemsize > _ROW_BYTES:
-            size = len(self) * (ROW.itemsize + 4) / 1e9
+            if not scattered:
+                return
             _log.warning(
-                "a global shuffle of %d samples holds the rows of all shards, %.1f GB a process; shuffle=N, "
-                "a window of N shards, holds those of the window", len(self), size,
-            )  # fmt: skip
+                "a global shuffle of %d samples holds the rows of all shards, %.1f GB a process; shuffle='lanes', or a "
+                "window of shards, holds those of its windows",
+                len(self),
+                len(self) * (ROW.itemsize + 4) / 1e9,
+            )
         _ = self.table
 
     def shard_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:

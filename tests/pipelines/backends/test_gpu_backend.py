@@ -14,7 +14,7 @@ from PIL import Image
 from pipelines import ImageLoader, PatchLoader
 from pipelines.backends import choose, gpu_shards
 from pipelines.sampling.augment import Augmentation
-from selfie_data.dataset.opened import open_dataset
+from selfie_data.dataset.opened import Dataset, open_dataset
 from selfie_data.dataset.pixel_store import export_store
 from selfie_data.errors import CorruptSampleError, DatasetError, DeviceError
 from tests.pipelines.conftest import MakeDataset, write_dataset
@@ -145,7 +145,7 @@ def test_an_image_of_another_size_than_the_table_says_is_refused(make_dataset: M
     shards = make_dataset(samples=3, shards=1, encoding="png", size=16, shapes=[(16, 24)])
     dataset = open_dataset(shards)
     height, width = (np.where(np.arange(3) == 1, side, 40 - side) for side in (24, 16))
-    dataset = replace(dataset, table=replace(dataset.table, height=height, width=width))
+    dataset = Dataset(path=shards, manifest=dataset.manifest, table=replace(dataset.table, height=height, width=width))
     match = r"sample 000000000001 at offset \d+: "
     with PatchLoader(dataset, backend="gpu", **OPTIONS) as loader, pytest.raises(CorruptSampleError, match=match):
         next(iter(loader))

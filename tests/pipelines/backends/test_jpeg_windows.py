@@ -154,6 +154,7 @@ def test_a_window_that_cannot_be_decoded_gives_way_to_the_whole_image(
         buffer=np.frombuffer(jpeg * 2, np.uint8).copy(),
         offset=np.array([0, len(jpeg)]),
         length=np.array([len(jpeg)] * 2),
+        rows=dataset.rows(np.array([0, 1])),
     )
     misfits = Misfits(dataset)
     windows = Windows(np.array([0, 1]), payloads, np.array([(200, 260)] * 2), misfits)

@@ -45,7 +45,8 @@ def test_every_image_is_stored_with_its_label(tmp_path: Path) -> None:
     assert [shard.samples for shard in manifest.shards] == [16, 16, 16, 16, 6]
     assert manifest.class_counts == {str(label): 7 for label in range(10)}
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
-        ["manifest.json", "samples.zarr", *(f"shard-{n:06d}.{kind}" for n in range(5) for kind in ("tar", "idx"))]
+        ["manifest.json", "pages", "samples.zarr"]
+        + [f"shard-{n:06d}.{kind}" for n in range(5) for kind in ("tar", "idx", "rows")]
     )
     assert verify_dataset(tmp_path / "out", decode=True) == []
 

@@ -23,17 +23,18 @@ def test_bad_images_are_listed_and_ids_close_the_gaps(tmp_path: Path) -> None:
     for index, data in bad.items():
         images[index] = data
     source = memory_source(images, [n % 2 for n in range(40)])
-    manifest = build_shards(source, tmp_path / "out", SMALL, workers=1)
+    build_shards(source, tmp_path / "out", SMALL, workers=1)
     dataset = open_dataset(tmp_path / "out")
     plan = Plan(size=40, samples=40, samples_per_shard=16, seed=0)
     removed = sorted(int(position) for position in positions_of(plan, list(bad)))
-    assert [int(entry.key) for entry in manifest.quarantined] == removed
-    assert {entry.name or entry.reason.split(":")[0] for entry in manifest.quarantined} == {
+    quarantined = list(dataset.quarantined())
+    assert [int(entry.key) for entry in quarantined] == removed
+    assert {entry.name or entry.reason.split(":")[0] for entry in quarantined} == {
         "memory/000003",
         "memory/000017",
         "memory/000030",
     }
-    reasons = " | ".join(entry.reason for entry in manifest.quarantined)
+    reasons = " | ".join(entry.reason for entry in quarantined)
     assert "not an image of a known format" in reasons
     assert "cannot be decoded" in reasons
     assert "0x" not in reasons

@@ -15,11 +15,11 @@ from tests.selfie_data.build.test_build_shards import SMALL, pictures
 def test_a_newer_manifest_is_refused(tmp_path: Path, raw_dataset: Path) -> None:
     out = tmp_path / "newer"
     shutil.copytree(raw_dataset, out)
-    text = (out / "manifest.json").read_text().replace('"schema": 1', '"schema": 2', 1)
+    text = (out / "manifest.json").read_text().replace('"schema": 2', '"schema": 3', 1)
     (out / "manifest.json").write_text(text)
-    with pytest.raises(DatasetError, match="schema 2 is newer than this version reads"):
+    with pytest.raises(DatasetError, match="schema 3 is newer than this version reads"):
         Manifest.load(out)
-    with pytest.raises(DatasetError, match="schema 2 is newer"):
+    with pytest.raises(DatasetError, match="schema 3 is newer"):
         build_shards(pictures(1000), out, SMALL, workers=1)
 
 

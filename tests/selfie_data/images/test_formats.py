@@ -17,7 +17,7 @@ from selfie_data.build.options import BuildOptions
 from selfie_data.build.plan import Plan
 from selfie_data.build.shard_task import BUILD, Job, build_shard
 from selfie_data.cli.__main__ import main
-from selfie_data.dataset.opened import Dataset
+from selfie_data.dataset.opened import open_dataset
 from selfie_data.errors import ImageError
 from selfie_data.images import formats
 from selfie_data.images.decode import JPEG_TIMES, MAX_PIXELS
@@ -128,7 +128,7 @@ def test_without_a_decoder_they_are_quarantined_and_told_what_to_install(tmp_pat
         pytest.skip("pillow-heif is installed")
     source = memory_source([HEIC, jpeg(PIXELS)])
     manifest = build_shards(source, tmp_path / "out", BuildOptions(size=32), workers=1)
-    (entry,) = Dataset(path=tmp_path / "out", manifest=manifest).quarantined()
+    (entry,) = open_dataset(tmp_path / "out").quarantined()
     assert entry.reason == "an image in the format HEIF, for which there is no decoder: pip install pillow-heif"
     assert manifest.codecs["pillow-heif"] == MISSING
 
