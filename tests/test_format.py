@@ -21,10 +21,8 @@ PAGE = (Path(__file__).parents[1] / "docs" / "format.md").read_text()
 COLUMNS = {"label": "<i4", "offset": "<i8", "length": "<i8", "height": "<i4", "width": "<i4", "crc32c": "<u4"}
 ROW = np.dtype(list(COLUMNS.items()))
 PAGE_LINE = np.dtype([("sha256", "V32"), ("samples", "<i8"), ("shards", "<i8")])
-ENTRY = np.dtype(
-    [("number", "<u4"), ("samples", "<u4"), ("first", "<i8"), ("quarantined", "<u4"), ("generation", "<u4")]
-    + [("bytes", "<i8"), ("sha256", "V32"), ("rows_sha256", "V32")]
-)
+COUNTS = [("number", "<u4"), ("samples", "<u4"), ("first", "<i8"), ("quarantined", "<u4"), ("generation", "<u4")]
+ENTRY = np.dtype([*COUNTS, ("bytes", "<i8"), ("sha256", "V32"), ("rows_sha256", "V32")])
 
 
 def crc32c(data: bytes) -> int:

@@ -169,7 +169,7 @@ class StoredPlan:
             return Carried()
         record = self.dataset.record(position)
         notices = ((BEHIND_CUT_OFF if reason == BEHIND_KEPT else reason, name) for reason, name in record.notices)
-        return Carried(record.quarantined, tuple(notices))
+        return Carried(record.sums, record.quarantined, tuple(notices))
 
     def _position(self, shard: int) -> int | None:
         found = np.flatnonzero(self.dataset.manifest.shards.column("number") == shard)

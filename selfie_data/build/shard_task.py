@@ -77,19 +77,16 @@ class ImageEncoder(Protocol):
 class Carried(NamedTuple):
     """What an earlier build, whose dataset is the source, found out about a shard: see `rows.ShardRecord`."""
 
+    sums: PixelSums | None = None
     quarantined: tuple[Quarantined, ...] = ()
     notices: tuple[tuple[str, str], ...] = ()
-
-
-def _nothing(shard: int) -> Carried:  # noqa: ARG001
-    return Carried()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Job:
     """Everything a process needs to build any shard of a dataset, or one of them.
 
-    `carried` tells of a shard what goes over from the dataset that is the source.
+    `carried` tells of a shard what goes over from the dataset that is the source; None: it is none.
     """
 
     source: ImageSource
@@ -97,7 +94,7 @@ class Job:
     encoder: ImageEncoder
     out: Place
     fail_on_error: bool
-    carried: Callable[[int], Carried] = _nothing
+    carried: Callable[[int], Carried] | None = None
 
     @property
     def divisible(self) -> bool:
@@ -188,7 +185,8 @@ class _ShardTask:
         self.report = report
         self.token = f"{socket.gethostname()}-{os.getpid()}"  # two may be at one shard, on one file system
         self.suffix = SUFFIX[STORED_AS[job.encoder.encoding]]
-        carried = job.carried(number)
+        carried = job.carried(number) if job.carried else Carried()
+        self.carried_sums = carried.sums
         self.quarantined = list(carried.quarantined)
         self.rows: list[tuple[int, int, int, int, int, int]] = []
         self.members: list[tuple[Member, ...]] = []
@@ -218,7 +216,7 @@ class _ShardTask:
             bytes=shard.bytes if self.rows else 0,
             sha256=shard.sha256 if self.rows else "",
             index_sha256=hashlib.sha256(index).hexdigest() if self.rows else "",
-            sums=add_up(self.sums),
+            sums=self.carried_sums if self.job.carried else add_up(self.sums),
             quarantined=tuple(self.quarantined),
             rows=np.array(self.rows, dtype=ROW),
             restarts=self._restarts(),

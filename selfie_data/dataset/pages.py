@@ -136,6 +136,14 @@ class Shards(Sequence[Shard]):
     def __reduce__(self) -> tuple[object, ...]:
         return Shards, (self.pages,)
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Shards):
+            return NotImplemented
+        return self.totals == other.totals and np.array_equal(self.pages.index, other.pages.index)
+
+    def __hash__(self) -> int:
+        return hash(self.totals)
+
     def __len__(self) -> int:
         return self._count
 

@@ -28,6 +28,7 @@ from selfie_data.dataset.manifest import NAME as MANIFEST
 from selfie_data.dataset.manifest import UPGRADED, Manifest, tree_digest
 from selfie_data.dataset.names import SPLITS_FOLDER, SUFFIX, index_name, key_of
 from selfie_data.dataset.opened import Dataset
+from selfie_data.dataset.pages import FOLDER as PAGES
 from selfie_data.dataset.pages import Shard
 from selfie_data.dataset.rows import ShardRecord, count_classes
 from selfie_data.dataset.shard import BLOCK, Member, format_index, padding
@@ -87,13 +88,14 @@ def _check_sums(path: Place, manifest: Manifest, sums: Sums) -> Iterator[str]:
     """Compares what the root says of all samples with what their rows add up to."""
     if manifest.listed is not None:
         return
-    names = ["class_counts", "sizes", "restarts"]
-    found = {name: getattr(sums, name) for name in names}
+    found: dict[str, object] = {"class_counts": sums.class_counts, "sizes": sums.sizes}
     if sums.counted:
         found |= {"mean": sums.pixels.mean, "std": sums.pixels.std, "pixels": sums.pixels.pixels}
     for name, value in found.items():
         if value != getattr(manifest, name):
             yield f"{path}: {name} of all samples are {value}, the manifest says {getattr(manifest, name)}"
+    if sums.columns["first"] != manifest.shards.firsts.tolist():
+        yield f"{path / PAGES}: the keys of the shards do not follow each other as their rows do"
 
 
 def _check_restarts(path: Place, manifest: Manifest, intervals: list[int] | None) -> Iterator[str]:

@@ -1,10 +1,12 @@
 """`verify` finds every kind of damage, names it, and finds nothing in a sound dataset."""
 
-import json
+import hashlib
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import google_crc32c
 import msgspec
 import numpy as np
 import pytest
@@ -15,8 +17,9 @@ from hypothesis import strategies as st
 from selfie_data.cli.__main__ import main
 from selfie_data.dataset.manifest import Manifest
 from selfie_data.dataset.opened import open_dataset
+from selfie_data.dataset.pages import write_pages
+from selfie_data.dataset.rows import Quarantined, encode_rows
 from selfie_data.dataset.splits import SplitOptions, write_splits
-from selfie_data.dataset.table import SampleTable, write_table
 from selfie_data.dataset.verify import verify_dataset
 from selfie_data.errors import DatasetError
 
@@ -83,10 +86,15 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "dead link": (lambda folder: (folder / "old").symlink_to("nowhere"), "old: not part of the dataset"),
     "empty splits": (lambda folder: (folder / "splits").mkdir(), "splits/splits.json: missing"),
     "folder in the splits": (extra_folder_in_splits, "splits/old: not listed in splits.json"),
-    "index": (lambda folder: flip(folder / "shard-000000.idx", 20), "shard-000000.idx: changed, SHA-256"),
-    "swapped indices": (swap_indices, "shard-000001.idx: differs from what the table gives, from line 2"),
-    "missing index": (lambda folder: (folder / "shard-000000.idx").unlink(), "shard-000000.idx: missing"),
-    "table": (lambda folder: flip(folder / "samples.zarr/label/c/0", 8), "samples.zarr/label/c/0: changed, SHA-256"),
+    "index": (lambda folder: flip(folder / "shard-000000.idx", 20), "shard-000000.idx: differs from what the rows"),
+    "swapped indices": (swap_indices, "shard-000001.idx: differs from what the rows give, from line 2"),
+    "missing index": (lambda folder: (folder / "shard-000000.idx").unlink(), "shard-000000.idx: cannot be read"),
+    "rows": (lambda folder: flip(folder / "shard-000001.rows", -5), "shard-000001.rows: changed, SHA-256"),
+    "missing rows": (lambda folder: (folder / "shard-000001.rows").unlink(), "shard-000001.rows: missing"),
+    "page": (lambda folder: [flip(page, 40) for page in (folder / "pages").iterdir()], ": changed, SHA-256"),
+    "missing pages": (lambda folder: shutil.rmtree(folder / "pages"), ": missing"),
+    "extra page": (lambda folder: (folder / "pages" / "x").touch(), "pages/x: not part of the dataset"),
+    "table": (lambda folder: flip(folder / "samples.zarr/label/c/0", 8), "samples.zarr: changed, its SHA-256"),
     "missing chunk": (lambda folder: (folder / "samples.zarr/crc32c/c/0").unlink(), "samples.zarr/crc32c/c/0: missing"),
     "missing table": (lambda folder: shutil.rmtree(folder / "samples.zarr"), "samples.zarr/zarr.json: missing"),
 }
@@ -130,7 +138,7 @@ def test_a_damaged_manifest_exits_1_in_one_line(dataset: Path, damage: str) -> N
     if damage == "flipped":
         manifest.write_text(text.replace('"image_size": 32', '"image_size": 33'))
     if damage == "newer":
-        manifest.write_text(text.replace('"schema": 1', '"schema": 7'))
+        manifest.write_text(text.replace('"schema": 2', '"schema": 7'))
     for command in (["verify", str(dataset)], ["info", str(dataset)], ["stats", str(dataset)]):
         result = CliRunner().invoke(main, command)
         assert result.exit_code == 1
@@ -144,65 +152,59 @@ def test_wrong_usage_exits_2() -> None:
     assert CliRunner().invoke(main, ["verify", "nowhere"]).exit_code == 1
 
 
-def reseal(folder: Path, table: SampleTable) -> None:
-    """Replaces the table of a dataset and makes its manifest agree: damage that no hash can tell."""
-    manifest = Manifest.load(folder)
-    shutil.rmtree(folder / "samples.zarr")
-    files = {name: digest for name, digest in manifest.files.items() if not name.startswith("samples.zarr/")}
-    files |= write_table(table, folder / "samples.zarr")
+def reseal(folder: Path, position: int, **changes: object) -> None:
+    """Replaces what is known of a shard and makes pages and manifest agree: damage that no hash can tell."""
+    dataset = open_dataset(folder)
+    record = replace(dataset.record(position), **changes)
+    manifest, data = dataset.manifest, encode_rows(record)
+    entries = manifest.shards.entries(np.arange(len(manifest.shards)))
+    (folder / manifest.shards[position].rows_name).write_bytes(data)
+    for name, digest in (("rows_sha256", hashlib.sha256(data).hexdigest()), ("sha256", record.sha256)):
+        entries[position][name] = np.frombuffer(bytes.fromhex(digest), np.uint8)
+    shutil.rmtree(folder / "pages")
     parts = msgspec.structs.asdict(manifest)
-    Manifest(**{**parts, "files": files}).sealed().save(folder)
+    Manifest(**{**parts, "shards": write_pages(folder, entries)}).sealed().save(folder)
 
 
 @pytest.mark.parametrize(
-    ("column", "message"),
+    ("column", "messages"),
     [
-        ("label", "class histogram of the table differs"),
-        ("offset", "stands at another offset"),
-        ("length", "its header states"),
-        ("crc32c", "the checksum of its bytes differs"),
-        ("shard", "has 301 rows for it"),
-        ("height", "bytes are no"),
+        ("label", ["its label is", "class_counts of all samples are"]),
+        ("offset", ["stands at another offset"]),
+        ("length", ["its header states", "sizes of all samples are"]),
+        ("crc32c", ["the checksum of its bytes differs"]),
+        ("height", ["bytes are no", "sizes of all samples are"]),
     ],
 )
-def test_a_table_that_disagrees_with_the_shards_is_named(dataset: Path, column: str, message: str) -> None:
-    table = open_dataset(dataset).table
-    columns = {name: np.array(getattr(table, name)) for name in SampleTable.__dataclass_fields__}
-    columns[column][300] = columns[column][300] - 1 if column != "label" else (columns[column][300] + 1) % 10
-    reseal(dataset, SampleTable(**columns))
-    assert message in "\n".join(verify_dataset(dataset, decode=True))
+def test_rows_that_disagree_with_the_shard_are_named(dataset: Path, column: str, messages: list[str]) -> None:
+    rows = open_dataset(dataset).record(1).rows.copy()
+    rows[column][7] = rows[column][7] - 1 if column != "label" else (rows[column][7] + 1) % 10
+    reseal(dataset, 1, rows=rows)
+    problems = verify_dataset(dataset, decode=True)
+    assert all(any(message in problem for problem in problems) for message in messages)
+    assert any("shard-000001.tar: sample 000000000307 at offset" in problem for problem in problems)
+
+
+def test_rows_of_another_place_in_the_plan_are_named(dataset: Path) -> None:
+    reseal(dataset, 1, quarantined=(Quarantined(key="000000000300", name="", reason="bad"),))
+    with pytest.raises(DatasetError, match=r"shard-000001\.rows: of another shard than the page says"):
+        open_dataset(dataset).rows(np.array([300]))
+    reseal(dataset, 2, number=3)
+    found = "\n".join(verify_dataset(dataset))
+    assert all(f"shard-00000{number}.rows: of another shard" in found for number in (1, 2))
 
 
 def test_an_image_that_does_not_decode_is_found_by_decode_only(tmp_path: Path, jpeg_dataset: Path) -> None:
     """Bytes that were already bad when their hash was taken."""
-    import hashlib
-
-    import google_crc32c
-
     folder = Path(shutil.copytree(jpeg_dataset, tmp_path / "dataset"))
-    opened = open_dataset(folder)
-    offset, length = int(opened.table.offset[3]), int(opened.table.length[3])
-    shard = folder / opened.manifest.shards[0].name
+    rows = open_dataset(folder).record(0).rows.copy()
+    offset, length = int(rows["offset"][3]), int(rows["length"][3])
+    shard = folder / "shard-000000.tar"
     data = bytearray(shard.read_bytes())
     data[offset : offset + length] = bytes(length)
     shard.write_bytes(data)
-    columns = {name: np.array(getattr(opened.table, name)) for name in SampleTable.__dataclass_fields__}
-    columns["crc32c"][3] = google_crc32c.value(bytes(length))
-    reseal(folder, SampleTable(**columns))
-    text = (folder / "manifest.json").read_text()
-    parts = json.loads(text)
-    manifest = Manifest.load(folder)
-    entries = msgspec.structs.asdict(manifest)
-    record = manifest.shards[0]
-    sealed = type(record)(
-        name=record.name,
-        samples=record.samples,
-        bytes=record.bytes,
-        sha256=hashlib.sha256(data).hexdigest(),
-        class_counts=record.class_counts,
-    )
-    Manifest(**{**entries, "shards": (sealed, *manifest.shards[1:])}).sealed().save(folder)
-    assert parts["digest"] != Manifest.load(folder).digest
+    rows["crc32c"][3] = google_crc32c.value(bytes(length))
+    reseal(folder, 0, rows=rows, sha256=hashlib.sha256(data).hexdigest())
     assert verify_dataset(folder) == []
     problems = verify_dataset(folder, decode=True)
     assert len(problems) == 1
@@ -226,4 +228,5 @@ def test_any_flipped_bit_anywhere_is_found(tmp_path: Path, unlabelled_dataset: P
     except DatasetError as error:
         problems = [str(error)]
     assert problems
-    assert any(str(target) in problem for problem in problems)
+    named = folder / "samples.zarr" if "samples.zarr" in target.parts else target  # whose files have one hash together
+    assert any(str(named) in problem for problem in problems)
