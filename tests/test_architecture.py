@@ -218,7 +218,7 @@ OPTIONS = {
         "as_json"
     ),
     "verify": "decode threads",
-    "info": "as_json",
+    "info": "as_json quarantined",
     "stats": "as_json",
 }
 

@@ -10,6 +10,7 @@ every byte is accounted for. Neither time, host, path, user nor worker count is 
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -132,12 +133,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """
         file = dataset / NAME
         try:
-            with file.open("rb") as opened:
-                text = opened.read(len(_OLD_BEGINS))
-                if text == _OLD_BEGINS and (better := _read_if_there(dataset / UPGRADED)) is not None:
-                    file, text = dataset / UPGRADED, better
-                else:
-                    text += opened.read()
+            file, text = _read(dataset)
         except FileNotFoundError:
             if not dataset.exists():
                 raise DatasetError(
@@ -157,11 +153,17 @@ def tree_digest(files: Mapping[str, str]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _read_if_there(file: Place) -> bytes | None:
-    try:
-        return file.read_bytes()
-    except FileNotFoundError:
-        return None
+def _read(dataset: Place) -> tuple[Place, bytes]:
+    """Reads the root; of an upgraded dataset what stands beside the manifest of schema 1, which may be long."""
+    file, upgraded = dataset / NAME, dataset / UPGRADED
+    if isinstance(file, Path):
+        with file.open("rb") as opened:
+            text = opened.read(len(_OLD_BEGINS))
+    else:  # one request
+        text = file.read_bytes()
+    if text.startswith(_OLD_BEGINS) and upgraded.exists():
+        return upgraded, upgraded.read_bytes()
+    return file, file.read_bytes() if isinstance(file, Path) else text
 
 
 def _serialise(manifest: Manifest) -> tuple[bytes, str]:

@@ -152,7 +152,9 @@ def test_quarantined_images_are_told_by_info(tmp_path: Path) -> None:
     build_shards(memory_source(images, np.zeros(24, int).tolist()), tmp_path / "out", SMALL, workers=1)
     printed, _ = run("info", tmp_path / "out")
     assert printed.count("not an image of a known format") == 20
-    assert "quarantined: 3 more, in manifest.json" in printed
+    assert "quarantined: 3 more, which `--quarantined` lists" in printed
+    printed, _ = run("info", tmp_path / "out", "--quarantined")
+    assert printed.count("not an image of a known format\n") == 23
 
 
 ANIMATION, PHOTOGRAPH, DAMAGED = "cat/animation.gif", "cat/motion.jpg", "dog/damaged.jpg"

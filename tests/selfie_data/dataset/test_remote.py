@@ -100,7 +100,7 @@ def test_a_byte_that_changes_on_the_way_is_noticed(
     bucket: str, jpeg_dataset: Path, proxy: FaultProxy, name: str
 ) -> None:
     upload(jpeg_dataset, bucket)
-    proxy.faults = [Fault("corrupt", after=200, method="GET", within=name)]
+    proxy.faults = [Fault("corrupt", after=20, method="GET", within=name)]
     with pytest.raises(DatasetError, match=r"damaged|changed"):
         open_dataset(bucket).rows(np.array([0]))
     dataset = open_dataset(bucket)
