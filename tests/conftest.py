@@ -4,6 +4,7 @@ import itertools
 import os
 import shutil
 import signal
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from selfie_data.storage import remote
 from tests.servers import nginx, seaweed
 from tests.servers.fault_proxy import FaultProxy
 
+EARLIER = Path(__file__).parent / "selfie_data" / "dataset" / "earlier"
 _numbers = itertools.count()
 
 # How long an example takes is the machine's matter: a test that is slow once is not wrong.
@@ -79,6 +81,15 @@ def unlabelled_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("unlabelled") / "dataset"
     build_shards(open_source("folder", folder), out, BuildOptions(size=32, samples_per_shard=100))
     return out
+
+
+@pytest.fixture(scope="session")
+def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset that the version before schema 2 built, see its README; read only."""
+    folder = tmp_path_factory.mktemp("earlier")
+    with tarfile.open(EARLIER / "schema-1.tar.xz") as tar:
+        tar.extractall(folder, filter="data")
+    return folder / "schema-1"
 
 
 @pytest.fixture(scope="session")

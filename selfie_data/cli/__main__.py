@@ -20,6 +20,7 @@ _COMMANDS: dict[str, LazyCommand] = {
         "selfie_data.commands.restart:command",
         "Put restart markers into the JPEGs of a dataset built without.",
     ),
+    "upgrade": ("selfie_data.commands.upgrade:command", "Let a dataset of an earlier version open at once."),
     "verify": ("selfie_data.commands.verify:command", "Check every byte of a dataset."),
     "info": ("selfie_data.commands.info:command", "Show what a dataset holds."),
     "stats": ("selfie_data.commands.stats:command", "Show channel statistics and image sizes."),

@@ -147,6 +147,19 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return _parse(text, file, dataset)
 
 
+def load_old(dataset: Place) -> Manifest:
+    """Reads `manifest.json` of a dataset that was upgraded: of schema 1, as if nothing stood beside it.
+
+    Raises:
+        DatasetError: it is missing, unreadable or damaged.
+    """
+    file = dataset / NAME
+    try:
+        return _parse(file.read_bytes(), file, dataset)
+    except OSError as error:
+        raise DatasetError(f"{file}: cannot be read ({error.strerror})") from error
+
+
 def tree_digest(files: Mapping[str, str]) -> str:
     """Returns the SHA-256 of a line a file, hash, two spaces and path, sorted by path: as `sha256sum` lists them."""
     lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(files.items()))

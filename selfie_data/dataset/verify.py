@@ -25,7 +25,7 @@ import google_crc32c
 import numpy as np
 
 from selfie_data.dataset.manifest import NAME as MANIFEST
-from selfie_data.dataset.manifest import UPGRADED, Manifest, tree_digest
+from selfie_data.dataset.manifest import UPGRADED, Manifest, load_old, tree_digest
 from selfie_data.dataset.names import SPLITS_FOLDER, SUFFIX, index_name, key_of
 from selfie_data.dataset.opened import Dataset
 from selfie_data.dataset.pages import FOLDER as PAGES
@@ -59,7 +59,7 @@ def verify_dataset(
         DatasetError: there is no manifest that can be read; nothing else can be judged then.
     """
     manifest = Manifest.load(path)
-    problems = list(_changed_files(path, manifest))
+    problems = [*_check_upgraded(path, manifest), *_changed_files(path, manifest)]
     try:
         shards = list(manifest.shards)
         table = read_table(path, samples=manifest.samples, files=manifest.files) if manifest.listed else None
@@ -82,6 +82,18 @@ def verify_dataset(
     if sums.count == len(shards):
         problems += _check_sums(path, manifest, sums)
     return [*problems, *_check_restarts(path, manifest, intervals), *check_splits(path)]
+
+
+def _check_upgraded(path: Place, manifest: Manifest) -> Iterator[str]:
+    if not manifest.upgraded:
+        return
+    try:
+        old = load_old(path)
+    except DatasetError as error:
+        yield str(error)
+        return
+    if (old.digest, old.fingerprint) != (manifest.upgraded, manifest.fingerprint):
+        yield f"{path / UPGRADED}: was written beside another {MANIFEST}; remove it and upgrade again"
 
 
 def _check_sums(path: Place, manifest: Manifest, sums: Sums) -> Iterator[str]:

@@ -1,0 +1,1 @@
+"""What becomes of a dataset that is there."""
