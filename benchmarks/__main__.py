@@ -150,7 +150,7 @@ def plans_command(rounds: int, threads: int, scratch: Path | None, output: Path 
     finish(records, output, "plan_mix", quick=quick)
 
 
-for evidence in (ablations, study_record, repeat_cell, elastic, orders, bucket_builds):
+for evidence in (ablations, study_record, repeat_cell, elastic, orders, opening, bucket_builds):
     main.add_command(evidence.command)
 
 

@@ -30,7 +30,7 @@ def main() -> None:
     shards = parser.parse_args().shards
 
     manifest = json.loads((shards / "manifest.json").read_text())
-    urls = [str(shards / shard["name"]) for shard in manifest["shards"]]
+    urls = [str(path) for path in sorted(shards.glob("shard-*.tar"))]
     samples = webdataset.WebDataset(urls, shardshuffle=False)
     pixels, count = 0.0, 0
     for key, image, label in (decode(sample, manifest["image_size"]) for sample in samples):
