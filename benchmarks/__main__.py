@@ -22,7 +22,7 @@ from benchmarks import (
     trainers,
 )
 from benchmarks import loader as loader_question
-from benchmarks.evidence import ablations, bucket_builds, elastic, orders, repeat_cell, study_record
+from benchmarks.evidence import ablations, bucket_builds, elastic, opening, orders, repeat_cell, study_record
 from benchmarks.harness.plot import chart
 from benchmarks.harness.record import RESULTS, Record, load, record_files, save
 from benchmarks.harness.table import summary
