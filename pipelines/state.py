@@ -4,6 +4,7 @@ A state says which stream it belongs to and where in it; nothing of ranks, threa
 therefore O(1) to make and to resume from, at any step, by any number of ranks.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
@@ -11,6 +12,7 @@ State = dict[str, int | str]
 
 _PLACE = ("epoch", "step")
 _MAX_EPOCH = (1 << 32) - 1
+_ORDER = re.compile(r"blocks of (?P<blocks>\d+) shards|(?P<lanes>\d+) lanes, windows of \d+ shards|global")
 
 
 class StateError(ValueError):
@@ -27,7 +29,7 @@ class StreamIdentity:
         samples: how many there are.
         seed: of order and draws.
         global_batch_size: over all ranks; steps are counted in it.
-        order: `global`, `blocks of 8 shards` or `evaluation`.
+        order: `global`, `blocks of 8 shards`, `64 lanes, windows of 2 shards` or `evaluation`.
         sampling: augmentation, patches and masking in words.
         versions: of the definitions of order and draws.
     """
@@ -40,6 +42,20 @@ class StreamIdentity:
     order: str
     sampling: str
     versions: str
+
+
+def shuffle_of(state: Mapping[str, object]) -> dict[str, str | int]:
+    """Returns the options `shuffle` and, of lanes, `lanes` of the loader that gave a state.
+
+    Raises:
+        StateError: it names no order of a training.
+    """
+    found = _ORDER.fullmatch(str(state.get("order")))
+    if found is None:
+        raise StateError(f"a training's order is global, blocks or lanes, the state's is {state.get('order')!r}")
+    if found["lanes"]:
+        return {"shuffle": "lanes", "lanes": int(found["lanes"])}
+    return {"shuffle": int(found["blocks"]) if found["blocks"] else "global"}
 
 
 def save_state(identity: StreamIdentity, *, epoch: int, step: int) -> State:

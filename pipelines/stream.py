@@ -111,6 +111,11 @@ class EpochStream(Generic[Batch]):
         return self._parts.subset.sample_ids(self._parts.order(self.epoch)(left_out))
 
     @property
+    def order(self) -> str:
+        """Of its stream, in words."""
+        return self._identity.order
+
+    @property
     def normalisation(self) -> Normalisation:
         """(scale, bias), float32 [3] each: what float output went through, or uint8 output should."""
         return self._parts.normalisation

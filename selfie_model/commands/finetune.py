@@ -11,7 +11,7 @@ from selfie_data.dataset.opened import Dataset
 from selfie_data.storage.place import Place
 from selfie_model.commands.configuration import configuration_options, resolve_config
 from selfie_model.commands.loading import loader_options, training_loader_options
-from selfie_model.commands.running import print_result, run_options, tell_unfinished
+from selfie_model.commands.running import print_result, run_options, tell_unfinished, with_order_of
 from selfie_model.config import Config
 from selfie_model.data import (
     HELD_OUT,
@@ -89,6 +89,7 @@ def command(
     subset = choose_subset(dataset, labelled=labelled, subset=subset, validation=validation)
     if validation:
         check_held_out(dataset, subset)
+    loading = with_order_of(out, loading, resume=resume)
     with process_group(loading.device) as ranks, StopRequest(time_limit_s=60 * time_limit) as stop:
         if start is not None and ranks.writes:
             tell_unfinished(start)
@@ -104,7 +105,7 @@ def command(
                 validation=held_out,
                 resume="auto" if resume == "auto" else "no",
                 stop=stop,
-                data=describe(dataset, subset, loading.exclude),
+                data={**describe(dataset, subset, loading.exclude), "order": loader.order},
                 tensorboard=tensorboard,
                 quiet=quiet,
             )

@@ -10,7 +10,7 @@ from selfie_data.commands.place_argument import PlaceArgument
 from selfie_data.storage.place import Place
 from selfie_model.commands.configuration import configuration_options, resolve_config
 from selfie_model.commands.loading import loader_options, training_loader_options
-from selfie_model.commands.running import print_result, run_options
+from selfie_model.commands.running import print_result, run_options, with_order_of
 from selfie_model.data import HELD_OUT, LoaderOptions, check_held_out, describe, open_shards, patch_loader
 
 
@@ -57,6 +57,7 @@ def command(
         subset = "train"
     if validation:
         check_held_out(dataset, subset)
+    loading = with_order_of(out, loading, resume=resume)
     with process_group(loading.device) as ranks, StopRequest(time_limit_s=60 * time_limit) as stop:
         with closing(patch_loader(dataset, config, loading, subset=subset)) as loader:
             held_out = patch_loader(dataset, config, loading, subset=HELD_OUT, evaluation=True) if validation else None
@@ -68,7 +69,7 @@ def command(
                 validation=held_out,
                 resume="auto" if resume == "auto" else "no",
                 stop=stop,
-                data=describe(dataset, subset, loading.exclude),
+                data={**describe(dataset, subset, loading.exclude), "order": loader.order},
                 tensorboard=tensorboard,
                 quiet=quiet,
             )

@@ -1,11 +1,15 @@
 """What commands share about runs: how one goes on, ends early, says how it went, and that it was not finished."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from pipelines.state import StateError, shuffle_of
+from selfie_data.errors import RunError
 from selfie_model.commands.loading import Command, add_options
-from selfie_model.training.checkpoint import steps_done
+from selfie_model.data import LoaderOptions
+from selfie_model.training.checkpoint import Checkpoints, read_checkpoint, steps_done
 from selfie_model.training.run_folder import Result
 
 
@@ -32,6 +36,23 @@ def run_options(function: Command) -> Command:
         click.option("--tensorboard", is_flag=True, help="Also write OUT/tensorboard."),
         click.option("--quiet", is_flag=True, help="Show no progress."),
     )
+
+
+def with_order_of(run: Path, loading: LoaderOptions, *, resume: str) -> LoaderOptions:
+    """Returns the options with the order of the run that is to go on, if none was asked for.
+
+    The default depends on where the shards lie, and they may have been copied meanwhile.
+
+    Raises:
+        RunError: the run's newest checkpoint is damaged.
+    """
+    newest = Checkpoints(run).newest()
+    if newest is None or resume != "auto" or (loading.shuffle, loading.lanes) != (None, None):
+        return loading
+    try:
+        return replace(loading, **shuffle_of(read_checkpoint(newest)["loader"]))  # type: ignore[arg-type]
+    except (KeyError, StateError) as error:
+        raise RunError(f"{newest} does not say in which order the run went: {error}") from error
 
 
 def tell_unfinished(run: Path) -> None:

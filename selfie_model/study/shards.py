@@ -70,7 +70,8 @@ class StudyShards:
     @property
     def identity(self) -> dict[str, str]:
         test = f"{TEST_PERCENT} % of the same images" if self._held_out else self._test.fingerprint
-        return {"fingerprint": self._shards.fingerprint, "test": test, "validation": f"{VALIDATION_PERCENT} %"}
+        order = {} if isinstance(self._shards.path, Path) or self._loading.store else {"order": "lanes"}
+        return {"fingerprint": self._shards.fingerprint, "test": test, "validation": f"{VALIDATION_PERCENT} %", **order}
 
     @property
     def resize(self) -> int:

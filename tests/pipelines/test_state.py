@@ -1,11 +1,13 @@
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from pipelines.state import StateError, StreamIdentity, load_state, save_state
+from pipelines.state import StateError, StreamIdentity, load_state, save_state, shuffle_of
+from tests.pipelines.streams import patches
 
 IDENTITY = StreamIdentity(
     fingerprint="f" * 64,
@@ -73,3 +75,14 @@ def test_a_damaged_state_is_refused(damage: dict[str, object]) -> None:
 def test_what_is_no_state_is_refused(state: object) -> None:
     with pytest.raises(StateError, match="has the entries"):
         load_state(state, IDENTITY, steps=97)
+
+
+@pytest.mark.parametrize("options", [{"shuffle": "global"}, {"shuffle": 2}, {"shuffle": "lanes", "lanes": 4}], ids=str)
+def test_a_state_gives_the_options_of_its_order(raw_shards: Path, options: dict[str, str | int]) -> None:
+    with patches(raw_shards, **options) as loader:
+        assert shuffle_of(loader.state_dict()) == options
+
+
+def test_an_evaluation_has_no_order_of_a_training(raw_shards: Path) -> None:
+    with patches(raw_shards, evaluation=True) as loader, pytest.raises(StateError, match="the state's is 'evaluation'"):
+        shuffle_of(loader.state_dict())

@@ -57,6 +57,26 @@ def test_every_command_gives_what_it_gives_on_a_folder(local: Path, url: str, tm
     assert near[1:] == far[1:]
 
 
+def test_a_run_goes_on_in_its_own_order_wherever_the_set_lies_then(local: Path, url: str, tmp_path: Path) -> None:
+    orders = {}
+    for name, (first, then) in {"near": (local, url), "far": (url, local)}.items():
+        run, whole = tmp_path / name, tmp_path / f"{name}-whole"
+        invoke("pretrain", first, "--out", run, *SMALL, "--time-limit", "0.00001")
+        assert newest_step(run) < 4
+        invoke("pretrain", then, "--out", run, *SMALL, "--resume", "auto")
+        invoke("pretrain", first, "--out", whole, *SMALL)
+        states = [read_checkpoint(folder / "checkpoints/step-000000004.pt") for folder in (run, whole)]
+        assert all(torch.equal(states[0]["model"][name], states[1]["model"][name]) for name in states[0]["model"])
+        orders[name] = {state["data"]["order"] for state in states}
+    assert orders["near"] == {"global"}
+    assert "lanes" in orders["far"].pop()
+
+
+def newest_step(run: Path) -> int:
+    state = read_checkpoint(sorted((run / "checkpoints").glob("step-*.pt"))[-1])
+    return int(state["step"])
+
+
 def test_a_study_runs_on_a_url(url: str, tmp_path: Path) -> None:
     options = ["--preset", "tiny", "--fractions", "100", "--seeds", "1", "--learning-rates", "0.1", "--budget", "0.001"]
     invoke("reproduce", url, "--out", tmp_path / "study", *options, "--quiet", *FAR)
