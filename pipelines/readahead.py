@@ -6,11 +6,11 @@ fetched at once. What is needed and not there yet is fetched by whoever reads it
 last, as told by all loaders on it.
 """
 
+import heapq
 import itertools
 import logging
 import os
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -60,11 +60,11 @@ class Readahead:
         self._uses: Iterator[ShardUse] = iter(())
         self._known: list[ShardUse] = []  # by first step, which is counted through the epochs
         self._begun = self._sent = 0  # how many of them have begun, are or were being fetched
-        self._again: deque[ShardUse] = deque()  # there was no room for these
+        self._again: list[tuple[int, ShardUse]] = []  # a heap by first step: there was no room for these
         self._stalled = False  # there is none until a shard is done with
         self._flying = 0
         self._live: dict[int, int] = {}  # shard -> last step of the uses that have begun
-        self._at = self._end = 0
+        self._at = self._end = self._farthest = 0  # the last: first step of what was fetched ahead
 
     def begin(self, epoch: int, step: int) -> None:
         """Begins, or goes on with, an epoch; nothing is under way.
@@ -80,7 +80,7 @@ class Readahead:
             self._at, self._end = epoch * self._steps + step, (epoch + 1) * self._steps
             self._uses = itertools.chain(self._counted(epoch, step), self._counted(epoch + 1, 0))
             self._known, self._begun, self._sent = [], 0, 0
-            self._live, self._stalled = {}, False
+            self._live, self._stalled, self._farthest = {}, False, 0
             self._again.clear()
             self._look_ahead()
             self._check_room()
@@ -171,7 +171,7 @@ class Readahead:
     def _next(self) -> ShardUse | None:
         """Returns what to fetch next, None if that is far enough ahead."""
         if self._again:
-            return self._again.popleft()
+            return heapq.heappop(self._again)[1]
         if self._sent == len(self._known):
             return None
         use = self._known[self._sent]
@@ -179,13 +179,14 @@ class Readahead:
         if self._sent - self._begun >= ahead:
             return None
         self._sent += 1
+        self._farthest = use.first
         return use
 
     def _fetch(self, use: ShardUse) -> None:
         here = use.last < self._at  # whoever read it has fetched it, and nobody else will
         try:
             if not here:
-                descriptor = self._cache.open(self._cached(use.shard), distance=max(0, use.first - self._at))
+                descriptor = self._cache.open(self._cached(use.shard), distance=self._distance(use))
                 here = descriptor is not None
                 if descriptor is not None:
                     os.close(descriptor)
@@ -195,9 +196,13 @@ class Readahead:
             with self._lock:
                 self._flying -= 1
                 if not here:
-                    self._again.append(use)
+                    heapq.heappush(self._again, (use.first, use))
                     self._stalled = True
                 self._fetch_ahead()
+
+    def _distance(self, use: ShardUse) -> int:
+        """Returns within how many steps what is needed may not make room for a use: what was fetched ahead may not."""
+        return 0 if use.first <= self._at else max(use.first, self._farthest) - self._at
 
     def _cached(self, shard: int) -> CachedShard:
         entry = self._manifest.shards[shard]

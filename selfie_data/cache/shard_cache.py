@@ -189,12 +189,12 @@ class _Room:
         self._needed = 0
         self._full = False
         used = dict[str, int]()
-        for path, facts in _files(home.folder):
-            digest = path.name.removesuffix(_PART)
+        for name, facts in _files(home.folder):
+            digest = name.removesuffix(_PART)
             if digest == but:
                 continue
-            if path.suffix == _PART:
-                if not is_owned(path) or not facts.st_size:  # of size 0: waits for room itself
+            if name != digest:
+                if not is_owned(home.folder / name) or not facts.st_size:  # of size 0: waits for room itself
                     continue
                 self.arriving.add(digest)
             self.held[digest], used[digest] = facts.st_size, facts.st_mtime_ns
@@ -255,11 +255,11 @@ def too_small(folder: Path, allowed: int, needed: int) -> str:
 def contents(folder: Path) -> CacheContents:
     """Says what is in a cache; what processes that have ended left in it is removed."""
     readers = _remove_leftovers(folder)
-    found = [(path.suffix, facts.st_size) for path, facts in _files(folder)]
+    found = [(name.endswith(_PART), facts.st_size) for name, facts in _files(folder)]
     return CacheContents(
-        shards=sum(not suffix for suffix, _ in found),
-        bytes=sum(size for suffix, size in found if not suffix),
-        arriving=sum(suffix == _PART for suffix, _ in found),
+        shards=sum(not arriving for arriving, _ in found),
+        bytes=sum(size for arriving, size in found if not arriving),
+        arriving=sum(arriving for arriving, _ in found),
         readers=readers,
     )
 
@@ -267,25 +267,25 @@ def contents(folder: Path) -> CacheContents:
 def clear(folder: Path) -> CacheContents:
     """Removes the whole shards of a cache and returns what there was; loaders that read them read on."""
     there = contents(folder)
-    for path, _ in _files(folder):
-        if not path.suffix:
-            path.unlink(missing_ok=True)
+    for name, _ in _files(folder):
+        if not name.endswith(_PART):
+            (folder / name).unlink(missing_ok=True)
     return there
 
 
-def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
     """Yields the shards of a cache, whole and on their way; other files are none of its business."""
     for entry in os.scandir(folder):
         if _WHOLE.fullmatch(entry.name.removesuffix(_PART)):
             with contextlib.suppress(FileNotFoundError):
-                yield Path(entry.path), entry.stat()
+                yield entry.name, entry.stat()
 
 
 def _remove_leftovers(folder: Path) -> int:
     """Removes what processes that have ended left in a cache; returns how many read from it."""
-    for path, _ in _files(folder):
-        if path.suffix == _PART:
-            is_owned(path)
+    for name, _ in _files(folder):
+        if name.endswith(_PART):
+            is_owned(folder / name)
     return len(plans.living(folder))
 
 

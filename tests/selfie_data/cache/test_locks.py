@@ -1,6 +1,7 @@
 """Locks end with their owner, whatever it started."""
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,16 +15,18 @@ from selfie_data.cache.locks import is_owned, try_lock, unlock
 @contextmanager
 def forked_child() -> Iterator[None]:
     """A copy of this process that does nothing, for as long as the block lasts."""
-    waiting, living = os.pipe()
+    ours, theirs = socket.socketpair()
     if (child := os.fork()) == 0:
-        os.close(living)
-        os.read(waiting, 1)
+        ours.close()
+        theirs.send(b"here")
+        theirs.recv(1)
         os._exit(0)
-    os.close(waiting)
+    theirs.close()
     try:
+        assert ours.recv(4) == b"here"
         yield
     finally:
-        os.close(living)
+        ours.close()
         os.waitpid(child, 0)
 
 
