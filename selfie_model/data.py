@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from selfie_data.dataset.opened import Dataset, open_dataset
 from selfie_data.dataset.read import stored_at_size
+from selfie_data.errors import DatasetError
 from selfie_data.images.resize import shorter_side
 from selfie_data.storage.place import Place
 from selfie_model.config import Config, TrainConfig
@@ -78,6 +79,14 @@ def open_shards(path: Place, config: Config) -> Dataset:
             "another --preset, or build shards with another --size"
         )
     return dataset
+
+
+def check_classes(dataset: Dataset) -> None:
+    """Refuses a dataset that no classifier can be trained on; DatasetError."""
+    if (count := len(dataset.class_names)) < 2:
+        raise DatasetError(
+            f"{dataset.path}: a classifier needs two classes or more, got {count}; build from a source that has them"
+        )
 
 
 def has_split(dataset: Dataset, name: str) -> bool:

@@ -41,7 +41,7 @@ class Partition:
         if self.samples < self.global_batch_size and not self.evaluation:
             raise ValueError(
                 f"global_batch_size {self.global_batch_size} is more than the {self.samples} samples there are; "
-                "an epoch would have no step"
+                "an epoch would have no step: make it smaller"
             )
 
     @property

@@ -6,7 +6,7 @@ from typing import cast
 
 import click
 
-from selfie_data.commands.place_argument import PlaceArgument
+from selfie_data.commands.place_argument import LocalPath, PlaceArgument
 from selfie_data.storage.place import Place
 from selfie_model.commands.loading import loader_options
 from selfie_model.data import LoaderOptions, image_loader, open_shards
@@ -15,7 +15,7 @@ from selfie_model.data import LoaderOptions, image_loader, open_shards
 @click.command("embed")
 @click.argument("run", type=click.Path(path_type=Path, exists=True))
 @click.argument("shards", type=PlaceArgument())
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=LocalPath())
 @click.option(
     "--source",
     "kind",

@@ -5,6 +5,7 @@ from typing import Any, Literal, cast
 
 import click
 
+from selfie_data.commands.place_argument import LocalPath
 from selfie_data.errors import RunError
 
 
@@ -17,7 +18,7 @@ from selfie_data.errors import RunError
     required=True,
     help="timm: resnetv2_50 (variant v2); torchvision: resnet50 (variant v1); both are safetensors files.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="File.  [default: RUN/FORMAT.safetensors or .onnx]")
+@click.option("--out", type=LocalPath(), help="File.  [default: RUN/FORMAT.safetensors or .onnx]")
 @click.option(
     "--checkpoint",
     "which",

@@ -16,6 +16,7 @@ from selfie_model.config import Config
 from selfie_model.data import (
     HELD_OUT,
     LoaderOptions,
+    check_classes,
     check_held_out,
     describe,
     has_split,
@@ -120,6 +121,7 @@ def choose_subset(dataset: Dataset, *, labelled: str | None, subset: str | None,
 
     Raises:
         click.UsageError: both ways of naming it are used, or the chosen samples have no labels.
+        DatasetError: labels of one class only.
     """
     if labelled is not None and subset is not None:
         raise click.UsageError("give --labelled or --subset, not both")
@@ -129,9 +131,9 @@ def choose_subset(dataset: Dataset, *, labelled: str | None, subset: str | None,
     labels = dataset.table.label if subset is None else dataset.table.label[subset_ids(dataset, subset)]
     missing = int((labels < 0).sum())
     if missing:
-        raise click.UsageError(
-            f"{missing} of {len(labels)} images to learn from have no label: name a labelled split with --labelled"
-        )
+        remedy = "name a labelled split with --labelled" if dataset.class_names else "build it from class folders"
+        raise click.UsageError(f"{missing} of {len(labels)} images to learn from have no label: {remedy}")
+    check_classes(dataset)
     return subset
 
 

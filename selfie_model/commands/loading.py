@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from selfie_data.commands.place_argument import LocalPath
 from selfie_model.data import LoaderOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -57,7 +58,7 @@ def training_loader_options(function: Command) -> Command:
     """Adds what only trainings ask of a loader; stands above `loader_options`, which collects these too."""
     return add_options(
         function,
-        click.option("--exclude", type=click.Path(path_type=Path), help="File of ids to leave out, .npy or .txt."),
+        click.option("--exclude", type=LocalPath(), help="File of ids to leave out, .npy or .txt."),
         click.option(
             "--on-error",
             type=click.Choice(["fail", "record"]),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from selfie_data.commands.place_argument import PlaceArgument
+from selfie_data.commands.place_argument import LocalPath, PlaceArgument
 from selfie_data.files import write_output
 from selfie_data.storage.place import Place
 from selfie_model.commands.loading import loader_options
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @click.command("report")
 @click.argument("run", type=click.Path(path_type=Path, exists=True))
-@click.option("--out", type=click.Path(path_type=Path), help="Page to write.  [default: RUN/report.html]")
+@click.option("--out", type=LocalPath(), help="Page to write.  [default: RUN/report.html]")
 @click.option("--shards", type=PlaceArgument(), help="Images for puzzles, best ones it did not train on.")
 @click.option("--subset", help="Named split or .npy file of ids to take them from.")
 @click.option("--images", default=512, show_default=True, type=click.IntRange(min=1), help="How many to try.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from selfie_data.commands.place_argument import PlaceArgument
+from selfie_data.commands.place_argument import LocalPath, PlaceArgument
 from selfie_data.storage.place import Place
 from selfie_model.commands.configuration import configuration_options, resolve_config
 from selfie_model.commands.loading import loader_options
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.command("reproduce")
 @click.argument("shards", type=PlaceArgument())
 @configuration_options
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the study.")
+@click.option("--out", type=LocalPath(), required=True, help="Folder of the study.")
 @click.option(
     "--fractions",
     default="5,8,20,100",

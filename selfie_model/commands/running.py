@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from pipelines.state import StateError, shuffle_of
+from selfie_data.commands.place_argument import LocalPath
 from selfie_data.errors import RunError
 from selfie_model.commands.loading import Command, add_options
 from selfie_model.data import LoaderOptions
@@ -17,7 +18,7 @@ def run_options(function: Command) -> Command:
     """Adds --out, --resume, --time-limit, --sync-batch-norm, --tensorboard and --quiet."""
     return add_options(
         function,
-        click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run."),
+        click.option("--out", type=LocalPath(), required=True, help="Folder of the run."),
         click.option(
             "--resume",
             type=click.Choice(["auto", "no"]),

@@ -21,7 +21,7 @@ from selfie_data.errors import DatasetError
 from selfie_data.files import write_output
 from selfie_data.storage.place import Place
 from selfie_model.config import Config
-from selfie_model.data import LoaderOptions, image_loader, open_shards, patch_loader, shorter_side_seen
+from selfie_model.data import LoaderOptions, check_classes, image_loader, open_shards, patch_loader, shorter_side_seen
 from selfie_model.study.grid import TUNING_SEED
 
 TEST_PERCENT = "20"
@@ -144,3 +144,4 @@ def _options(validation: str, labelled: tuple[str, ...], seed: int) -> SplitOpti
 def _check_labels(dataset: Dataset) -> None:
     if not dataset.class_names or (dataset.table.label < 0).any():
         raise DatasetError(f"{dataset.path}: a study needs a label on every image; build from a labelled source")
+    check_classes(dataset)

@@ -66,7 +66,11 @@ def restore_snapshot(
     try:  # first: other data may have other classes, and weights of another shape
         training.loader.load_state_dict(state["loader"])
     except ValueError as error:
-        raise RunError(f"{training.run} cannot go on with this data: {error}") from error
+        why = str(error).partition(";")[0]  # without what one does who has written the loop
+        raise RunError(
+            f"{training.run} cannot go on with this data: {why}; give the shards and options of its beginning, or "
+            f"another --out"
+        ) from error
     training.model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
     torch.set_rng_state(state["rng"]["cpu"])

@@ -258,6 +258,28 @@ def test_a_wrong_source_is_one_line(shards: Path, tmp_path: Path) -> None:
     assert "holds no checkpoint" in error_line(result)
 
 
+def test_two_classes_are_needed(tmp_path: Path) -> None:
+    """Nothing is left behind, so that the same --out can be given again."""
+    for number in range(10):
+        path = tmp_path / f"folder/only/{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (number, 0, 0)).save(path)
+    source = open_source("folder", tmp_path / "folder", class_level=1)
+    build_shards(source, tmp_path / "one", BuildOptions(size=32))
+    options = ["--preset", "tiny", "--out", tmp_path / "run", "--device", "cpu"]
+    for command in (["finetune", "--from", "scratch"], ["reproduce"]):
+        result = invoke(*command, tmp_path / "one", *options, code=1)
+        assert "a classifier needs two classes or more, got 1; build from a source that has them" in error_line(result)
+        assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("out", ["", "s3://bucket/run"])
+@pytest.mark.parametrize("command", [["pretrain"], ["finetune", "--from", "scratch"], ["reproduce"]])
+def test_a_run_goes_into_a_folder_that_is_named(unlabelled_dataset: Path, command: list[str], out: str) -> None:
+    result = invoke(*command, unlabelled_dataset, "--preset", "tiny", "--out", out, code=2)
+    assert re.search("an empty name is no path|must be a path of this machine, got s3://", error_line(result))
+
+
 def test_labels_are_needed(unlabelled_dataset: Path, tmp_path: Path) -> None:
     options = ["--from", "scratch", "--preset", "tiny", "--out", tmp_path / "run", "--device", "cpu"]
     result = invoke("finetune", unlabelled_dataset, *options, code=2)
@@ -350,6 +372,7 @@ def test_a_finetuning_does_not_go_on_with_other_classes(shards: Path, tmp_path: 
     invoke("finetune", shards, *start)
     result = invoke("finetune", tmp_path / "others", *start, "--resume", "auto", code=1)
     assert "cannot go on with this data: the state belongs to another stream" in error_line(result)
+    assert error_line(result).endswith("; give the shards and options of its beginning, or another --out")
 
 
 @pytest.mark.parametrize("budget", ["0", "nan", "inf"])

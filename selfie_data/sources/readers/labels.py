@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from selfie_data.errors import OptionError, SourceError
 from selfie_data.notices import Notices
 from selfie_data.sources.naming.file_names import printable
+from selfie_data.sources.naming.split_names import is_keyword
 
 _MAX_CLASSES = 1 << 20  # more are no classes but numbers of images
 _NO_CLASSES = (  # folders of a kind of file, not of a class: images and masks side by side, cat/images
@@ -239,6 +240,8 @@ def classes_of_paths(
     if notices is not None:
         for name in kinds:
             notices.add("classes that are called like a kind of files", printable(name))
+        for name in filter(is_keyword, sorted(set(classes.values()))):
+            notices.add("classes that are called like a split (--subtree picks a part)", printable(name))
         _tell_merged(classes, notices)
         _tell_nested(
             {"/".join(path): name for path, name in zip(paths.values(), classes.values(), strict=True)}, notices

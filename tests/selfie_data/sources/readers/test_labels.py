@@ -200,6 +200,15 @@ def test_one_class_that_is_called_like_a_kind_of_files_is_told() -> None:
     assert notices.summary()[0].text == "classes that are called like a kind of files: 1 (images)"
 
 
+@pytest.mark.parametrize("name", ["test", "Val", "validation", "train"])
+def test_a_class_that_is_called_like_a_split_is_told(name: str) -> None:
+    """A lone test folder beside the classes' may hold test images; two splits side by side are refused elsewhere."""
+    notices = Notices()
+    assert classes_of_paths(["cat/1.jpg", "dog/1.jpg", f"{name}/2.jpg"], notices) == ["cat", "dog", name]
+    (found,) = notices.summary()
+    assert found.text == f"classes that are called like a split (--subtree picks a part): 1 ({name})"
+
+
 @pytest.mark.parametrize(("names", "deepest"), [(["cat/1.jpg", "dog/x/2.jpg"], 2), (["1.jpg"], 0)])
 def test_a_class_level_that_no_image_has_is_refused(names: list[str], deepest: int) -> None:
     with pytest.raises(OptionError, match=rf"--class-level 3 is deeper .*: the deepest path has {deepest} folders"):
