@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfie_data.errors import ImageError
+from selfie_data.storage.place import Place
 
 _MANY = 256  # images, asked for at once of sources that can
 
@@ -116,7 +117,7 @@ class ImageSource(Protocol):
             SourceError: the source itself is truncated, gone or changed.
         """
 
-    def spool(self, directory: Path, progress: Progress | None = None) -> "ImageSource":
+    def spool(self, directory: Place, progress: Progress | None = None) -> "ImageSource":
         """Returns a source that reads at random; itself if it does already.
 
         What is in `directory` from an earlier call that was cut short is checked and used.

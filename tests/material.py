@@ -4,7 +4,6 @@ import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from PIL import Image
 from selfie_data.errors import ImageError
 from selfie_data.images.decode import decode_image
 from selfie_data.source import Json, Progress, SourceImage
+from selfie_data.storage.place import Place
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,7 +48,7 @@ class MemorySource:
             raise image
         return SourceImage(f"memory/{index:06d}", image)
 
-    def spool(self, directory: Path, progress: Progress | None = None) -> "MemorySource":
+    def spool(self, directory: Place, progress: Progress | None = None) -> "MemorySource":
         return self
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from benchmarks.work.material import Packed, load
 from benchmarks.work.task import Task
 from selfie_data.source import ImageSource, SourceImage
+from selfie_data.storage.place import Place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,7 @@ class PackedSource:
             return SourceImage(name=name, data=np.array(payload).reshape(height, width, 3))
         return SourceImage(name=f"{name}.jpg", data=payload.tobytes())
 
-    def spool(self, directory: Path, progress: object = None) -> ImageSource:
+    def spool(self, directory: Place, progress: object = None) -> ImageSource:
         """Random access already: nothing to do."""
         del directory, progress
         return self

@@ -169,11 +169,12 @@ def prepare_job(source: ImageSource, directory: Place, options: BuildOptions, wo
         start_server(kernels=options.encoder.encoding != "raw")
     disk = directory if isinstance(directory, Path) else scratch_folder(directory)
     block_bytes = options.block_bytes_for(source)
-    spooled: ImageSource
-    if block_bytes and isinstance(source, BlockSource):
-        spooled, blocks = source.in_blocks(block_bytes)
-    else:
-        spooled, blocks = _spool(source, disk, scratch_folder(directory) / "spool", reporter), None
+    spooled, blocks = source, None
+    if not (block_bytes and isinstance(source, BlockSource)):  # a spool is read by few requests if by blocks
+        place = directory / BUILD if block_bytes else scratch_folder(directory)
+        spooled = _spool(source, disk, place / "spool", reporter)
+    if block_bytes and isinstance(spooled, BlockSource):
+        spooled, blocks = spooled.in_blocks(block_bytes)
     if len(spooled) == 0:
         raise BuildError(f"the source {source.kind} holds no images")
     estimate = estimate_build(spooled, options)
@@ -189,7 +190,7 @@ def prepare_job(source: ImageSource, directory: Place, options: BuildOptions, wo
         needed = _needed(estimate) - _bytes_below(directory, pattern="shard-*.tar")
     else:  # each goes away when it is published
         needed = min(workers, plan.shards) * plan.samples_per_shard * estimate.sample_bytes
-    if isinstance(source, BlockSource) and source.far and blocks is not None:
+    if blocks is not None and getattr(spooled, "far", False):
         needed += min(workers, plan.shards) * (WINDOW_BYTES + block_bytes)  # of the source, at a time
     check_space(disk, needed)
     return Job(
@@ -201,13 +202,15 @@ def prepare_job(source: ImageSource, directory: Place, options: BuildOptions, wo
     )
 
 
-def _spool(source: ImageSource, disk: Path, directory: Path, reporter: Reporter) -> ImageSource:
-    needed = source.spool_bytes - _bytes_below(directory)
-    check_space(disk, needed, what="the spool")
+def _spool(source: ImageSource, disk: Path, place: Place, reporter: Reporter) -> ImageSource:
+    needed = source.spool_bytes
+    if isinstance(place, Path):
+        needed -= _bytes_below(place)
+        check_space(disk, needed, what="the spool")
     if needed > 0:
         size = "its images" if source.spool_bytes == 1 else f"about {human_bytes(needed)}"
-        _log.info("%s is read from front to back: %s go to %s first", source.kind, size, directory)
-    return source.spool(directory, reporter.spool)
+        _log.info("%s is read from front to back: %s go to %s first", source.kind, size, place)
+    return source.spool(place, reporter.spool)
 
 
 def _needed(estimate: Estimate) -> int:

@@ -83,12 +83,13 @@ class BuildOptions:
         """
         if isinstance(source, BlockSource):
             return self.block_bytes if self.block_bytes is not None else BLOCK_BYTES * source.far
-        if self.block_bytes:
+        # What is spooled lies side by side then; Parquet of this machine would be planned otherwise than in a bucket.
+        if self.block_bytes and (not source.spool_bytes or source.kind == "parquet"):
             raise OptionError(
-                f"--block-bytes is for images that lie side by side in plain tars, or in Parquet files of a bucket; "
-                f"this source {source.kind} has each in a file of its own, or is spooled: leave it out"
+                f"--block-bytes is for images that lie side by side in archives, or in Parquet files of a bucket; this "
+                f"source {source.kind} has each in a file of its own, or is Parquet of this machine: leave it out"
             )
-        return 0
+        return self.block_bytes or 0
 
     @property
     def shorter_side(self) -> int:

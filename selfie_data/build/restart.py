@@ -124,7 +124,7 @@ class StoredImages:
         for sample, payload in zip(indices, read_payloads(self.dataset, ids), strict=True):
             yield SourceImage(str(sample), payload)
 
-    def spool(self, directory: Path, progress: Progress | None = None) -> "StoredImages":  # noqa: ARG002
+    def spool(self, directory: Place, progress: Progress | None = None) -> "StoredImages":  # noqa: ARG002
         return self
 
 

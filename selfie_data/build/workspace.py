@@ -166,8 +166,9 @@ def clear(out: Place) -> None:
 def remove_if_empty(out: Place) -> None:
     """After an error: unbinds a folder in which nothing was achieved yet, so that it takes another command."""
     with contextlib.suppress(BuildError, StorageError):  # what went wrong first is to be told
-        shards = any(found.name.rpartition("/")[2].startswith("shard-") for found in storage_of(out).list())
-        if not shards and not any((scratch_folder(out) / "spool").glob("*.rows")):
+        names = [found.name.rpartition("/")[2] for found in storage_of(out).list()]
+        spooled = (scratch_folder(out) / "spool").glob("*.rows")
+        if not any(name.startswith("shard-") or name.endswith(".rows") for name in names) and not any(spooled):
             clear(out)
 
 

@@ -153,8 +153,8 @@ workers_option = click.option(
 @click.option(
     "--block-bytes",
     type=Bytes(),
-    help="Plan by blocks: about so many bytes of neighbours stay together and are read by few requests; 0: every image "
-    "goes anywhere [default: 16MiB for tars and Parquet of a bucket, else 0].",
+    help="Plan by blocks: about so many bytes of neighbours stay together and are read by few requests, a spool from "
+    "the bucket itself; 0: every image goes anywhere [default: 16MiB for tars and Parquet of a bucket, else 0].",
 )
 @workers_option
 @click.option(

@@ -82,7 +82,7 @@ class RowGroups:
     def __len__(self) -> int:
         return len(self.names)
 
-    def spool(self, directory: Path, progress: Progress | None = None) -> "RowGroups":  # noqa: ARG002
+    def spool(self, directory: Place, progress: Progress | None = None) -> "RowGroups":  # noqa: ARG002
         return self
 
     def take(self, indices: NDArray[np.int64]) -> "RowGroups":

@@ -21,6 +21,7 @@ from selfie_data.errors import OptionError, SourceError
 from selfie_data.source import Json, Progress, SourceImage
 from selfie_data.sources.options import SourceOptions
 from selfie_data.sources.synthetic_shapes import SHAPES, draw_shapes
+from selfie_data.storage.place import Place
 
 VERSION = 1  # of the pictures; a change of any byte of any picture needs a new number
 MIN_SIZE, MAX_SIZE = 8, 1024  # px; the noise of a larger picture needs more than the 2**16 Philox blocks of a stream
@@ -137,6 +138,6 @@ class SyntheticSource:
         pictures.setflags(write=False)
         return pictures
 
-    def spool(self, directory: Path, progress: Progress | None = None) -> "SyntheticSource":  # noqa: ARG002
+    def spool(self, directory: Place, progress: Progress | None = None) -> "SyntheticSource":  # noqa: ARG002
         """Returns itself: any picture can be generated at any time."""
         return self

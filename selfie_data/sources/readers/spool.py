@@ -1,16 +1,20 @@
 """Sources that can only be read from front to back are written once into a directory, then read at random.
 
+The directory may be in a bucket: a part is written on this machine, then put there, so the disk holds one at a time.
+
     DIRECTORY/spool.json           which source this is, and, at the end, its parts in order
               PART.data            the images' bytes, one after another
               PART.rows            CRC-32C of what follows; npz: names, labels, lengths, CRC-32C of each 16 MiB of data
 
 A part (a pickle, a row group, 64 MiB of a stream) is complete when its `.rows` is there; it is written last and
-atomically. A spool that was cut short goes on: complete parts are checked and kept, the rest is written anew.
+atomically. A spool that was cut short goes on: complete parts are checked, in a bucket by their size (a reply to a PUT
+says that all arrived), and kept; the rest is written anew.
 """
 
 import json
 import os
 import re
+import tempfile
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -22,10 +26,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfie_data.errors import BuildError, SourceError
-from selfie_data.files import publish, write_all, write_atomic
+from selfie_data.files import write_all
 from selfie_data.source import Progress
 from selfie_data.sources.naming.file_names import NameTable
 from selfie_data.sources.readers.byte_ranges import Ranges
+from selfie_data.storage.place import Place, storage_of
 
 _VERSION = 2  # of the files in the directory; another version is written anew
 _CHUNK = 16 << 20  # bytes under one checksum, written and reported at once
@@ -77,31 +82,37 @@ def scan(reader: Reader) -> Rows:
 
 
 def spool(
-    reader: Reader, directory: Path, *, fingerprint: str, expected: int = 0, progress: Progress | None = None
+    reader: Reader, directory: Place, *, fingerprint: str, expected: int = 0, progress: Progress | None = None
 ) -> tuple[Rows, Ranges]:
     """Writes what is not yet in `directory`, checks what is.
 
     Args:
         reader: the source.
-        directory: the spool's own; made if need be.
+        directory: the spool's own, of this machine or in a bucket; made if need be.
         fingerprint: what is there for another fingerprint is thrown away.
         expected: bytes it will come to, for `progress`.
         progress: called after each 16 MiB.
 
     Raises:
-        BuildError: the directory cannot be written.
+        BuildError: the directory, or the one for temporaries, cannot be written.
     """
+    report = progress or (lambda _done, _expected: None)
     try:
-        directory = directory.absolute()
-        directory.mkdir(parents=True, exist_ok=True)
-        return _Spool(directory, fingerprint, expected, progress or (lambda _done, _expected: None)).fill(reader)
+        if isinstance(directory, Path):
+            directory = directory.absolute()
+            directory.mkdir(parents=True, exist_ok=True)
+            return _Spool(directory, directory, fingerprint, expected, report).fill(reader)
+        with tempfile.TemporaryDirectory(prefix="selfie-spool-") as scratch:
+            return _Spool(directory, Path(scratch), fingerprint, expected, report).fill(reader)
     except OSError as error:
         raise BuildError(f"cannot write the spool in {directory}: {error.strerror or error}") from error
 
 
 class _Spool:
-    def __init__(self, directory: Path, fingerprint: str, expected: int, progress: Progress) -> None:
+    def __init__(self, directory: Place, scratch: Path, fingerprint: str, expected: int, progress: Progress) -> None:
         self.directory = directory
+        self.storage = storage_of(directory)
+        self.scratch = scratch
         self.fingerprint = fingerprint
         self.expected = expected
         self.report = progress
@@ -109,13 +120,14 @@ class _Spool:
 
     def fill(self, reader: Reader) -> tuple[Rows, Ranges]:
         listed = self._start()
-        done = {path.stem: rows for path in sorted(self.directory.glob("*.rows")) if (rows := self._load(path))}
+        found = sorted(each.name for each in self.storage.list() if each.name.endswith(".rows"))
+        done = {name.removesuffix(".rows"): rows for name in found if (rows := self._load(self.directory / name))}
         if listed is None or any(key not in done for key in listed):
             for part in reader.parts(done.keys()):
                 if part.key not in done:
                     done[part.key] = self._write(part)
             listed = sorted(done)
-            write_atomic(self.directory / "spool.json", self._header(listed))
+            self.storage.write("spool.json", self._header(listed))
         return self._collect(listed, done)
 
     def _header(self, parts: list[str] | None) -> bytes:
@@ -130,13 +142,11 @@ class _Spool:
                 return parts
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             pass
-        for path in self.directory.iterdir():
-            if _FILES.fullmatch(path.name):
-                path.unlink()
-        write_atomic(self.directory / "spool.json", self._header(None))
+        self.storage.delete([each.name for each in self.storage.list() if _FILES.fullmatch(each.name)])
+        self.storage.write("spool.json", self._header(None))
         return None
 
-    def _load(self, path: Path) -> Rows | None:
+    def _load(self, path: Place) -> Rows | None:
         """Returns a part that is complete and undamaged."""
         data = path.with_suffix(".data")
         try:
@@ -149,8 +159,12 @@ class _Spool:
             return None
         labels = saved["codes"] if "codes" in saved else strings(saved, "texts")
         rows = Rows(names=strings(saved, "names"), labels=labels, lengths=saved["lengths"])
-        checksums = saved["crc32c"].tolist()
-        return rows if size == int(rows.lengths.sum()) and self._checksums(data) == checksums else None
+        if size != int(rows.lengths.sum()):
+            return None
+        if not isinstance(data, Path):
+            self._count(size)
+            return rows
+        return rows if self._checksums(data) == saved["crc32c"].tolist() else None
 
     def _checksums(self, path: Path) -> list[int]:
         checksums = []
@@ -167,8 +181,7 @@ class _Spool:
     def _write(self, part: Part) -> Rows:
         if not _PART_NAME.fullmatch(part.key):
             raise ValueError(f"a part's key is letters, digits, dot, dash or underscore, got {part.key!r}")
-        data = self.directory / f"{part.key}.data"
-        scratch = data.with_suffix(".data.tmp")
+        scratch = self.scratch / f"{part.key}.data.tmp"
         checksums = []
         written = 0
         descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
@@ -184,14 +197,14 @@ class _Spool:
         rows = _rows(part)
         if written != int(rows.lengths.sum()):
             raise AssertionError(f"part {part.key} has {written} bytes, its lengths say {int(rows.lengths.sum())}")
-        publish(scratch, data)
+        self.storage.publish({f"{part.key}.data": scratch})
         columns: dict[str, Any] = {
             "lengths": rows.lengths,
             "crc32c": np.array(checksums, dtype=np.uint32),
             **table("names", rows.names),
         }
         columns |= table("texts", rows.labels) if isinstance(rows.labels, list) else {"codes": rows.labels}
-        write_atomic(data.with_suffix(".rows"), seal_columns(columns))
+        self.storage.write(f"{part.key}.rows", seal_columns(columns))
         return rows
 
     def _collect(self, keys: list[str], done: dict[str, Rows]) -> tuple[Rows, Ranges]:

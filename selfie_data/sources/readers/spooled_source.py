@@ -5,7 +5,6 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Protocol, Self
 
 import numpy as np
@@ -102,7 +101,7 @@ class SpooledSource:
     def read(self, index: int) -> NoReturn:
         raise ValueError(f"the source {self.kind} is read from front to back: call spool(directory) for image {index}")
 
-    def spool(self, directory: Path, progress: Progress | None = None) -> RangeSource:
+    def spool(self, directory: Place, progress: Progress | None = None) -> RangeSource:
         rows, ranges = spool(
             self.layout, directory, fingerprint=self.fingerprint, expected=self.spool_bytes, progress=progress
         )

@@ -1,10 +1,13 @@
 """Builds by blocks: the bytes of a local build by blocks, by few requests, whatever works on them."""
 
+import gzip
 import io
 import re
 import subprocess
 import sys
 import tarfile
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ import pytest
 from selfie_data.build.build_shards import build_shards
 from selfie_data.build.options import BuildOptions
 from selfie_data.build.parts import Part, build_part, finish_build
+from selfie_data.build.shard_task import BUILD, scratch_folder
 from selfie_data.dataset.opened import open_dataset
 from selfie_data.errors import BuildError, ImageError, OptionError
 from selfie_data.source import BlockSource
@@ -21,7 +25,9 @@ from selfie_data.storage import gather
 from selfie_data.storage.place import place_of, storage_of
 from tests.material import jpeg, picture
 from tests.selfie_data.build.test_build_shards import contents
+from tests.selfie_data.build.test_remote import objects
 from tests.selfie_data.build.test_workspace import Interrupt
+from tests.selfie_data.sources.test_cifar import cifar10, store
 from tests.servers.fault_proxy import FaultProxy
 
 SMALL = BuildOptions(size=32, samples_per_shard=50)
@@ -118,6 +124,32 @@ def test_what_lies_in_a_bucket_goes_by_blocks_unless_asked_otherwise(
     assert contents(tmp_path / "everywhere") == contents(tmp_path / "here")
 
 
+@pytest.mark.parametrize("kind", ["cifar10", "tar"])
+def test_what_is_spooled_goes_into_the_bucket_and_no_disk_has_all_of_it(
+    kind: str, archive: Path, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Begun by one process, gone on with by parts: the bytes of a local build by the same blocks."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    if kind == "tar":
+        path = tmp_path / "pictures.tar.gz"
+        path.write_bytes(gzip.compress(archive.read_bytes()))
+    else:
+        path = store(cifar10("python"), "gzipped tar", tmp_path / "cifar")
+    options = replace(BLOCKS, samples_per_shard=50 if kind == "tar" else 4)
+    build_shards(open_source(kind, path), tmp_path / "expected", options, workers=1)
+    storage_of(place_of(bucket)).write(path.name, path.read_bytes())
+    source, out = open_source(kind, f"{bucket}/{path.name}"), f"{bucket}/out"
+    with pytest.raises(KeyboardInterrupt):
+        build_shards(source, out, options, workers=1, progress=Interrupt(after=5))
+    build = {each.name for each in storage_of(place_of(out)).list(BUILD)}
+    assert {f"{BUILD}/spool/spool.json"} < build
+    assert not (scratch_folder(place_of(out)) / "spool").exists()
+    for part in ("2/2", "1/2"):
+        build_part(source, out, options, Part.parse(part), workers=1)
+    finish_build(out)
+    assert objects(out) == contents(tmp_path / "expected")
+
+
 def test_a_part_has_images_of_every_block(archive: Path, tmp_path: Path) -> None:
     part = BuildOptions(size=32, samples_per_shard=50, block_bytes=1 << 16, limit=80)
     build_shards(open_source("tar", archive), tmp_path / "out", part, workers=1)
@@ -145,7 +177,7 @@ def test_a_build_that_was_interrupted_goes_on_and_one_of_another_plan_is_told_ho
 
 def test_blocks_of_what_lies_apart_are_refused(tmp_path: Path) -> None:
     source = open_source("synthetic", limit=10)
-    with pytest.raises(OptionError, match="this source synthetic has each in a file of its own, or is spooled"):
+    with pytest.raises(OptionError, match="this source synthetic has each in a file of its own, or is Parquet of"):
         build_shards(source, tmp_path / "out", BLOCKS, workers=1)
 
 

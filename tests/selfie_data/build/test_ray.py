@@ -111,15 +111,18 @@ def test_the_bytes_are_those_of_one_process(
     assert '"images": 61, "total": 61' in events[-2]
 
 
-def test_from_a_bucket_into_a_bucket_by_blocks(cluster: RayCluster, folder: Path, bucket: str, tmp_path: Path) -> None:
-    with tarfile.open(tmp_path / "pictures.tar", "w") as tar:
+@pytest.mark.parametrize("name", ["pictures.tar", "pictures.tar.gz"])  # read in place; spooled into the bucket
+def test_from_a_bucket_into_a_bucket_by_blocks(
+    cluster: RayCluster, folder: Path, bucket: str, tmp_path: Path, name: str
+) -> None:
+    with tarfile.open(tmp_path / name, "w:gz" if name.endswith("gz") else "w") as tar:
         for path in sorted(folder.rglob("*.png")):
             tar.add(path, path.relative_to(folder))
-    storage_of(place_of(bucket)).write("pictures.tar", (tmp_path / "pictures.tar").read_bytes())
+    storage_of(place_of(bucket)).write(name, (tmp_path / name).read_bytes())
     options = BuildOptions(size=32, samples_per_shard=6, block_bytes=1 << 16)
-    build_shards(open_source("tar", tmp_path / "pictures.tar"), tmp_path / "out", options, workers=1)
+    build_shards(open_source("tar", tmp_path / name), tmp_path / "out", options, workers=1)
     engine = partial(run_ray, address=cluster.address)
-    build_shards(open_source("tar", f"{bucket}/pictures.tar"), f"{bucket}/out", options, engine=engine)
+    build_shards(open_source("tar", f"{bucket}/{name}"), f"{bucket}/out", options, engine=engine)
     assert objects(f"{bucket}/out") == contents(tmp_path / "out")
 
 

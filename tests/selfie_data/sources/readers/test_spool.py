@@ -2,6 +2,7 @@
 
 import errno
 import os
+import tempfile
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 
 from selfie_data.errors import BuildError, SourceError
 from selfie_data.sources.readers import spool as spool_module
+from selfie_data.sources.readers.byte_ranges import Descriptors
 from selfie_data.sources.readers.spool import Part, Rows, scan, spool
+from selfie_data.storage.place import place_of, storage_of
 
 
 @dataclass
@@ -202,3 +205,25 @@ def test_texts_and_numbers_are_not_joined(tmp_path: Path) -> None:
     for read in (lambda: scan(Mixed()), lambda: spool(Mixed(), tmp_path / "spool", fingerprint="f")):
         with pytest.raises(SourceError, match="labels of some parts of the source are texts and those of others num"):
             read()
+
+
+def test_a_spool_in_a_bucket_is_that_of_a_folder_and_goes_on(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, place = tmp_path / "here", place_of(bucket) / "spool"
+    here.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(here))
+    with pytest.raises(KeyboardInterrupt):
+        spool(Letters(fail_after=2), place, fingerprint="f")
+    storage = storage_of(place)
+    storage.write("a.data", b"cut short")
+    reader = Letters()
+    rows, ranges = spool(reader, place, fingerprint="f")
+    assert reader.asked == ["a", "c"]
+    expected, _ = spool(Letters(), tmp_path / "spool", fingerprint="f")
+    assert rows.names == expected.names
+    assert {each.name: storage.read(each.name) for each in storage.list()} == contents(tmp_path / "spool")
+    assert ranges.read_bytes(4, Descriptors(3)) == b"b1b1"
+    assert list(here.iterdir()) == []
+    spool(other := Letters(), place, fingerprint="other")
+    assert other.asked == ["a", "b", "c"]
