@@ -34,6 +34,7 @@ from selfie_data.dataset.opened import Dataset, open_dataset
 from selfie_data.dataset.pages import entries_of, write_pages
 from selfie_data.dataset.rows import ROW, ShardRecord, encode_rows
 from selfie_data.source import Json, Progress, SourceImage
+from selfie_data.storage.place import Place
 
 QUESTION = "opening"
 EACH, BATCH, LANES, WINDOW, RANKS = 5_000, 4_096, 64, 64, 8
@@ -201,7 +202,7 @@ class Repeated:
     def read(self, index: int) -> SourceImage:
         return SourceImage(str(index), self.pictures[index % len(self.pictures)])
 
-    def spool(self, directory: Path, progress: Progress | None = None) -> "Repeated":  # noqa: ARG002
+    def spool(self, directory: Place, progress: Progress | None = None) -> "Repeated":  # noqa: ARG002
         return self
 
 
