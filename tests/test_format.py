@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import math
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,9 @@ from PIL import Image
 
 from selfie_data.dataset.opened import open_dataset
 from selfie_data.dataset.pixel_store import export_store
+from selfie_data.dataset.rows import encode_rows
 from selfie_data.dataset.splits import SplitOptions, write_splits
+from selfie_data.dataset.verify import verify_dataset
 
 PAGE = (Path(__file__).parents[1] / "docs" / "format.md").read_text()
 COLUMNS = {"label": "<i4", "offset": "<i8", "length": "<i8", "height": "<i4", "width": "<i4", "crc32c": "<u4"}
@@ -167,6 +170,99 @@ def test_the_fingerprint_is_computed_as_the_page_says(dataset: Path) -> None:
     parts["pages"] = manifest["shards"]["pages"]
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     assert sha256(text.encode()) == manifest["fingerprint"]
+
+
+def write_example(dataset: Path) -> dict[str, str]:
+    """Writes the example of the page by what the page says; returns the SHA-256 of each file, and the fingerprint."""
+    size, labels, digests = 4, {0: 1, 2: -1, 3: 0}, dict[str, str]()
+
+    def write(name: str, data: bytes) -> str:
+        (dataset / name).parent.mkdir(exist_ok=True)
+        (dataset / name).write_bytes(data)
+        digests[name] = sha256(data)
+        return digests[name]
+
+    buffer, rows, index = io.BytesIO(), [], [f"v1.2 {len(labels)}"]
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for place, label in labels.items():
+            key, pixels = f"{place:012d}", bytes([place] * size * size * 3)
+            members = {"raw": pixels} | ({"cls": str(label).encode()} if label >= 0 else {})
+            words = []
+            for extension, content in members.items():
+                words += [extension, str(tar.offset + 512), str(len(content)), f"{key}.{extension}"]
+                entry = tarfile.TarInfo(f"{key}.{extension}")
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+            rows.append((label, int(words[1]), len(pixels), size, size, crc32c(pixels)))
+            index.append(" ".join(words))
+    tar_bytes = buffer.getvalue()
+    row_bytes = np.array(rows, ROW).tobytes()
+    facts = {
+        "number": 0,
+        "samples": 3,
+        "bytes": len(tar_bytes),
+        "sha256": write("shard-000000.tar", tar_bytes),
+        "index_sha256": write("shard-000000.idx", "".join(f"{line}\n" for line in index).encode()),
+        "class_counts": {"-1": 1, "0": 1, "1": 1},
+        "sums": [48, [80, 80, 80], [208, 208, 208]],
+        "quarantined": [["000000000001", "one.png", "cannot be decoded"]],
+        "decoders": {},
+        "restarts": None,
+        "notices": [],
+        "rows_sha256": sha256(row_bytes),
+    }
+    facts_digest = write("shard-000000.rows", json.dumps(facts).encode() + b"\n" + row_bytes)
+    hashes = [bytes.fromhex(digest) for digest in (digests["shard-000000.tar"], facts_digest)]
+    page = np.array([(0, 3, 0, 1, 0, len(tar_bytes), *hashes)], ENTRY).tobytes()
+    pages = np.array([(bytes.fromhex(sha256(page)), 3, 1)], PAGE_LINE).tobytes()
+    for data in (page, pages):
+        write(f"pages/{sha256(data)}", data)
+    mean, std = [80 / 48] * 3, [math.sqrt(48 * 208 - 80 * 80) / 48] * 3
+    parts = {
+        "schema": 2,
+        "image_size": size,
+        "encoding": "raw",
+        "class_names": ["cat", "dög"],
+        "mean": mean,
+        "std": std,
+    }
+    text = json.dumps({**parts, "pages": sha256(pages)}, sort_keys=True, separators=(",", ":"))
+    root = {
+        "schema": 2,
+        "fingerprint": sha256(text.encode()),
+        "source": {"kind": "example"},
+        "options": {},
+        "seed": 0,
+        "class_names": parts["class_names"],
+        "image_size": size,
+        "encoding": "raw",
+        "codecs": {},
+        "permutation_version": 1,
+        "mean": mean,
+        "std": std,
+        "pixels": 48,
+        "samples": 3,
+        "class_counts": facts["class_counts"],
+        "sizes": {"height": [4, 4], "width": [4, 4], "length": [48, 48], "area": 16},
+        "shards": {"count": 1, "bytes": len(tar_bytes), "quarantined": 1, "largest": 3, "pages": sha256(pages)},
+        "files": {},
+    }
+    body = json.dumps(root, indent=1).removesuffix("\n}").encode()
+    write("manifest.json", body + b',\n "digest": "' + sha256(body).encode() + b'"\n}\n')
+    return digests | {"fingerprint": root["fingerprint"]}
+
+
+def test_a_dataset_written_by_the_page_is_one_and_has_its_digests(tmp_path: Path) -> None:
+    digests = write_example(tmp_path)
+    assert [line for line in (f"{digest}  {name}" for name, digest in digests.items()) if line not in PAGE] == []
+    assert verify_dataset(tmp_path, decode=True) == []
+    opened = open_dataset(tmp_path)
+    assert (opened.fingerprint, opened.class_names) == (digests["fingerprint"], ("cat", "dög"))
+    assert [opened.key(sample) for sample in range(3)] == [f"{place:012d}" for place in (0, 2, 3)]
+    root = (tmp_path / "manifest.json").read_bytes()
+    opened.manifest.save(tmp_path)
+    assert (tmp_path / "manifest.json").read_bytes() == root
+    assert encode_rows(opened.record(0)) == (tmp_path / "shard-000000.rows").read_bytes()
 
 
 def test_the_page_is_enough_to_read_splits_and_a_store(raw_dataset: Path, tmp_path: Path) -> None:

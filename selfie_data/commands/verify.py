@@ -23,7 +23,7 @@ from selfie_data.storage.place import Place, RemotePath
     help="Shards checked at a time.",
 )
 def command(out: Place, decode: bool, threads: int) -> None:
-    """Checks the dataset OUT: every hash, index, count, class histogram, table row, and the splits.
+    """Checks the dataset OUT: every hash, index, count, class histogram and row, and the splits.
 
     Prints what is wrong, a line each, and exits 1; prints one line and exits 0 if the dataset is sound.
     """

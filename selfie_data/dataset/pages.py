@@ -6,6 +6,7 @@ Index and pages are named by their SHA-256: a dataset that grows shares its full
 """
 
 import hashlib
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -115,7 +116,7 @@ class _Page(NamedTuple):
 
 
 class Shards(Sequence[Shard]):
-    """The shards of a dataset in order of sample id, read page by page; safe for threads, and picklable.
+    """The shards of a dataset by sample id, read page by page. Safe for threads and after a fork, and picklable.
 
     Attributes:
         pages: where they come from.
@@ -129,7 +130,7 @@ class Shards(Sequence[Shard]):
         self.starts: NDArray[np.int64] = np.concatenate(([0], np.cumsum(index["samples"], dtype=np.int64)))
         self._count = self.totals.count
         self._held: OrderedDict[int, _Page] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock, self._process = threading.Lock(), os.getpid()
         for page in range(len(index) if len(index) <= _AT_ONCE else 0):
             self._page(page)
 
@@ -230,6 +231,8 @@ class Shards(Sequence[Shard]):
         found = self._held.get(page)
         if found is not None and len(self.starts) - 1 <= _HELD:  # nothing is ever given up
             return found
+        if os.getpid() != self._process:  # forked: the lock may have been held by a thread that does not exist here
+            self._lock, self._process = threading.Lock(), os.getpid()
         with self._lock:
             if page in self._held:
                 self._held.move_to_end(page)
