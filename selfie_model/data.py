@@ -89,6 +89,20 @@ def check_classes(dataset: Dataset) -> None:
         )
 
 
+def check_labels(dataset: Dataset, subset: str | None) -> None:
+    """Refuses images without a label, and a dataset of fewer than two classes.
+
+    Raises:
+        click.UsageError: an image of `subset` has no label.
+        DatasetError: fewer than two classes, or no such subset.
+    """
+    labels = dataset.table.label if subset is None else dataset.table.label[subset_ids(dataset, subset)]
+    if missing := int((labels < 0).sum()):
+        remedy = "name a labelled split (`selfie-data split`)" if dataset.class_names else "build it from class folders"
+        raise click.UsageError(f"{missing} of {len(labels)} images of {dataset.path} have no label: {remedy}")
+    check_classes(dataset)
+
+
 def has_split(dataset: Dataset, name: str) -> bool:
     """Tells whether `selfie-data split` has made the split `name`."""
     return (dataset.path / "splits" / f"{name}.npy").exists()

@@ -70,6 +70,7 @@ def command(
     if output.exists() and not output.is_dir() and not overwrite:
         raise BuildError(f"{output} exists already; give another -o, or --overwrite")
     dataset = open_dataset(out)
+    dataset.refuse_inside(output)
     try:
         grid = Grid(image_size=dataset.image_size, patch_size=patch_size or default_patch_size(dataset.image_size))
         targets = target or default_split(grid.cells)[1]

@@ -25,7 +25,7 @@ from selfie_data.dataset.pages import PAGE_ENTRIES
 from selfie_data.dataset.rows import ROW, Quarantined, RowCache, ShardRecord, read_rows
 from selfie_data.dataset.splits_record import read_splits
 from selfie_data.dataset.table import SampleTable, read_checked, read_table
-from selfie_data.errors import DatasetError
+from selfie_data.errors import BuildError, DatasetError
 from selfie_data.storage.place import Place, RemotePath, place_of, storage_of
 
 _THREADS = 4
@@ -76,6 +76,11 @@ class Dataset:
 
     def __len__(self) -> int:
         return self.manifest.samples
+
+    def refuse_inside(self, path: Path) -> None:
+        """Refuses to have something else written among the dataset's own files: `verify` would find it; BuildError."""
+        if isinstance(self.path, Path) and path.resolve().is_relative_to(self.path.resolve()):
+            raise BuildError(f"{path}: is inside the dataset, which holds its own files only; choose a path beside it")
 
     @property
     def table(self) -> SampleTable:

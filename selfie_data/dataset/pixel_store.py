@@ -57,8 +57,7 @@ def export_store(dataset: Dataset, path: Path, *, workers: int | None = None, pr
         BuildError: something else is at `path`, or it cannot be written.
         CorruptSampleError: a sample of the dataset is not what was written.
     """
-    if isinstance(dataset.path, Path) and path.absolute().is_relative_to(dataset.path.absolute()):
-        raise BuildError(f"{path}: is inside the dataset, which holds its own files only; choose a path beside it")
+    dataset.refuse_inside(path)
     if path.exists():
         if not (path / "zarr.json").exists():
             raise BuildError(f"{path}: is there and is no pixel store; choose another name")

@@ -51,6 +51,7 @@ def command(
         raise click.UsageError(str(error)) from error
     config = config.override(finetune={"batch_size": batch_size})
     dataset = open_shards(shards, config)
+    dataset.refuse_inside(out)
     attributes = {
         "fingerprint": dataset.fingerprint,
         "run": run.resolve().name,

@@ -16,13 +16,12 @@ from selfie_model.config import Config
 from selfie_model.data import (
     HELD_OUT,
     LoaderOptions,
-    check_classes,
     check_held_out,
+    check_labels,
     describe,
     has_split,
     image_loader,
     open_shards,
-    subset_ids,
 )
 
 SCRATCH = "scratch"
@@ -85,6 +84,7 @@ def command(
     if sync_batch_norm:
         config = config.override(runtime={"sync_batch_norm": True})
     dataset = open_shards(shards, config)
+    dataset.refuse_inside(out)
     if validation is None:
         validation = has_split(dataset, HELD_OUT)
     subset = choose_subset(dataset, labelled=labelled, subset=subset, validation=validation)
@@ -128,12 +128,7 @@ def choose_subset(dataset: Dataset, *, labelled: str | None, subset: str | None,
     if subset is None and (labelled is not None or validation):
         share = (labelled or "100").strip().removesuffix("%").strip()
         subset = f"{'train' if validation else 'all'}-{share}"
-    labels = dataset.table.label if subset is None else dataset.table.label[subset_ids(dataset, subset)]
-    missing = int((labels < 0).sum())
-    if missing:
-        remedy = "name a labelled split with --labelled" if dataset.class_names else "build it from class folders"
-        raise click.UsageError(f"{missing} of {len(labels)} images to learn from have no label: {remedy}")
-    check_classes(dataset)
+    check_labels(dataset, subset)
     return subset
 
 

@@ -53,6 +53,7 @@ def command(
     if sync_batch_norm:
         config = config.override(runtime={"sync_batch_norm": True})
     dataset = open_shards(shards, config)
+    dataset.refuse_inside(out)
     if subset is None and validation:
         subset = "train"
     if validation:

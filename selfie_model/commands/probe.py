@@ -11,7 +11,7 @@ from selfie_data.commands.place_argument import PlaceArgument
 from selfie_data.dataset.opened import Dataset
 from selfie_data.storage.place import Place
 from selfie_model.commands.loading import loader_options
-from selfie_model.data import LoaderOptions, check_held_out, image_loader, open_shards
+from selfie_model.data import LoaderOptions, check_held_out, check_labels, image_loader, open_shards
 
 if TYPE_CHECKING:
     from selfie_model.config import Config
@@ -68,8 +68,11 @@ def command(
     train_subset = subset or ("train-100" if test is None else None)
     if test is None:
         check_held_out(learned, train_subset, instead="give --test")
+    test_subset = "validation" if test is None else None
+    check_labels(learned, train_subset)
+    check_labels(measured, test_subset)
     train = _features(encoder, learned, config, loading, train_subset)
-    tested = _features(encoder, measured, config, loading, "validation" if test is None else None)
+    tested = _features(encoder, measured, config, loading, test_subset)
     classes = len(learned.class_names)
     try:
         linear = linear_probe(train, tested, classes=classes)

@@ -62,6 +62,11 @@ class StudyShards:
             if self._test.class_names != self._shards.class_names:
                 raise DatasetError(f"{test}: its classes are not those of {shards}; build it with --classes-from")
         self._held_out = test is None
+        if (batch := config.pretrain.batch_size) > len(self._train_ids):  # found out after the first cells otherwise
+            raise DatasetError(
+                f"{shards}: pretraining takes {batch} images a step and there are {len(self._train_ids)}: "
+                f"--set pretrain.batch_size={len(self._train_ids)} or less"
+            )
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -90,6 +95,8 @@ class StudyShards:
 
     def save_held_out(self, path: Path) -> None:
         """Writes which images were held out, so that a report can show puzzles of them; nothing with test shards."""
+        self._shards.refuse_inside(path)
+        self._test.refuse_inside(path)
         if self._held_out:
             buffer = io.BytesIO()
             np.save(buffer, self._test_ids)

@@ -23,6 +23,7 @@ from selfie_model.config import Config
 FORMAT = 1
 _FOLDER = "checkpoints"
 _BEST = "best.pt"
+_UNREADABLE = (OSError, RuntimeError, EOFError, ValueError, KeyError, NotImplementedError, pickle.UnpicklingError)
 State = dict[str, Any]
 
 
@@ -79,8 +80,10 @@ def read_checkpoint(path: Path) -> State:
     if path.is_file() and not zipfile.is_zipfile(path):
         raise RunError(f"{path} cannot be read as a checkpoint (truncated or not one); {remedy}")
     try:
+        if path.is_file() and (broken := _first_damaged(path)) is not None:  # which `torch.load` does not look for
+            raise RunError(f"{path} cannot be read as a checkpoint (damaged in {broken}); {remedy}")
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except (*_UNREADABLE, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RunError(f"{path} cannot be read as a checkpoint ({reason}); {remedy}") from error
     if not isinstance(state, dict) or not isinstance(state.get("format"), int):
@@ -90,6 +93,12 @@ def read_checkpoint(path: Path) -> State:
     if not isinstance(state.get("kind"), str):
         raise RunError(f"{path} is not a checkpoint of selfie-model")
     return state
+
+
+def _first_damaged(path: Path) -> str | None:
+    """Returns the first part of a file of `torch.save` whose checksum is wrong, None if all are right."""
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()
 
 
 def config_of(state: State, path: Path) -> Config:

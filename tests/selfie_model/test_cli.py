@@ -258,6 +258,41 @@ def test_a_wrong_source_is_one_line(shards: Path, tmp_path: Path) -> None:
     assert "holds no checkpoint" in error_line(result)
 
 
+def test_probes_need_labels(pretrained: Path, unlabelled_dataset: Path) -> None:
+    options = ["--test", unlabelled_dataset, "--device", "cpu"]
+    result = invoke("probe", pretrained, unlabelled_dataset, *options, code=2)
+    assert re.search(r"(\d+) of \1 images of .* have no label: build it from class folders", error_line(result))
+
+
+def test_nothing_goes_into_the_folder_of_a_dataset(shards: Path, pretrained: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(shards)
+    for out in (shards / "run", tmp_path / "link/run"):
+        for command in (["pretrain"], ["finetune", "--from", "scratch"], ["reproduce"]):
+            result = invoke(*command, shards, "--preset", "tiny", "--device", "cpu", "--out", out, code=1)
+            assert "is inside the dataset, which holds its own files only" in error_line(result)
+        result = invoke("embed", pretrained, shards, out, "--device", "cpu", code=1)
+        assert "is inside the dataset, which holds its own files only" in error_line(result)
+    assert not (shards / "run").exists()
+
+
+def test_a_study_of_fewer_images_than_a_batch_does_not_begin(shards: Path, tmp_path: Path) -> None:
+    options = [
+        "--preset",
+        "tiny",
+        "--device",
+        "cpu",
+        "--set",
+        "pretrain.batch_size=100000",
+        "--out",
+        tmp_path / "study",
+    ]
+    result = invoke("reproduce", shards, *options, code=1)
+    assert re.search(
+        r"takes 100000 images a step and there are (\d+): --set pretrain.batch_size=\1 ", error_line(result)
+    )
+    assert not (tmp_path / "study").exists()
+
+
 def test_two_classes_are_needed(tmp_path: Path) -> None:
     """Nothing is left behind, so that the same --out can be given again."""
     for number in range(10):
@@ -283,7 +318,7 @@ def test_a_run_goes_into_a_folder_that_is_named(unlabelled_dataset: Path, comman
 def test_labels_are_needed(unlabelled_dataset: Path, tmp_path: Path) -> None:
     options = ["--from", "scratch", "--preset", "tiny", "--out", tmp_path / "run", "--device", "cpu"]
     result = invoke("finetune", unlabelled_dataset, *options, code=2)
-    assert re.search(r"(\d+) of \1 images to learn from have no label", error_line(result))
+    assert re.search(r"(\d+) of \1 images of .* have no label: build it from class folders", error_line(result))
 
 
 def test_a_damaged_checkpoint_is_one_line(pretrained: Path, shards: Path, tmp_path: Path) -> None:

@@ -157,6 +157,9 @@ def test_a_store_goes_beside_the_dataset(tmp_path: Path, raw_dataset: Path) -> N
     status, lines = run("export-store", raw_dataset, raw_dataset / "store.zarr")
     assert (status, len(lines)) == (1, 1)
     assert "is inside the dataset" in lines[0]
+    status, lines = run("preview", raw_dataset, "-o", raw_dataset / "sheet.png")
+    assert (status, len(lines)) == (1, 1)
+    assert "sheet.png: is inside the dataset" in lines[0]
     (tmp_path / "taken").mkdir()
     status, lines = run("export-store", raw_dataset, tmp_path / "taken")
     assert (status, len(lines)) == (1, 1)

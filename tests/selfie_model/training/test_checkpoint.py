@@ -79,6 +79,21 @@ def test_damaged_and_hostile_files_are_refused(tmp_path: Path, kind: str) -> Non
     assert not Path("/tmp/selfie-hostile").exists()
 
 
+@pytest.mark.parametrize("bit", range(8))
+def test_a_flipped_bit_is_found(tmp_path: Path, bit: int) -> None:
+    """`torch.load` reads such a file, and the weights are others than were saved."""
+    path = tmp_path / "x.pt"
+    weight = torch.arange(1000, dtype=torch.float32)
+    write_atomically({"format": FORMAT, "kind": "pretrain", "model": {"weight": weight}}, path)
+    stored = bytearray(path.read_bytes())
+    place = stored.index(weight.numpy().tobytes()) + 500 * 4 + bit % 4
+    stored[place] ^= 1 << bit
+    path.write_bytes(stored)
+    assert not torch.equal(torch.load(path, weights_only=True)["model"]["weight"], weight)
+    with pytest.raises(RunError, match=r"cannot be read as a checkpoint \(damaged in .*data/0\)"):
+        read_checkpoint(path)
+
+
 def test_other_files_of_torch_are_no_checkpoints(tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(1)}, tmp_path / "x.pt")
     with pytest.raises(RunError, match="not a checkpoint of selfie-model"):
