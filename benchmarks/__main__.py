@@ -22,7 +22,16 @@ from benchmarks import (
     trainers,
 )
 from benchmarks import loader as loader_question
-from benchmarks.evidence import ablations, bucket_builds, elastic, opening, orders, repeat_cell, study_record
+from benchmarks.evidence import (
+    ablations,
+    bucket_builds,
+    elastic,
+    opening,
+    orders,
+    remote_epoch,
+    repeat_cell,
+    study_record,
+)
 from benchmarks.harness.plot import chart
 from benchmarks.harness.record import RESULTS, Record, load, record_files, save
 from benchmarks.harness.table import summary
@@ -150,7 +159,7 @@ def plans_command(rounds: int, threads: int, scratch: Path | None, output: Path 
     finish(records, output, "plan_mix", quick=quick)
 
 
-for evidence in (ablations, study_record, repeat_cell, elastic, orders, opening, bucket_builds):
+for evidence in (ablations, study_record, repeat_cell, elastic, orders, opening, bucket_builds, remote_epoch):
     main.add_command(evidence.command)
 
 
