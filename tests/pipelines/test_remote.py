@@ -148,6 +148,20 @@ def test_a_loader_goes_on_anywhere_with_a_cold_cache(
         assert far.state_dict()["epoch"] == 1
 
 
+def test_what_is_in_the_cache_is_not_fetched_again(
+    local: Path, url: str, cache: Path, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cold, a warm and a half-warm cache, of another process as far as the loader knows."""
+    monkeypatch.setattr("pipelines.readahead.FETCHES", 1)
+    for missing in (SHARDS, 0, SHARDS // 2):
+        for path in sorted(path for path in cache.glob("*") if len(path.name) == 64)[:missing]:
+            path.unlink()
+        proxy.reset_counts()
+        with patches(local, shuffle="lanes") as ours, patches(url) as far:
+            assert_same_stream(far, ours)
+        assert sum(fetched(proxy)) == missing
+
+
 def test_a_first_batch_needs_a_window_and_not_the_set(url: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipelines.readahead.FETCHES", 1)
     with patches(url, shuffle=2) as loader:

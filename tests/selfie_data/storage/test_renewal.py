@@ -32,14 +32,9 @@ class Cloud(BaseHTTPRequestHandler):
             self._answer(b"role")
         elif self.path.endswith("/role"):
             Cloud.given += 1
-            end = datetime.now(UTC) + timedelta(seconds=60)  # the client renews what ends within five minutes
+            end = f"{datetime.now(UTC) + timedelta(seconds=60):%FT%TZ}"  # the client renews what ends within 5 minutes
             keys = {"AccessKeyId": f"key-{Cloud.given}", "SecretAccessKey": "secret", "Token": "token"}
-            facts = {
-                "Code": "Success",
-                "Type": "AWS-HMAC",
-                "LastUpdated": f"{end:%FT%TZ}",
-                "Expiration": f"{end:%FT%TZ}",
-            }
+            facts = {"Code": "Success", "Type": "AWS-HMAC", "LastUpdated": end, "Expiration": end}
             self._answer(json.dumps(keys | facts).encode())
         else:
             key = self.headers["Authorization"].partition("Credential=")[2].partition("/")[0]
