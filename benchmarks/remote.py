@@ -54,12 +54,7 @@ def main() -> None:
     scratch, cases = given.scratch, BLOCKS if given.blocks else CASES
     images = Path(os.environ["SELFIE_TEST_DATA"])
     with seaweed.seaweed(scratch / "seaweed") as port, FaultProxy(port).running() as proxy:
-        os.environ |= {
-            "AWS_ACCESS_KEY_ID": seaweed.ACCESS_KEY,
-            "AWS_SECRET_ACCESS_KEY": seaweed.SECRET_KEY,
-            "AWS_REGION": "us-east-1",
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.port}",
-        }
+        os.environ |= seaweed.environment(proxy.port)
         bucket = f"s3://{seaweed.BUCKET}"
         here = put(images, scratch / "images", f"{bucket}/images")
         lines = []

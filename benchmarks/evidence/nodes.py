@@ -35,8 +35,9 @@ class Nodes:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port: int = probe.getsockname()[1]
-        texts = (text.replace(_PORT, str(self._port)).replace(_STEPS, f"--steps {steps}") for text in blocks[:4])
-        self._store, self._build, self._one, self._agent = texts
+        texts = (text.replace(_PORT, str(self._port)).replace(_STEPS, f"--steps {steps}") for text in blocks[:5])
+        self._store, self._build, self._one, self._agent, self._build_in_bucket = texts
+        self._from_bucket = ""  # what else is said before the commands
         self._started: list[psutil.Process] = []
         self.agents: list[psutil.Process] = []
 
@@ -48,6 +49,11 @@ class Nodes:
     def build(self) -> None:
         """Builds the guide's dataset."""
         self._finish(self._start(self._build, "build"))
+
+    def build_in_bucket(self) -> None:
+        """Builds the guide's dataset into the bucket that the environment names, for all that is begun afterwards."""
+        self._finish(self._start(self._build_in_bucket, "build"))
+        *_, self._from_bucket = self._build_in_bucket.splitlines(keepends=True)
 
     def train_alone(self) -> None:
         """Runs the process that nobody disturbs, to its end."""
@@ -132,7 +138,7 @@ class Nodes:
     def _start(self, text: str, name: str) -> psutil.Process:
         with (self.folder / f"{name}.log").open("w") as log:
             process = psutil.Popen(
-                ["bash", "-ec", text],
+                ["bash", "-ec", self._from_bucket + text],
                 cwd=self.folder,
                 env=self._environment,
                 stdout=log,
@@ -148,17 +154,20 @@ class Nodes:
 
 
 @contextmanager
-def cluster(folder: Path, shards: str | None = None, *, steps: int = 160) -> Iterator[Nodes]:
+def cluster(folder: Path, shards: str | None = None, *, bucket: bool = False, steps: int = 160) -> Iterator[Nodes]:
     """A dataset, one undisturbed run on it, a store; what was started is ended with it.
 
     Args:
         folder: of everything.
         shards: another dataset than the one that the guide builds.
+        bucket: the guide's dataset in a bucket, of a store that the environment names.
         steps: of both runs.
     """
     nodes = Nodes(folder, {"SHARDS": shards} if shards else {}, steps)
     try:
-        if shards is None:
+        if bucket:
+            nodes.build_in_bucket()
+        elif shards is None:
             nodes.build()
         nodes.train_alone()
         nodes.start_store()

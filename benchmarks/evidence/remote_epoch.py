@@ -100,12 +100,7 @@ def built(target: Path, source: ImageSource, options: BuildOptions) -> Path:
 def store(folder: Path) -> Iterator[FaultProxy]:
     """Yields the proxy before a store with a bucket, which the environment names."""
     with seaweed.seaweed(folder / "seaweed") as port, FaultProxy(port).running() as proxy:
-        os.environ |= {
-            "AWS_ACCESS_KEY_ID": seaweed.ACCESS_KEY,
-            "AWS_SECRET_ACCESS_KEY": seaweed.SECRET_KEY,
-            "AWS_REGION": "us-east-1",
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.port}",
-        }
+        os.environ |= seaweed.environment(proxy.port)
         yield proxy
 
 

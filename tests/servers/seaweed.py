@@ -18,6 +18,16 @@ _START_S = 30
 _SILENT = ("master.telemetry=false", "admin.ui=false", "webdav=false", "s3.port.iceberg=0", "s3.port.lance=0")
 
 
+def environment(port: int) -> dict[str, str]:
+    """Returns what names a server, or a proxy before it, to a client."""
+    return {
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+    }
+
+
 def program() -> Path | None:
     """Returns SeaweedFS's program; None where it is not installed."""
     beside = Path(sys.executable).with_name("weed")
