@@ -187,7 +187,13 @@ def _with_readahead(parts: LoaderParts) -> LoaderParts:
             f"{dataset.path}, it may {allowed:,}; use shuffle='lanes', or allow more by SELFIE_CACHE_BYTES"
         )
     readahead = Readahead(
-        dataset.manifest, cache, parts.reads, steps=parts.partition.steps, prefetch=options.prefetch, few=not mixed
+        dataset.manifest,
+        cache,
+        parts.reads,
+        bring_rows=dataset.bring_rows,
+        steps=parts.partition.steps,
+        prefetch=options.prefetch,
+        few=not mixed,
     )
     return replace(parts, dataset=dataset.read_by(readahead), readahead=readahead)
 

@@ -33,6 +33,7 @@ class Readahead:
         cache: of its shards.
         reads: (epoch, from_step) -> what this rank reads of the epoch, rising by first step.
         steps: of an epoch.
+        bring_rows: reads the rows of a shard, if they are not held.
         prefetch: how many steps beyond the one that is waited for may be under way.
         few: whether few shards are needed at a time.
     """
@@ -43,6 +44,7 @@ class Readahead:
         cache: ShardCache,
         reads: Callable[[int, int], Iterator[ShardUse]],
         *,
+        bring_rows: Callable[[int], None],
         steps: int,
         prefetch: int,
         few: bool,
@@ -51,6 +53,7 @@ class Readahead:
         self._manifest = manifest
         self._cache = cache
         self._reads = reads
+        self._bring_rows = bring_rows
         self._steps = steps
         self._prefetch = prefetch
         self._process = os.getpid()
@@ -190,6 +193,7 @@ class Readahead:
                 here = descriptor is not None
                 if descriptor is not None:
                     os.close(descriptor)
+                    self._bring_rows(use.shard)
         except (SelfieDataError, OSError) as error:  # whoever needs the shard tries again, and tells it
             _log.debug("fetching ahead: %s", error)
         finally:

@@ -9,7 +9,8 @@ import json
 import os
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -199,9 +200,9 @@ class RowCache:
     Shards have slots of one length in columns that are made once, so that a batch is gathered by NumPy as from a table.
     """
 
-    def __init__(self, shards: Shards, read: Callable[[int], NDArray[np.void]], *, limit: int) -> None:
+    def __init__(self, shards: Shards, read: Callable[[int], NDArray[np.void]], *, limit: int, threads: int) -> None:
         """`read` returns the rows of a shard by its position; `limit`: bytes that are kept, two shards at least."""
-        self._shards, self._read, self._limit = shards, read, limit
+        self._shards, self._read, self._limit, self._threads = shards, read, limit, threads
         self._process, self._lock = os.getpid(), threading.Lock()
         self._slots: OrderedDict[int, int] = OrderedDict()  # shard -> slot, the one asked for last at the end
         self._slot_of = np.full(0, -1, np.int32)
@@ -226,12 +227,38 @@ class RowCache:
             for start in range(0, len(wanted), capacity):
                 some = wanted[start : start + capacity]
                 inside = slice(None) if len(some) == len(wanted) else np.isin(shard, some)
-                for number in some.tolist():
-                    self._keep(number)
+                for number, read in self._missing(some.tolist()):
+                    self._keep(number, read)
                 rows = self._slot_of[shard[inside]].astype(np.int64) * self._length + place[inside]
                 for name, column in self._columns.items():
                     found[name][inside] = column[rows]
         return SampleTable(shard=shard.astype(np.int32), **found)
+
+    def bring(self, shard: int) -> None:
+        """Reads the rows of a shard that is going to be asked for, while others are gathered.
+
+        Raises:
+            DatasetError: its rows file is missing or changed.
+        """
+        with self._lock:
+            kept = shard in self._slots
+        if not kept:
+            rows = self._read(shard)
+            with self._lock:
+                if not self._columns:
+                    self._allocate()
+                self._keep(shard, rows)
+
+    def _missing(self, shards: list[int]) -> Iterator[tuple[int, NDArray[np.void]]]:
+        """Yields those that are not kept, with their rows; the others become those that were asked for last."""
+        missing = [shard for shard in shards if shard not in self._slots]
+        for shard in set(shards).difference(missing):
+            self._slots.move_to_end(shard)
+        if len(missing) < 2:
+            yield from ((shard, self._read(shard)) for shard in missing)
+            return
+        with ThreadPoolExecutor(min(self._threads, len(missing))) as pool:
+            yield from zip(missing, pool.map(self._read, missing), strict=True)
 
     def _allocate(self) -> None:
         self._length = max(1, self._shards.totals.largest)
@@ -239,12 +266,10 @@ class RowCache:
         self._slot_of = np.full(len(self._shards), -1, np.int32)
         self._columns = {name: np.empty(slots * self._length, ROW[name]) for name in ROW.names or ()}
 
-    def _keep(self, shard: int) -> None:
-        """Makes the rows of a shard those that were asked for last."""
+    def _keep(self, shard: int, rows: NDArray[np.void]) -> None:
+        """Keeps the rows of a shard, as those that were asked for last."""
         if shard in self._slots:
-            self._slots.move_to_end(shard)
             return
-        rows = self._read(shard)
         if len(self._slots) < len(self._columns["label"]) // self._length:
             slot = len(self._slots)
         else:

@@ -18,10 +18,13 @@ import torch
 
 from pipelines import ImageLoader, PatchLoader
 from selfie_data.cache.shard_cache import contents
+from selfie_data.dataset import opened
 from selfie_data.dataset.opened import open_dataset
+from selfie_data.dataset.pages import Shard
+from selfie_data.dataset.rows import ROW, ShardRecord
 from selfie_data.errors import CacheError, CorruptSampleError, DatasetError
 from selfie_data.storage import remote
-from selfie_data.storage.place import place_of, storage_of
+from selfie_data.storage.place import Place, place_of, storage_of
 from selfie_data.storage.protocol import StorageError
 from tests.pipelines.conftest import _open_files, write_dataset
 from tests.pipelines.streams import assert_equal_batches, assert_same_stream, ids_of, images, patches
@@ -146,6 +149,27 @@ def test_a_loader_goes_on_anywhere_with_a_cold_cache(
         ours.load_state_dict(state)
         assert_same_stream(far, ours)
         assert far.state_dict()["epoch"] == 1
+
+
+def test_rows_of_a_large_set_come_with_its_shards(
+    local: Path, url: str, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """About once each, and but for the first windows before a batch asks for them."""
+    monkeypatch.setattr(opened, "_ROW_BYTES", 21 * 10 * ROW.itemsize)
+    read, readers = opened.read_rows, list[str]()
+
+    def noting(path: Place, shard: Shard) -> ShardRecord:
+        readers.append(threading.current_thread().name)
+        return read(path, shard)
+
+    with patches(local, shuffle=2) as ours, patches(url, shuffle=2) as far:
+        monkeypatch.setattr(opened, "read_rows", noting)
+        for batch, expected in zip(far, ours, strict=True):
+            assert_equal_batches(batch, expected)
+            time.sleep(0.02)
+    fetches = sum(count for path, count in proxy.paths.items() if path.endswith(".rows"))
+    assert SHARDS <= fetches <= SHARDS + 4 + 8  # the first windows, by both; of the next epoch
+    assert sum(name.startswith("selfie-fetch") for name in readers) >= SHARDS // 2
 
 
 def test_what_is_in_the_cache_is_not_fetched_again(
