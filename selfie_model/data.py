@@ -174,7 +174,7 @@ def subset_ids(dataset: Dataset, subset: str | None, exclude: Path | None = None
 
     with _usage_errors():
         found = resolve_subset(dataset, subset, exclude)
-    return np.arange(len(dataset)) if found.ids is None else found.ids
+    return found.sample_ids(np.arange(found.samples))
 
 
 def check_held_out(dataset: Dataset, subset: str | None, *, instead: str = "add --no-validation") -> None:

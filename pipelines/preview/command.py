@@ -80,7 +80,8 @@ def command(
         name = out.resolve().name if isinstance(out, Path) else out.name
         head: dict[str, Any] = {
             "side": grid.side,
-            "title": f"{name}: {len(dataset):,} images of {dataset.image_size} px, stored as {dataset.encoding}",
+            "title": f"{name}: {dataset.manifest.live:,} images of {dataset.image_size} px, "
+            f"stored as {dataset.encoding}",
             "subtitle": f"{'first batch of the loader, augmented' if batch else 'as stored, not augmented'}; "
             f"grid {grid.side} x {grid.side}, patches of {grid.patch_size} px, {drawn}; seed {seed}, epoch {epoch}",
             "columns": columns,
@@ -115,7 +116,7 @@ def command(
 
 
 def _choose(dataset: Dataset, subset: str | None, first: int, count: int) -> Ids:
-    ids = np.arange(len(dataset)) if subset is None else dataset.subset(subset)
+    ids = dataset.live(np.arange(len(dataset))) if subset is None else dataset.subset(subset)
     chosen = ids[ids >= first][:count]
     if not len(chosen):
         raise ValueError(f"no sample id from {first} on: the highest is {ids.max() if len(ids) else 'none'}")
@@ -137,7 +138,7 @@ def _first_batch(
 
     with PatchLoader(
         dataset,
-        global_batch_size=min(count, len(dataset) if subset is None else len(dataset.subset(subset))),
+        global_batch_size=min(count, dataset.manifest.live if subset is None else len(dataset.subset(subset))),
         seed=seed,
         subset=subset,
         device="cpu",

@@ -1,7 +1,8 @@
 """Which samples of a dataset a loader goes through: all, a stored split, ids of the user's, less those excluded.
 
-An exclusion is part of what is asked for, not something that happens on the way: the ids are taken out before anything
-is ordered, so that the stream without them is as deterministic as any other, and its state belongs to no other.
+Those that the dataset itself excludes (`selfie-data drop`) are in no subset, whatever is asked for. An exclusion is
+part of what is asked for, not something that happens on the way: the ids are taken out before anything is ordered, so
+that the stream without them is as deterministic as any other, and its state belongs to no other.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from selfie_data.dataset.manifest_1 import survivors
 from selfie_data.dataset.opened import Dataset
 from selfie_data.errors import DatasetError
 
@@ -22,24 +24,27 @@ class Subset:
     """Sorted sample ids.
 
     Attributes:
-        ids: [N] int64; None = all of the dataset.
+        ids: [N] int64; None = all that the dataset does not exclude.
+        excluded: int64, ascending: the ids that it does.
         samples: N.
         digest: "all", or the SHA-256 of the ids as little-endian int64.
     """
 
     ids: NDArray[np.int64] | None
+    excluded: NDArray[np.int64]
     samples: int
     digest: str
 
     def sample_ids(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """Returns the ids of the i-th samples of the subset, a fresh array."""
-        return indices.copy() if self.ids is None else self.ids[indices]
+        return survivors(self.excluded, indices) if self.ids is None else self.ids[indices]
 
     def shard_samples(self, dataset: Dataset) -> NDArray[np.int64]:
         """Returns how many samples of the subset each shard holds."""
-        if self.ids is None:
-            return dataset.manifest.shards.samples
-        return np.bincount(dataset.shard_of(self.ids), minlength=len(dataset.manifest.shards))
+        shards = dataset.manifest.shards
+        ids = self.excluded if self.ids is None else self.ids
+        counts = np.bincount(dataset.shard_of(ids), minlength=len(shards))
+        return shards.samples - counts if self.ids is None else counts
 
 
 def resolve_subset(dataset: Dataset, subset: Ids, exclude: Ids = None) -> Subset:
@@ -54,16 +59,17 @@ def resolve_subset(dataset: Dataset, subset: Ids, exclude: Ids = None) -> Subset
         DatasetError: no such split or file, or it is damaged.
         ValueError: not distinct ids of the dataset, or nothing is left.
     """
-    total = len(dataset)
-    ids = None if subset is None else _checked(_load(dataset, subset), total, "subset")
+    total, live = len(dataset), dataset.manifest.live
+    ids = None if subset is None else dataset.live(_checked(_load(dataset, subset), total, "subset"))
     if exclude is not None:
         excluded = _checked(_load(dataset, exclude), total, "exclude")
-        ids = np.setdiff1d(np.arange(total) if ids is None else ids, excluded, assume_unique=True)
-    if ids is None or len(ids) == total:
-        return Subset(ids=None, samples=total, digest="all")
+        ids = np.setdiff1d(dataset.live(np.arange(total)) if ids is None else ids, excluded, assume_unique=True)
+    if ids is None or len(ids) == live:
+        return Subset(ids=None, excluded=dataset.excluded, samples=live, digest="all")
     if not len(ids):
         raise ValueError("no sample is left: the subset is empty or all of it is excluded")
-    return Subset(ids=ids, samples=len(ids), digest=hashlib.sha256(ids.astype("<i8").tobytes()).hexdigest())
+    digest = hashlib.sha256(ids.astype("<i8").tobytes()).hexdigest()
+    return Subset(ids=ids, excluded=dataset.excluded, samples=len(ids), digest=digest)
 
 
 def _checked(ids: NDArray[np.int64], total: int, what: str) -> NDArray[np.int64]:

@@ -26,7 +26,7 @@ from selfie_data.build.finish import finish_dataset, prepare_finishing
 from selfie_data.build.options import BuildOptions
 from selfie_data.build.plan import WINDOW_BYTES, BlockPlan, Plan
 from selfie_data.build.progress import Reporter, Silent, human_bytes
-from selfie_data.build.shard_task import BUILD, Job, scratch_folder
+from selfie_data.build.shard_task import Job, scratch_folder
 from selfie_data.build.workers import Engine, refuse_in_worker, run_inline, run_processes, start_server
 from selfie_data.build.workspace import (
     SOURCE_FINGERPRINT,
@@ -38,6 +38,7 @@ from selfie_data.build.workspace import (
     remove_if_empty,
 )
 from selfie_data.dataset.manifest import Manifest
+from selfie_data.dataset.names import BUILD
 from selfie_data.dataset.opened import open_dataset
 from selfie_data.errors import BuildError, DatasetError, SelfieDataError
 from selfie_data.images.codecs import codec_versions

@@ -27,7 +27,7 @@ from selfie_data.build.finish import finish_dataset
 from selfie_data.build.options import BuildOptions
 from selfie_data.build.plan import Runs
 from selfie_data.build.progress import Reporter, Silent
-from selfie_data.build.shard_task import BUILD, finished_shards, scratch_folder
+from selfie_data.build.shard_task import finished_shards, scratch_folder
 from selfie_data.build.workers import refuse_in_worker
 from selfie_data.build.workspace import (
     IDENTITY,
@@ -39,6 +39,7 @@ from selfie_data.build.workspace import (
     refuse_other,
 )
 from selfie_data.dataset.manifest import Manifest
+from selfie_data.dataset.names import BUILD
 from selfie_data.errors import BuildError, SelfieDataError
 from selfie_data.files import read_json
 from selfie_data.images.codecs import codec_versions

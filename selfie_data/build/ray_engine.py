@@ -18,7 +18,8 @@ from typing import Any
 
 from selfie_data.build.finish import prepare_finishing
 from selfie_data.build.ray_task import Board, Requirements, Told, build_there
-from selfie_data.build.shard_task import BUILD, Done, Job, Report, Tick
+from selfie_data.build.shard_task import Done, Job, Report, Tick
+from selfie_data.dataset.names import BUILD
 from selfie_data.errors import BuildError, SelfieDataError
 from selfie_data.storage.place import storage_of
 

@@ -12,8 +12,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from selfie_data.build.shard_task import BUILD, Done, ImageEncoder, Job, Tick, build_shard
+from selfie_data.build.shard_task import Done, ImageEncoder, Job, Tick, build_shard
 from selfie_data.build.workspace import open_folder
+from selfie_data.dataset.names import BUILD
 from selfie_data.errors import BuildError, SelfieDataError, SourceError
 from selfie_data.images.codecs import codec_versions
 from selfie_data.images.encode import Stored

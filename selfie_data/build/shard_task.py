@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfie_data.build.plan import OneShard, ShardPlan
-from selfie_data.dataset.names import SUFFIX, index_name, key_of, rows_name, shard_name
+from selfie_data.dataset.names import BUILD, SUFFIX, index_name, key_of, rows_name, shard_name
 from selfie_data.dataset.rows import ROW, Quarantined, Restarts, ShardRecord, encode_rows, load_rows
 from selfie_data.dataset.shard import Member, ShardWriter, format_index
 from selfie_data.errors import BuildError, ImageError
@@ -33,7 +33,6 @@ from selfie_data.images.statistics import PixelSums, add_up, sum_by_numpy, sum_p
 from selfie_data.source import GatheringSource, ImageSource, SourceImage, read_images
 from selfie_data.storage.place import Place, storage_of
 
-BUILD = ".build"
 _BATCH = 256  # images summed at once where all have one size
 _TICK_S = 0.2
 

@@ -15,8 +15,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from selfie_data.build.shard_task import BUILD, scratch_folder
+from selfie_data.build.shard_task import scratch_folder
 from selfie_data.dataset.manifest import NAME as MANIFEST
+from selfie_data.dataset.names import BUILD
 from selfie_data.errors import BuildError
 from selfie_data.files import read_json, sync_directory
 from selfie_data.storage.place import Place, storage_of
@@ -153,7 +154,8 @@ def clear(out: Place) -> None:
     """
     try:
         if isinstance(out, Path):
-            shutil.rmtree(out / BUILD)
+            if (out / BUILD).exists():
+                shutil.rmtree(out / BUILD)
             sync_directory(out)
         else:
             storage = storage_of(out)

@@ -19,7 +19,7 @@ def command(out: Place, store: Path, workers: int | None) -> None:
     """Decodes the dataset OUT into the zarr group STORE: uint8 [N, H, W, 3] in order of sample id, and labels.
 
     JPEG and PNG sets are stored as evaluation sees them: shorter side resized, centre crop at the dataset's image size.
-    Interrupted, it starts again; nothing is at STORE until it is whole.
+    Excluded samples are black and have no label. Interrupted, it starts again; nothing is at STORE until it is whole.
     """
     dataset = open_dataset(out)
     with tqdm(total=len(dataset), unit="image", unit_scale=True, disable=None) as bar:

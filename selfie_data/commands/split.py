@@ -38,10 +38,10 @@ def command(out: Place, validation: str, fractions: str, seed: int, force: bool)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     dataset = open_dataset(out)
-    subsets = write_splits(dataset, options, force=force)
+    subsets = {name: dataset.live(ids) for name, ids in write_splits(dataset, options, force=force).items()}
     width = max(map(len, subsets))
     for name, ids in subsets.items():
-        count, population = population_of(name, subsets, dataset.table.label)
+        count, population = population_of(name, subsets, dataset.labels)
         share = f"{len(ids) / count:8.2%}" if count else "     none"
         click.echo(f"{name:<{width}}  {len(ids):>9,} samples  {share} of the {count:,} {population}")
 
@@ -49,7 +49,7 @@ def command(out: Place, validation: str, fractions: str, seed: int, force: bool)
 def population_of(name: str, subsets: Mapping[str, Ids], labels: NDArray[np.int32]) -> tuple[int, str]:
     """Returns what a subset's percentage is a share of: how many samples, and what they are; labels [N], -1 = none."""
     if name in ("train", "validation"):
-        return len(labels), "in all"
+        return len(subsets["train"]) + len(subsets["validation"]), "in all"
     if name.startswith("train-"):
         return int((labels[subsets["train"]] >= 0).sum()), "labelled in train"
     return int((labels >= 0).sum()), "labelled"

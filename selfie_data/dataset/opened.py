@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from selfie_data.dataset.manifest import Manifest, Sizes
 from selfie_data.dataset.manifest_1 import OldManifest, survivors
-from selfie_data.dataset.names import SPLITS_FOLDER, index_name, key_of
+from selfie_data.dataset.names import BUILD, SPLITS_FOLDER, index_name, key_of
 from selfie_data.dataset.pages import PAGE_ENTRIES
 from selfie_data.dataset.rows import ROW, Quarantined, RowCache, ShardRecord, read_rows
 from selfie_data.dataset.splits_record import read_splits
@@ -65,6 +65,7 @@ class Dataset:
         """`table`: of a dataset of schema 1, whose rows are in no other place."""
         self.path, self.manifest, self.opener = path, manifest, opener
         self._table = table
+        self._excluded: NDArray[np.int64] | None = None
         self._cache = RowCache(manifest.shards, self._shard_rows, limit=_ROW_BYTES, threads=self._readers)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -85,6 +86,21 @@ class Dataset:
             raise BuildError(f"{path}: is inside the dataset, which holds its own files only; choose a path beside it")
 
     @property
+    def excluded(self) -> NDArray[np.int64]:
+        """The ids that are left out everywhere, ascending, int64.
+
+        Raises:
+            DatasetError: their file is missing or damaged.
+        """
+        if self._excluded is None:
+            self._excluded = self._read_excluded()
+        return self._excluded
+
+    def live(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns those of sample ids [B] that are not excluded, in their order."""
+        return ids[np.isin(ids, self.excluded, invert=True)] if len(self.excluded) else ids
+
+    @property
     def table(self) -> SampleTable:
         """All rows, 36 bytes a sample. Batches of any size go by `rows`, which needs less.
 
@@ -95,6 +111,15 @@ class Dataset:
             table = self._read_table()  # by two threads at worst: after a fork a lock may never be given back
             self._table = self._table or table
         return self._table
+
+    @property
+    def labels(self) -> NDArray[np.int32]:
+        """Class index of each sample, int32 [N]; -1 = none, or excluded."""
+        if not len(self.excluded):
+            return self.table.label
+        labels = self.table.label.copy()
+        labels[self.excluded] = -1
+        return labels
 
     def rows(self, ids: NDArray[np.int64]) -> SampleTable:
         """Returns the rows of sample ids [B], a column each. Of a large dataset it holds those of the last shards only.
@@ -281,10 +306,13 @@ class Dataset:
         return tuple(sorted(record.subsets)) if record else ()
 
     def subset(self, name: str) -> NDArray[np.int64]:
-        """Returns the sample ids of a stored subset, sorted, after checking their hash.
+        """Returns the sample ids of a stored subset, sorted, without those excluded, after checking their hash.
+
+        Of a dataset as it was before it grew: those of them that it had.
 
         Raises:
-            DatasetError: no such subset (the message names those there are), or it is damaged.
+            DatasetError: no such subset (the message names those there are), or it is damaged, or it was made before
+                samples were added, of which none would be in it.
         """
         record = read_splits(self.path)
         if record is None or name not in record.subsets:
@@ -293,13 +321,35 @@ class Dataset:
         file = f"{SPLITS_FOLDER}/{name}.npy"
         data = read_checked(self.path, file, {file: record.subsets[name].sha256})
         ids: NDArray[np.int64] = np.load(io.BytesIO(data), allow_pickle=False)
-        if ids.dtype != np.int64 or ids.ndim != 1 or (len(ids) and not 0 <= ids[0] <= ids[-1] < len(self)):
-            raise DatasetError(f"{self.path / file}: must be int64 ids in [0, {len(self)}), sorted")
+        if ids.dtype != np.int64 or ids.ndim != 1:
+            raise DatasetError(f"{self.path / file}: must be int64 ids, got {ids.dtype} {list(ids.shape)}")
+        total = record.samples
+        if len(ids) and not 0 <= ids[0] <= ids[-1] < total:
+            raise DatasetError(f"{self.path / file}: must be int64 ids in [0, {total}), sorted")
+        if total < len(self):
+            raise DatasetError(
+                f"{self.path / SPLITS_FOLDER}: made before {len(self) - total:,} samples were added; `selfie-data "
+                "split` gives these their places and leaves the others where they are"
+            )
+        return self.live(ids[: np.searchsorted(ids, len(self))])
+
+    def _read_excluded(self) -> NDArray[np.int64]:
+        excluded = self.manifest.excluded
+        if excluded is None:
+            return np.empty(0, np.int64)
+        data = read_checked(self.path, excluded.file, {excluded.file: excluded.sha256})
+        ids: NDArray[np.int64] = np.load(io.BytesIO(data), allow_pickle=False)
+        if ids.dtype != np.int64 or ids.shape != (excluded.samples,) or not 0 <= ids[0] <= ids[-1] < len(self):
+            raise DatasetError(
+                f"{self.path / excluded.file}: must be {excluded.samples} ids in [0, {len(self)}), sorted"
+            )
         return ids
 
 
-def open_dataset(path: Place | str) -> Dataset:
+def open_dataset(path: Place | str, *, fingerprint: str = "") -> Dataset:
     """Opens a dataset directory or URL: manifest and pages are read and checked.
+
+    With `fingerprint`, as it was when it had this one, before it grew or shrank.
 
     In a folder of this machine with at most 4,096 shards their sizes are checked, too; whoever reads a shard checks
     its own. Of a dataset of schema 1 everything is checked but the content of the shards and, at a URL, the indexes.
@@ -308,13 +358,15 @@ def open_dataset(path: Place | str) -> Dataset:
         DatasetError: something is missing, damaged, does not belong, or is of a newer schema.
     """
     directory = place_of(path)
-    manifest = Manifest.load(directory)
+    manifest = Manifest.load(directory, fingerprint=fingerprint)
     table = None
     if manifest.listed is not None:
         _check_old(directory, manifest, manifest.listed)
         table = read_table(directory, samples=manifest.samples, files=manifest.files)
     elif isinstance(directory, Path) and len(manifest.shards) <= PAGE_ENTRIES:
         _check_shards(directory, manifest)
+        if not fingerprint and not (directory / BUILD).exists():  # else others belong to what it became, or becomes
+            _refuse_other_shards(directory, {path.name for path in directory.glob("shard-*.tar")}, manifest)
     return Dataset(path=directory, manifest=manifest, table=table)
 
 
@@ -333,9 +385,8 @@ def _restore(path: Place, manifest: Manifest, table: SampleTable | None) -> Data
 
 def _check_shards(directory: Path, manifest: Manifest) -> None:
     for shard in manifest.shards:
-        if shard.samples:
+        if shard.bytes:
             _check_size(directory / shard.name, shard.bytes)
-    _refuse_other_shards(directory, {path.name for path in directory.glob("shard-*.tar")}, manifest)
 
 
 def _check_old(directory: Place, manifest: Manifest, listed: OldManifest) -> None:
@@ -343,6 +394,7 @@ def _check_old(directory: Place, manifest: Manifest, listed: OldManifest) -> Non
         _check_objects(directory, manifest)
         return
     _check_shards(directory, manifest)
+    _refuse_other_shards(directory, {path.name for path in directory.glob("shard-*.tar")}, manifest)
     names = [index_name(shard.name) for shard in listed.shards]
     with ThreadPoolExecutor(_THREADS) as pool:  # hashing leaves the interpreter free
         for _ in pool.map(lambda name: read_checked(directory, name, listed.files), names):

@@ -123,7 +123,7 @@ def _write(dataset: Dataset, scratch: Path, *, workers: int, progress: Progress 
     labels = group.create_array(
         "labels", shape=(samples,), chunks=(samples,), dtype="int32", compressors=codec, config=keep_empty
     )
-    labels[:] = dataset.table.label
+    labels[:] = dataset.labels
     shape = (size, size, 3)
     images = group.create_array(
         "images", shape=(samples, *shape), chunks=(rows, *shape), dtype="uint8", compressors=codec, config=keep_empty
@@ -136,11 +136,13 @@ def _write(dataset: Dataset, scratch: Path, *, workers: int, progress: Progress 
 
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, samples, rows):
-            ids = range(start, min(start + rows, samples))
-            list(pool.map(fill, range(rows), ids, read_payloads(dataset, ids)))
-            images[ids.start : ids.stop] = block[: len(ids)]
+            stop = min(start + rows, samples)
+            ids = dataset.live(np.arange(start, stop))
+            block[:] = 0
+            list(pool.map(fill, (ids - start).tolist(), ids.tolist(), read_payloads(dataset, ids)))
+            images[start:stop] = block[: stop - start]
             if progress:
-                progress(len(ids))
+                progress(stop - start)
 
 
 def _sealed(dataset: Dataset) -> dict[str, Any]:

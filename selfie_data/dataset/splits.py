@@ -9,10 +9,15 @@ too, is `train`. Labelled subsets are beginnings of that order, so a smaller one
 `train-P` is P % of what is not validation (to tune on), `all-P` is P % of everything (to retrain on afterwards), the
 two steps of the paper's protocol (arXiv 1906.02940, section 4). P % are exact counts a class, rounded half up:
 5 % of 50 images a class are 3 a class, so 6 % in all; the classes stay balanced, and small ones keep their share.
+
+Samples that were added to a dataset are split by themselves: nothing of what was there changes sides. Excluded samples
+keep theirs.
 """
 
 import hashlib
 import io
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -62,25 +67,30 @@ class SplitOptions:
         object.__setattr__(self, "labelled", tuple(_text(value) for value in labelled))
 
 
-def split_ids(labels: NDArray[np.int32], options: SplitOptions) -> dict[str, Ids]:
+def split_ids(labels: NDArray[np.int32], options: SplitOptions, parts: tuple[int, ...] = (0,)) -> dict[str, Ids]:
     """Returns subset name -> sorted sample ids: `train`, `validation`, and `train-P`, `all-P` for every percentage P.
 
     Args:
         labels: [N] class index of every sample, -1 = none. If there is no label at all, `validation` is a part of all
-            samples and there are no labelled subsets.
+            samples and there are no labelled subsets; of parts without labels that follow others, it has none.
         options: how to split.
+        parts: the first ids of the samples that were built together, which are split together.
     """
     held_out = Fraction(options.validation)
-    parts: dict[str, list[Ids]] = {"validation": []}
-    labelled = options.labelled if (labels >= 0).any() else ()
-    for order in _orders(labels, options.seed):
-        kept = len(order) - _validation_count(len(order), held_out)
-        parts["validation"].append(order[kept:])
-        for text in labelled:
-            for family, population in (("train", kept), ("all", len(order))):
-                count = _count(population, Fraction(text))
-                parts.setdefault(f"{family}-{text}", []).append(order[:count])
-    subsets = {name: np.sort(np.concatenate(chosen)) for name, chosen in parts.items()}
+    chosen: dict[str, list[Ids]] = {"validation": []}
+    for number, (start, stop) in enumerate(itertools.pairwise((*parts, len(labels)))):
+        unlabelled = not (labels[:stop] >= 0).any()  # of what comes later, nothing is known yet
+        for label, places in _orders(labels[start:stop], options.seed, number):
+            if label < 0 and not unlabelled:
+                continue
+            order = start + places
+            kept = len(order) - _validation_count(len(order), held_out)
+            chosen["validation"].append(order[kept:])
+            for text in options.labelled if label >= 0 else ():
+                for family, population in (("train", kept), ("all", len(order))):
+                    count = _count(population, Fraction(text))
+                    chosen.setdefault(f"{family}-{text}", []).append(order[:count])
+    subsets = {name: np.sort(np.concatenate(ids)) for name, ids in chosen.items()}
     subsets["train"] = np.setdiff1d(np.arange(len(labels)), subsets["validation"], assume_unique=True)
     return {name: subsets[name] for name in sorted(subsets, key=_reading_order)}
 
@@ -88,16 +98,18 @@ def split_ids(labels: NDArray[np.int32], options: SplitOptions) -> dict[str, Ids
 def write_splits(dataset: Dataset, options: SplitOptions, *, force: bool = False) -> dict[str, Ids]:
     """Splits a dataset and stores `splits/NAME.npy` and `splits/splits.json`; the same options give the same bytes.
 
+    Excluded samples are in the files, where `Dataset.subset` leaves them out: what the others are in must not change.
+
     Raises:
         BuildError: splits made with other options are there and `force` is not set, or writing failed.
         DatasetError: the splits that are there are damaged and `force` is not set.
     """
-    subsets = split_ids(dataset.table.label, options)
+    subsets = split_ids(dataset.table.label, options, dataset.manifest.parts)
     record = _describe(dataset, options, subsets)
     directory = dataset.path / SPLITS_FOLDER
     storage = storage_of(directory)
     if not force and (found := read_splits(dataset.path)):
-        _refuse_other(directory, found, record)
+        _refuse_other(dataset, directory, found, record)
     try:
         if storage.stat(NAME) and storage.read(NAME) != record.encode():
             storage.delete([NAME])  # so that no moment has an index that is not of its files
@@ -133,17 +145,14 @@ def check_splits(path: Place) -> list[str]:
     return problems + _check_origin(path, record)
 
 
-def _orders(labels: NDArray[np.int32], seed: int) -> list[Ids]:
-    """The ids of each class that occurs, in its random order; all ids as one if nothing is labelled."""
+def _orders(labels: NDArray[np.int32], seed: int, part: int) -> Iterator[tuple[int, Ids]]:
+    """Yields each class that occurs in a part, -1 for none, and the places of its samples in their random order."""
     by_class = np.argsort(labels, kind="stable")
     classes, starts = np.unique(labels[by_class], return_index=True)
-    orders = []
-    for label, ids in zip(classes.tolist(), np.split(by_class, starts[1:]), strict=True):
-        if label >= 0 or len(classes) == 1:
-            stream = label if label >= 0 else _UNLABELLED_STREAM
-            shuffled = Permutation(size=len(ids), seed=seed, purpose=Purpose.SPLIT, stream=stream)
-            orders.append(ids[shuffled(np.arange(len(ids)))])
-    return orders
+    for label, places in zip(classes.tolist(), np.split(by_class, starts[1:]), strict=True):
+        stream = label if label >= 0 else _UNLABELLED_STREAM
+        shuffled = Permutation(size=len(places), seed=seed, purpose=Purpose.SPLIT, epoch=part, stream=stream)
+        yield label, places[shuffled(np.arange(len(places)))]
 
 
 def _count(population: int, percentage: Fraction) -> int:
@@ -204,13 +213,18 @@ def _labelled(labels: NDArray[np.int32]) -> NDArray[np.int32]:
     return labels[labels >= 0]
 
 
-def _refuse_other(directory: Place, found: SplitsRecord, wanted: SplitsRecord) -> None:
+def _refuse_other(dataset: Dataset, directory: Place, found: SplitsRecord, wanted: SplitsRecord) -> None:
     theirs, mine = ({**msgspec.to_builtins(each.options), "dataset": each.dataset} for each in (found, wanted))
     for key, value in mine.items():
-        if theirs[key] != value:
+        if theirs[key] != value and not (key == "dataset" and _was(dataset, found.dataset)):
             raise BuildError(
                 f"{directory}: holds splits with {key} {theirs[key]}, asked for {value}; --force replaces them"
             )
+
+
+def _was(dataset: Dataset, fingerprint: str) -> bool:
+    """Says whether a dataset has this fingerprint, or had it before it grew or shrank."""
+    return fingerprint in (dataset.fingerprint, *(each.fingerprint for each in dataset.manifest.lineage))
 
 
 def _check_origin(path: Place, record: SplitsRecord) -> list[str]:
@@ -221,9 +235,13 @@ def _check_origin(path: Place, record: SplitsRecord) -> list[str]:
         return []  # for the caller to report: nothing can be said about the splits of a damaged dataset
     except ValueError as error:
         return [f"{SPLITS_FOLDER}/{NAME}: damaged ({error})"]
-    if record.dataset != dataset.fingerprint:
+    if not _was(dataset, record.dataset):
         return [f"{SPLITS_FOLDER}/{NAME}: made for another dataset, {record.dataset[:12]}…"]
-    if record != _describe(dataset, options, split_ids(dataset.table.label, options)):
+    if record.samples < len(dataset):
+        added = len(dataset) - record.samples
+        return [f"{SPLITS_FOLDER}/{NAME}: made before {added:,} samples were added; run `selfie-data split` again"]
+    wanted = _describe(dataset, options, split_ids(dataset.table.label, options, dataset.manifest.parts))
+    if msgspec.structs.replace(record, dataset=dataset.fingerprint) != wanted:
         return [f"{SPLITS_FOLDER}/{NAME}: not what its options give; run `selfie-data split --force`"]
     return []
 

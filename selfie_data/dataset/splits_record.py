@@ -37,6 +37,11 @@ class SplitsRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     options: StoredOptions
     subsets: dict[str, StoredSubset]
 
+    @property
+    def samples(self) -> int:
+        """How many samples the dataset had."""
+        return self.subsets["train"].samples + self.subsets["validation"].samples
+
     def encode(self) -> bytes:
         """Returns the bytes of the file: one subset a line, so that a thousand counts a class stay readable."""
         record = msgspec.to_builtins(self)

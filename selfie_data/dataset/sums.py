@@ -26,14 +26,15 @@ class Sums:
         counted: whether all shards kept the sums over their pixels.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, places: int = 0) -> None:
+        """`places`: of the plan, before the first shard."""
         self.columns: dict[str, list[Any]] = {}
         self.pixels = PixelSums()
         self.notices = Notices()
         self.restarts: Restarts | None = None
         self.decoders: dict[str, str] = {}
         self.first = ""
-        self.places = 0
+        self.places = places
         self.counted = True
         self._counts = Counter[str]()
         self._ends: dict[str, tuple[int, int]] = {}
@@ -62,12 +63,13 @@ class Sums:
         self._counts.update(count_classes(record.rows["label"]))
         for reason, name in record.notices:
             self.notices.add(reason, name)
-        if record.samples:
+        rows = record.rows[record.rows["length"] > 0]  # others were purged
+        if len(rows):
             for name in ("height", "width", "length"):
-                column = record.rows[name]
+                column = rows[name]
                 ends = (int(column.min()), int(column.max()), *self._ends.get(name, ()))
                 self._ends[name] = (min(ends), max(ends))
-            self._area = max(self._area, int((record.rows["height"].astype(np.int64) * record.rows["width"]).max()))
+            self._area = max(self._area, int((rows["height"].astype(np.int64) * rows["width"]).max()))
 
     @property
     def count(self) -> int:

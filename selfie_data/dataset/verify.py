@@ -14,7 +14,7 @@ import hashlib
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -25,11 +25,10 @@ import google_crc32c
 import numpy as np
 
 from selfie_data.dataset.manifest import NAME as MANIFEST
-from selfie_data.dataset.manifest import UPGRADED, Manifest, load_old, tree_digest
-from selfie_data.dataset.names import SPLITS_FOLDER, SUFFIX, index_name, key_of
+from selfie_data.dataset.manifest import UPGRADED, Manifest, kept_roots, load_old, tree_digest
+from selfie_data.dataset.names import BUILD, EXTENSION, SPLITS_FOLDER, SUFFIX, key_of, number_of
 from selfie_data.dataset.opened import Dataset
 from selfie_data.dataset.pages import FOLDER as PAGES
-from selfie_data.dataset.pages import Shard
 from selfie_data.dataset.rows import ShardRecord, count_classes
 from selfie_data.dataset.shard import BLOCK, Member, format_index, padding
 from selfie_data.dataset.splits import check_splits
@@ -65,7 +64,8 @@ def verify_dataset(
         table = read_table(path, samples=manifest.samples, files=manifest.files) if manifest.listed else None
     except DatasetError as error:
         return [*problems, *_unless_listed(str(error), problems), *check_splits(path)]
-    problems = [*_unlisted_files(path, manifest, shards), *problems]
+    roots = kept_roots(path, manifest)
+    problems = [*_unlisted_files(path, manifest, roots), *map(str, _errors(roots)), *problems]
     dataset = Dataset(path=path, manifest=manifest, table=table)
     if table is not None and not np.array_equal(
         table.shard, np.repeat(np.arange(len(shards)), manifest.shards.samples)
@@ -80,7 +80,7 @@ def verify_dataset(
             if record is not None:
                 sums.add(record, shard.rows_sha256)
     if sums.count == len(shards):
-        problems += _check_sums(path, manifest, sums)
+        problems += _check_sums(dataset, sums)
     return [*problems, *_check_restarts(path, manifest, intervals), *check_splits(path)]
 
 
@@ -96,12 +96,25 @@ def _check_upgraded(path: Place, manifest: Manifest) -> Iterator[str]:
         yield f"{path / UPGRADED}: was written beside another {MANIFEST}; remove it and upgrade again"
 
 
-def _check_sums(path: Place, manifest: Manifest, sums: Sums) -> Iterator[str]:
+def _errors(roots: Mapping[str, Manifest | DatasetError]) -> Iterator[DatasetError]:
+    return (root for root in roots.values() if isinstance(root, DatasetError))
+
+
+def _check_sums(dataset: Dataset, sums: Sums) -> Iterator[str]:
     """Compares what the root says of all samples with what their rows add up to."""
+    path, manifest = dataset.path, dataset.manifest
     if manifest.listed is not None:
         return
-    found: dict[str, object] = {"class_counts": sums.class_counts, "sizes": sums.sizes}
-    if sums.counted:
+    try:
+        left_out = Counter(count_classes(dataset.rows(dataset.excluded).label))
+    except DatasetError as error:
+        yield str(error)
+        return
+    counts = {label: left for label, count in sums.class_counts.items() if (left := count - left_out[label])}
+    found: dict[str, object] = {"class_counts": counts}
+    if not manifest.excluded:  # others may have been the largest
+        found["sizes"] = sums.sizes
+    if sums.counted and not manifest.lineage:
         found |= {"mean": sums.pixels.mean, "std": sums.pixels.std, "pixels": sums.pixels.pixels}
     for name, value in found.items():
         if value != getattr(manifest, name):
@@ -126,25 +139,24 @@ def _unless_listed(problem: str, problems: list[str]) -> list[str]:
     return [] if problem in problems else [problem]
 
 
-def _unlisted_files(path: Place, manifest: Manifest, shards: Sequence[Shard]) -> Iterator[str]:
-    """Names what the manifest does not know, empty folders too; a dataset directory holds nothing else."""
-    files = [MANIFEST, *_other_files(manifest)]
-    if manifest.upgraded:
-        files.append(UPGRADED)
-    if manifest.listed is None:
-        files += [*manifest.shards.files, *(shard.rows_name for shard in shards)]
-    for shard in shards:
-        if shard.samples:
-            files += [shard.name, index_name(shard.name)]
+def _unlisted_files(path: Place, manifest: Manifest, roots: Mapping[str, Manifest | DatasetError]) -> Iterator[str]:
+    """Names what no root knows, empty folders too; a dataset directory holds nothing else.
+
+    An extension that is not finished has more shards than any root, and a folder of its own.
+    """
+    files = [MANIFEST, *manifest.reached(), *roots, *([UPGRADED] if manifest.upgraded else ())]
+    for root in roots.values():
+        if isinstance(root, Manifest):
+            files += root.reached()
     known = {*files, *(folder.as_posix() for name in files for folder in PurePosixPath(name).parents), SPLITS_FOLDER}
+    under_way = (path / BUILD / EXTENSION).exists()
     for name in _names_below(path):
-        if name not in known and not name.startswith(f"{SPLITS_FOLDER}/") and not _has_entries(path / name):
-            yield f"{path / name}: not part of the dataset (the manifest does not list it); remove it"
-
-
-def _other_files(manifest: Manifest) -> Iterator[str]:
-    for name in manifest.files:
-        yield from table_files(manifest.samples) if name == TABLE else (name,)
+        if name in known or name.startswith(f"{SPLITS_FOLDER}/") or _has_entries(path / name):
+            continue
+        number = number_of(name)
+        if under_way and (name.startswith(f"{BUILD}/") or (number is not None and number >= manifest.next_number)):
+            continue
+        yield f"{path / name}: not part of the dataset (the manifest does not list it); remove it"
 
 
 def _names_below(path: Place) -> list[str]:
@@ -202,8 +214,9 @@ def _check_shard(
         return None, [str(error)]
     problems = list(_check_classes(dataset, position, record))
     path = dataset.path / shard.name
-    if not shard.samples:
-        return record, problems
+    if not shard.bytes:
+        lost = int(np.count_nonzero(record.rows["length"]))
+        return record, [*problems, *([f"{path}: has no bytes, its rows say {lost} images"] if lost else [])]
     if isinstance(path, Path) and path.exists() and not path.is_file():  # a pipe or a device would be read for ever
         return record, [*problems, f"{path}: not a regular file"]
     try:
@@ -263,10 +276,15 @@ def _check_rows(
     suffix = SUFFIX[dataset.encoding]
     name, start = dataset.manifest.shards[position].name, dataset.manifest.shards.start(position)
     places = dataset.plan_positions(np.arange(start, start + record.samples))
+    excluded = np.isin(np.arange(start, start + record.samples), dataset.excluded)
     expected_offset = BLOCK
-    for row, place in zip(record.rows.tolist(), places.tolist(), strict=True):
+    for row, place, left_out in zip(record.rows.tolist(), places.tolist(), excluded.tolist(), strict=True):
         key = key_of(place)
         label, offset, length, height, width, checksum = row
+        if not length:
+            if not left_out:
+                problems.append(f"{dataset.path / name}: sample {key} has no bytes, and is not excluded")
+            continue
         padded = length + padding(length)
         text = b"" if label < 0 else str(label).encode()
         extent = BLOCK + padded + (2 * BLOCK if text else 0)

@@ -41,7 +41,7 @@ def command(
     selfie-model embed RUN SHARDS embeddings.zarr
     """
     from selfie_model.commands.running import tell_unfinished
-    from selfie_model.features.embed import write_embeddings
+    from selfie_model.features.embed import with_gaps, write_embeddings
     from selfie_model.features.encoder import FeatureKind, extract, load_encoder
 
     tell_unfinished(run)
@@ -64,7 +64,7 @@ def command(
     with closing(image_loader(dataset, config, loading, evaluation=True)) as loader:
         samples, width = write_embeddings(
             out,
-            extract(encoder, loader, device=place),
+            with_gaps(extract(encoder, loader, device=place), dataset.excluded),
             samples=len(dataset),
             attributes=attributes,
             overwrite=overwrite,

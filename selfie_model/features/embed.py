@@ -1,14 +1,14 @@
 """Features of every sample of a dataset → one zarr array, row = sample id.
 
     OUT.zarr/            zarr v3 group; attributes say which dataset, run and source they come from
-    OUT.zarr/features    float32 [samples, D], chunks of 4,096 rows
+    OUT.zarr/features    float32 [samples, D], chunks of 4,096 rows; NaN where a sample is excluded
 
 Written beside its place and renamed at the end: what stands at OUT.zarr is complete.
 """
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,27 @@ def write_embeddings(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return samples, width
+
+
+def with_gaps(parts: Iterable[Features], gaps: NDArray[np.int64]) -> Iterator[Features]:
+    """Yields features by rising sample id, with vectors of NaN for the samples of `gaps` [G], ascending."""
+    done, part = 0, None
+    for part in parts:
+        stop = int(np.searchsorted(gaps, part.sample_id[-1]))
+        yield _with(part, gaps[done:stop])
+        done = stop
+    if part is not None and done < len(gaps):
+        yield _with(Features(part.vector[:0], part.label[:0], part.sample_id[:0]), gaps[done:])
+
+
+def _with(part: Features, gaps: NDArray[np.int64]) -> Features:
+    order = np.argsort(np.concatenate((part.sample_id, gaps)))
+    nothing = np.full((len(gaps), part.vector.shape[1]), np.nan, np.float32)
+    return Features(
+        np.concatenate((part.vector, nothing))[order],
+        np.concatenate((part.label, np.full(len(gaps), -1)))[order],
+        np.concatenate((part.sample_id, gaps))[order],
+    )
 
 
 def _holds_embeddings(path: Path) -> bool:

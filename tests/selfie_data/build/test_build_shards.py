@@ -11,8 +11,8 @@ import pytest
 
 from selfie_data.build.build_shards import BuildOptions, build_shards, describe_build
 from selfie_data.build.plan import Plan
-from selfie_data.build.shard_task import BUILD
 from selfie_data.dataset.manifest import Restarts
+from selfie_data.dataset.names import BUILD
 from selfie_data.dataset.opened import open_dataset
 from selfie_data.dataset.read import decode_payload, read_payloads
 from selfie_data.dataset.verify import verify_dataset

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from selfie_data.build import parts
 from selfie_data.build.build_shards import build_shards
 from selfie_data.build.parts import Part, build_part, build_status, finish_build, ranges
-from selfie_data.build.shard_task import BUILD
 from selfie_data.cli.__main__ import main
+from selfie_data.dataset.names import BUILD
 from selfie_data.dataset.verify import verify_dataset
 from selfie_data.errors import BuildError, SourceError
 from selfie_data.sources import open_source

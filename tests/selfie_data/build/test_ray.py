@@ -24,7 +24,8 @@ from selfie_data.build.options import BuildOptions
 from selfie_data.build.plan import Plan
 from selfie_data.build.ray_engine import run_ray
 from selfie_data.build.ray_task import Requirements
-from selfie_data.build.shard_task import BUILD, Done, Job, Tick
+from selfie_data.build.shard_task import Done, Job, Tick
+from selfie_data.dataset.names import BUILD
 from selfie_data.errors import BuildError
 from selfie_data.source import ImageSource
 from selfie_data.sources import open_source

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from selfie_data.build.build_shards import build_shards
-from selfie_data.build.shard_task import BUILD, scratch_folder
+from selfie_data.build.shard_task import scratch_folder
+from selfie_data.dataset.names import BUILD
 from selfie_data.dataset.opened import open_dataset
 from selfie_data.dataset.verify import verify_dataset
 from selfie_data.errors import BuildError

@@ -10,8 +10,9 @@ import psutil
 import pytest
 
 from selfie_data.build.plan import Plan
-from selfie_data.build.shard_task import BUILD, Job
+from selfie_data.build.shard_task import Job
 from selfie_data.build.workers import run_inline, run_processes
+from selfie_data.dataset.names import BUILD
 from selfie_data.errors import BuildError
 from tests.material import MemorySource, memory_source, picture
 from tests.selfie_data.build.killed_build import OPTIONS

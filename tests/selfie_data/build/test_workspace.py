@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from selfie_data.build.build_shards import BuildOptions, build_shards
-from selfie_data.build.shard_task import BUILD, Tick
+from selfie_data.build.shard_task import Tick
 from selfie_data.build.workspace import listings_folder
+from selfie_data.dataset.names import BUILD
 from selfie_data.errors import BuildError
 from tests.selfie_data.build.test_build_shards import SMALL, contents, pictures
 

@@ -15,8 +15,9 @@ from PIL import Image, features
 from selfie_data.build.build_shards import build_shards
 from selfie_data.build.options import BuildOptions
 from selfie_data.build.plan import Plan
-from selfie_data.build.shard_task import BUILD, Job, build_shard
+from selfie_data.build.shard_task import Job, build_shard
 from selfie_data.cli.__main__ import main
+from selfie_data.dataset.names import BUILD
 from selfie_data.dataset.opened import open_dataset
 from selfie_data.errors import ImageError
 from selfie_data.images import formats
