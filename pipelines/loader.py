@@ -28,6 +28,7 @@ class PatchLoader(EpochStream[PatchBatch]):
         exclude: ids to leave out, or the path of an .npy or .txt (one id a line) file of them.
         on_error: (*) `fail` raises at a corrupt sample; `record` also adds its id to the .txt file `exclude`, so that
             the same call, made again, goes without it.
+        follow: (*) states of what the dataset was, before it grew or shrank, are taken too, at the start of an epoch.
         global_batch_size: samples of a step over all ranks.
         seed: of order and draws, 0 <= seed < 2**64.
         shuffle: `global`; a number of shards: block shuffle in windows of so many, for slow disks; or `lanes`: each

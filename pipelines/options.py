@@ -46,6 +46,7 @@ class DataOptions:
     subset: Ids = None
     exclude: Ids = None
     on_error: OnError = "fail"
+    follow: bool = False
 
     def __post_init__(self) -> None:
         _one_of("on_error", self.on_error, get_args(OnError))

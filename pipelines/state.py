@@ -5,12 +5,13 @@ therefore O(1) to make and to resume from, at any step, by any number of ranks.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 
 State = dict[str, int | str]
 
 _PLACE = ("epoch", "step")
+_OF_THE_DATASET = ("fingerprint", "subset", "samples")
 _MAX_EPOCH = (1 << 32) - 1
 _ORDER = re.compile(r"blocks of (?P<blocks>\d+) shards|(?P<lanes>\d+) lanes, windows of \d+ shards|global")
 
@@ -63,13 +64,17 @@ def save_state(identity: StreamIdentity, *, epoch: int, step: int) -> State:
     return {**asdict(identity), "epoch": epoch, "step": step}
 
 
-def load_state(state: Mapping[str, object], identity: StreamIdentity, *, steps: int) -> tuple[int, int]:
+def load_state(
+    state: Mapping[str, object], identity: StreamIdentity, *, steps: int, ancestors: Collection[str] = ()
+) -> tuple[int, int]:
     """Returns (epoch, step) of a state that belongs to this stream.
 
     Args:
         state: what `save_state` returned, here or in another process.
         identity: of the stream that is to go on.
         steps: of an epoch.
+        ancestors: fingerprints of what the dataset was; states of these are taken at the start of an epoch, which then
+            goes through what the dataset is.
 
     Raises:
         StateError: it belongs to another stream (the first difference is named, with both values), or is damaged.
@@ -78,8 +83,14 @@ def load_state(state: Mapping[str, object], identity: StreamIdentity, *, steps: 
     if not isinstance(state, Mapping) or set(state) != {*mine, *_PLACE}:
         got = sorted(state) if isinstance(state, Mapping) else type(state).__name__
         raise StateError(f"a loader state has the entries {sorted((*mine, *_PLACE))}, got {got}")
+    follows = state["fingerprint"] in ancestors
+    if follows and state["step"] != 0:
+        raise StateError(
+            f"the state is inside an epoch of what the dataset was: finish epoch {state['epoch']} with "
+            f"open_dataset(…, fingerprint={state['fingerprint']!r}) first"
+        )
     for name, value in mine.items():
-        if state[name] != value:
+        if state[name] != value and not (follows and name in _OF_THE_DATASET):
             raise StateError(
                 f"the state belongs to another stream: its {name} is {state[name]!r}, this loader's is {value!r}; "
                 "make the loader as it was, or begin at an epoch with set_epoch"

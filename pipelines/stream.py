@@ -11,9 +11,10 @@ other thread, queue or hidden state: everything that must survive a restart is (
                          raises, since it and the loader's state would speak of different places
 """
 
+import logging
 import weakref
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from types import TracebackType
@@ -31,7 +32,11 @@ from pipelines.sampling.order import StepOrder
 from pipelines.sampling.subset import record_exclusion
 from pipelines.state import State, load_state, save_state
 from pipelines.under_way import PlansUnderWay
+from selfie_data.dataset.manifest import root_name
+from selfie_data.dataset.opened import Dataset
 from selfie_data.errors import CorruptSampleError
+
+_log = logging.getLogger(__name__)
 
 Batch = TypeVar("Batch")
 Made = TypeVar("Made", covariant=True)
@@ -48,6 +53,13 @@ class Recipe(Protocol[Made]):
     def plan(self, epoch: int, step: int, ids: NDArray[np.int64]) -> BatchPlan: ...
 
     def batch(self, plan: BatchPlan | None, output: BackendOutput | None, rows: int) -> Made: ...
+
+
+def _is_beyond(state: Mapping[str, object], dataset: Dataset, ancestors: Collection[str]) -> bool:
+    """Says whether a state is inside an epoch of what the dataset was, and cannot be opened as any more."""
+    was = state.get("fingerprint") if isinstance(state, Mapping) else None
+    inside = was in ancestors and type(state.get("epoch")) is int and state.get("step") != 0
+    return inside and not (dataset.path / root_name(str(was))).exists()
 
 
 class _Work(NamedTuple):
@@ -157,10 +169,18 @@ class EpochStream(Generic[Batch]):
 
         One that is under way may not go on, as with `set_epoch`.
 
+        With the option `follow`, a state of what the dataset was is taken at the start of an epoch; inside one where
+        images were purged since, so that nobody can finish it: then the next one begins.
+
         Raises:
             StateError: the state is of another dataset, subset, seed, batch size, order, sampling or version.
         """
-        self._next = load_state(state, self._identity, steps=len(self))
+        dataset = self._parts.dataset
+        ancestors = [each.fingerprint for each in dataset.manifest.lineage] if self._parts.options.follow else []
+        if ancestors and _is_beyond(state, dataset, ancestors):
+            _log.warning("images were purged: the rest of epoch %s is left out, the next one begins", state["epoch"])
+            state = {**state, "epoch": int(str(state["epoch"])) + 1, "step": 0}
+        self._next = load_state(state, self._identity, steps=len(self), ancestors=ancestors)
         self._at = self._turn = None  # as in `set_epoch`
 
     def close(self) -> None:

@@ -9,6 +9,10 @@ class SourceError(SelfieDataError):
     """The source cannot be read: missing, truncated, hostile or not of the stated kind."""
 
 
+class UnknownClassError(SourceError):
+    """An image is of a class that the list of classes to use has not."""
+
+
 class OptionError(SourceError):
     """An option does not go with this kind of source, or one that it needs is missing; no data is at fault."""
 

@@ -1,6 +1,6 @@
 """The loaders of a training or an evaluation, made from a configuration and a dataset of shards."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from selfie_data.dataset.manifest import Manifest, root_name
 from selfie_data.dataset.opened import Dataset, open_dataset
 from selfie_data.dataset.read import stored_at_size
 from selfie_data.errors import DatasetError
@@ -36,6 +37,7 @@ class LoaderOptions:
         threads: of the loader; 0 = its default.
         store: pixel store to hold in memory instead of reading shards; None = read shards.
         exclude, on_error, shuffle, lanes, verify, dtype: as the loaders take them; the order is for training only.
+        follow: go on with what the dataset has become, from the next epoch on.
     """
 
     device: str = "auto"
@@ -45,6 +47,7 @@ class LoaderOptions:
     store: Path | None = None
     exclude: Path | None = None
     on_error: str = "fail"
+    follow: bool = False
     shuffle: str | int | None = None
     lanes: int | None = None
     verify: str = "first"
@@ -61,18 +64,19 @@ class LoaderOptions:
             "augment": "none" if evaluation else augmentation(train),
             "threads": self.threads or None,
             **{name: getattr(self, name) for name in ("device", "backend", "decode", "store", "exclude", "on_error")},
+            "follow": self.follow,
             **{name: getattr(self, name) for name in ("verify", "dtype")},
         }
 
 
-def open_shards(path: Place, config: Config) -> Dataset:
-    """Opens a dataset and checks that its images have the model's size.
+def open_shards(path: Place, config: Config, *, fingerprint: str = "") -> Dataset:
+    """Opens a dataset and checks that its images have the model's size; with `fingerprint`, as it was.
 
     Raises:
         DatasetError: missing or damaged.
         click.UsageError: another image size.
     """
-    dataset = open_dataset(path)
+    dataset = open_dataset(path, fingerprint=fingerprint)
     if dataset.image_size != config.model.image_size:
         raise click.UsageError(
             f"{path} holds images of {dataset.image_size} px, the model is for {config.model.image_size}: choose "
@@ -96,11 +100,54 @@ def check_labels(dataset: Dataset, subset: str | None) -> None:
         click.UsageError: an image of `subset` has no label.
         DatasetError: fewer than two classes, or no such subset.
     """
-    labels = dataset.table.label if subset is None else dataset.table.label[subset_ids(dataset, subset)]
+    labels = dataset.table.label[subset_ids(dataset, subset)]
     if missing := int((labels < 0).sum()):
         remedy = "name a labelled split (`selfie-data split`)" if dataset.class_names else "build it from class folders"
         raise click.UsageError(f"{missing} of {len(labels)} images of {dataset.path} have no label: {remedy}")
     check_classes(dataset)
+
+
+def open_for_run(path: Place, config: Config, run: Path, *, resume: str, follow: bool = False) -> list[Dataset]:
+    """Returns the datasets that a run goes through: what it began with or, to follow, also what that is now.
+
+    With two, the epoch that was begun is finished on the first.
+
+    Args:
+        path: of the dataset.
+        config: of the run.
+        run: its folder.
+        resume: "auto" where it may have begun.
+        follow: whether it is to go on with what the dataset is now.
+
+    Raises:
+        DatasetError: it is missing or damaged, or nothing is kept of what the run began with.
+    """
+    from selfie_model.training.checkpoint import newest_place
+
+    present = open_shards(path, config)
+    ancestors = {each.fingerprint for each in present.manifest.lineage}
+    place = newest_place(run) if resume == "auto" and ancestors else None
+    if place is None or place.get("fingerprint") not in ancestors:
+        return [present]
+    was = str(place["fingerprint"])
+    gone = follow and not (present.path / root_name(was)).exists()  # the loader says so
+    if follow and (gone or place.get("step") == 0):
+        return [present]
+    before = open_shards(path, config, fingerprint=was)
+    return [before, present] if follow else [before]
+
+
+def tell_kept(datasets: Sequence[Dataset]) -> None:
+    """Says on stderr when a run goes on with what its dataset was."""
+    last = datasets[-1]
+    present = Manifest.load(last.path)
+    if present.fingerprint != last.fingerprint:
+        counts = f"{last.manifest.live:,} samples then, {present.live:,} now"
+        click.echo(
+            f"{last.path}: has changed since the run began ({counts}); the run goes on with what it began with, "
+            "pretrain --follow takes it over",
+            err=True,
+        )
 
 
 def has_split(dataset: Dataset, name: str) -> bool:

@@ -218,6 +218,11 @@ OPTIONS = {
         "samples_per_shard block_bytes workers engine ray_address seed limit max_pixels on_error part dry_run "
         "as_json"
     ),
+    "extend": (
+        "root split labels label_column image_column split_column config class_level subtree table synsets "
+        "ground_truth devkit checksum block_bytes workers limit max_pixels on_error dry_run as_json new_classes again"
+    ),
+    "drop": "purge dry_run as_json",
     "verify": "decode threads",
     "info": "as_json quarantined",
     "stats": "as_json",

@@ -164,8 +164,19 @@ def already_finished(directory: Place, identity: Mapping[str, Any]) -> Manifest:
     return manifest
 
 
-def prepare_job(source: ImageSource, directory: Place, options: BuildOptions, workers: int, reporter: Reporter) -> Job:
-    """Spools the source if need be and plans the shards: the same job whoever prepares it."""
+def prepare_job(
+    source: ImageSource,
+    directory: Place,
+    options: BuildOptions,
+    workers: int,
+    reporter: Reporter,
+    *,
+    after: Manifest | None = None,
+) -> Job:
+    """Spools the source if need be and plans the shards: the same job whoever prepares it.
+
+    `after`: of a dataset that is there, and is to grow; its shards are no smaller.
+    """
     if workers > 1:
         start_server(kernels=options.encoder.encoding != "raw")
     disk = directory if isinstance(directory, Path) else scratch_folder(directory)
@@ -180,6 +191,9 @@ def prepare_job(source: ImageSource, directory: Place, options: BuildOptions, wo
         raise BuildError(f"the source {source.kind} holds no images")
     estimate = estimate_build(spooled, options)
     per_shard, samples = samples_per_shard(options, estimate), count_samples(spooled, options)
+    there = after.shards.totals if after else None
+    if there and options.samples_per_shard is None:
+        per_shard = max(per_shard, there.largest)
     plan: Plan | BlockPlan
     if blocks is None:
         plan = Plan(size=len(spooled), samples=samples, samples_per_shard=per_shard, seed=options.seed)
@@ -188,7 +202,8 @@ def prepare_job(source: ImageSource, directory: Place, options: BuildOptions, wo
     described = {"samples": plan.samples, "samples_per_shard": plan.samples_per_shard, "of": plan.size}
     claim_folder(directory, {**described, "class_names": list(spooled.class_names)}, file="plan.json")
     if isinstance(directory, Path):
-        needed = _needed(estimate) - _bytes_below(directory, pattern="shard-*.tar")
+        built = _bytes_below(directory, pattern="shard-*.tar") - (there.bytes if there else 0)
+        needed = _needed(estimate) - max(0, built)
     else:  # each goes away when it is published
         needed = min(workers, plan.shards) * plan.samples_per_shard * estimate.sample_bytes
     if blocks is not None and getattr(spooled, "far", False):

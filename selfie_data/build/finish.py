@@ -74,7 +74,7 @@ def finish_dataset(
         BuildError: no image could be used, or the files cannot be written.
     """
     sums, held = Sums(), list[NDArray[np.void]]()
-    for record, digest in _records(out, shards):
+    for record, digest in read_records(out, range(shards)):
         sums.add(record, digest)
         held.append(record.rows)
         if sums.samples > TABLE_SAMPLES:
@@ -106,11 +106,15 @@ def finish_dataset(
     return Manifest.load(out)
 
 
-def _records(out: Place, shards: int) -> Iterator[tuple[ShardRecord, str]]:
-    """Yields what is known of each shard, and the SHA-256 of its rows file; few at a time are in memory."""
+def read_records(out: Place, shards: range) -> Iterator[tuple[ShardRecord, str]]:
+    """Yields what is known of shards, by number, and the SHA-256 of each one's rows; few at a time are in memory.
+
+    Raises:
+        BuildError: one is gone, or damaged.
+    """
     with ThreadPoolExecutor(1 if isinstance(out, Path) else _REQUESTS) as pool:
-        for start in range(0, shards, _AT_ONCE):
-            yield from pool.map(partial(_load, out), range(start, min(start + _AT_ONCE, shards)))
+        for start in range(0, len(shards), _AT_ONCE):
+            yield from pool.map(partial(_load, out), shards[start : start + _AT_ONCE])
 
 
 def _load(out: Place, number: int) -> tuple[ShardRecord, str]:

@@ -89,8 +89,22 @@ def _flock(descriptor: int, *, shared: bool, folder: Path) -> None:
         _log.warning("%s cannot be locked (%s): two builds there at once do everything twice", folder, error.strerror)
 
 
-def claim_folder(out: Place, identity: Mapping[str, Any], *, file: str = IDENTITY) -> None:
+def claim_folder(
+    out: Place,
+    identity: Mapping[str, Any],
+    *,
+    file: str = IDENTITY,
+    holds: str = "an unfinished build",
+    beside: bool = False,
+) -> None:
     """Records what is being built, or compares it with what is there.
+
+    Args:
+        out: the folder.
+        identity: of what is being built.
+        file: that it is recorded in.
+        holds: what the folder holds, if it is another.
+        beside: whether there may be something besides: a dataset that is to grow.
 
     Raises:
         BuildError: the folder holds something else, or another kind of build was begun there.
@@ -98,7 +112,7 @@ def claim_folder(out: Place, identity: Mapping[str, Any], *, file: str = IDENTIT
     build = out / BUILD
     try:
         if not build.exists():
-            if foreign := sorted(path.name for path in out.iterdir() if path.name != BUILD):
+            if not beside and (foreign := sorted(path.name for path in out.iterdir() if path.name != BUILD)):
                 raise BuildError(
                     f"{out}: not empty (it holds {foreign[0]}) and no build of ours; choose another folder"
                 )
@@ -112,7 +126,7 @@ def claim_folder(out: Place, identity: Mapping[str, Any], *, file: str = IDENTIT
             recorded = read_json(build / file, remedy=remedy, error=BuildError) or {}  # another part was faster
     except OSError as error:
         raise BuildError(f"{out}: cannot be written ({error.strerror})") from error
-    refuse_other(out, recorded, identity, what="an unfinished build")
+    refuse_other(out, recorded, identity, what=holds)
 
 
 def listings_folder(out: Place) -> Place | None:

@@ -16,6 +16,8 @@ _COMMANDS: dict[str, LazyCommand] = {
     ),
     "status": ("selfie_data.commands.status:command", "Show how far a build is, and what failed."),
     "finish": ("selfie_data.commands.finish:command", "End a build whose parts are all built."),
+    "extend": ("selfie_data.commands.extend:command", "Add the images of a source to a dataset."),
+    "drop": ("selfie_data.commands.drop:command", "Exclude samples from a dataset, or purge their images."),
     "restart": (
         "selfie_data.commands.restart:command",
         "Put restart markers into the JPEGs of a dataset built without.",

@@ -220,13 +220,13 @@ def command(**given: Any) -> None:
             classes=class_names,
             size=size,
             listings=None if given["dry_run"] else listings_folder(given["out"]),
-            **{name: given[name] for name in _SOURCE_OPTIONS},
+            **{name: given[name] for name in SOURCE_OPTIONS},
         )
     except (OptionError, ValueError) as error:
         raise click.UsageError(str(error)) from error
-    _refuse_inside(given["source"], given["root"], given["out"])
+    refuse_inside(given["source"], given["root"], given["out"])
     if given["dry_run"]:
-        _dry_run(source, options, workers=given["workers"], as_json=given["as_json"])
+        tell_estimate(source, options, workers=given["workers"], as_json=given["as_json"])
         return
     if given["part"] is not None:
         _build_part(source, given["out"], options, given["part"], workers=given["workers"], as_json=given["as_json"])
@@ -256,7 +256,7 @@ def _engine(name: str, address: str | None) -> Engine | None:
     return partial(run_ray, address=address)
 
 
-def _refuse_inside(kind: str, root: str | None, out: Place) -> None:
+def refuse_inside(kind: str, root: str | None, out: Place) -> None:
     """Refuses an output folder inside a folder that is read as a whole: the next build would find its own shards."""
     if kind not in ("folder", "imagenet", "parquet") or root is None or not isinstance(out, Path):
         return
@@ -301,7 +301,7 @@ def build_and_tell(
     _summary(manifest, out, said=said, as_json=as_json)
 
 
-_SOURCE_OPTIONS = (
+SOURCE_OPTIONS = (
     "split",
     "labels",
     "label_column",
@@ -339,11 +339,12 @@ def _reporter(*, as_json: bool) -> Reporter:
     return Bar() if sys.stderr.isatty() else Lines()
 
 
-def _dry_run(source: ImageSource, options: BuildOptions, *, workers: int, as_json: bool) -> None:
+def tell_estimate(source: ImageSource, options: BuildOptions, *, workers: int, as_json: bool, least: int = 1) -> None:
+    """Says what a build would write and how long it takes; a shard has at least so many images, unless told exactly."""
     if isinstance(source, BlockSource) and (block_bytes := options.block_bytes_for(source)):
         source, _ = source.in_blocks(block_bytes)  # which reads labels only, and spools nothing
     estimate = estimate_build(source, options, timed=True)
-    per_shard = samples_per_shard(options, estimate)
+    per_shard = options.samples_per_shard or max(least, samples_per_shard(options, estimate))
     shards = -(-estimate.samples // per_shard)
     seconds = None if estimate.seconds is None else estimate.seconds / max(1, min(workers, shards))
     notices, looked_at = notices_of(source).summary(), estimate.notices.summary()

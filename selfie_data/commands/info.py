@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from selfie_data.commands.place_argument import PlaceArgument
+from selfie_data.dataset.manifest import Manifest
 from selfie_data.dataset.opened import Dataset, open_dataset
 from selfie_data.notices import EXAMPLES
 from selfie_data.notices import NAME as NOTICES
@@ -31,11 +32,12 @@ def command(out: Place, as_json: bool, quarantined: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts, indent=1))
         return
+    del facts["lineage"]
     facts["notices"] = {notice.reason: notice.count for notice in dataset.manifest.notices}
     width = max(map(len, facts))
     for name, value in facts.items():
         click.echo(f"{name.replace('_', ' '):<{width}}  {_text(value)}")
-    for line in _left_out(dataset):
+    for line in (*_left_out(dataset), *_lineage(dataset.manifest)):
         click.echo(line)
 
 
@@ -50,12 +52,27 @@ def _left_out(dataset: Dataset) -> Iterator[str]:
         yield f"{notice.reason}: {', '.join(notice.examples)}{left}"
 
 
+def _lineage(manifest: Manifest) -> Iterator[str]:
+    """Yields what the dataset was, the oldest first, and what was changed then."""
+    after = [(each.samples, each.excluded) for each in manifest.lineage[1:]]
+    after.append((manifest.samples, manifest.samples - manifest.live))
+    for before, (samples, excluded) in zip(manifest.lineage, after, strict=True):
+        more = [
+            f"{samples - before.samples:,} added from {before.added.get('kind', '')}" if before.added else "",
+            f"{excluded - before.excluded:,} excluded" if excluded > before.excluded else "",
+        ]
+        changed = " and ".join(filter(None, more)) or "images purged"
+        was = f"{before.samples:,} samples, {before.excluded:,} excluded"
+        yield f"was {before.fingerprint[:12]}…: {was}; then {changed}"
+
+
 def describe(dataset: Dataset) -> dict[str, Any]:
     """Returns the facts of a dataset, JSON values by name."""
     manifest = dataset.manifest
-    labelled = manifest.samples - manifest.class_counts.get("-1", 0)
+    labelled = manifest.live - manifest.class_counts.get("-1", 0)
     return {
         "samples": manifest.samples,
+        "excluded": manifest.samples - manifest.live,
         "labelled": labelled,
         "classes": len(manifest.class_names),
         "class_counts": {_class_name(dataset, label): count for label, count in manifest.class_counts.items()},
@@ -76,6 +93,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "schema": manifest.schema,
         "fingerprint": manifest.fingerprint,
         "parent": manifest.parent or None,
+        "lineage": msgspec.to_builtins(manifest.lineage),
     }
 
 

@@ -36,6 +36,7 @@ class Purpose(IntEnum):
     LANE_ROW = 10  # lanes: the row of shards, the same in every epoch
     LANE_SHARDS = 11  # lanes: order of a lane's shards
     LANE_WINDOW = 12  # lanes: order inside a window of a lane
+    EXTENSION = 13  # seeds of what is added to a dataset
     PATCHES = 16  # which patches are context, which are targets
     CROP = 17  # crop window
     FLIP = 18  # horizontal flip

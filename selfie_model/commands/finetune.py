@@ -21,7 +21,8 @@ from selfie_model.data import (
     describe,
     has_split,
     image_loader,
-    open_shards,
+    open_for_run,
+    tell_kept,
 )
 
 SCRATCH = "scratch"
@@ -83,7 +84,7 @@ def command(
     config = resolve_config("finetune", base=_config_of(start), **configuration)
     if sync_batch_norm:
         config = config.override(runtime={"sync_batch_norm": True})
-    dataset = open_shards(shards, config)
+    (dataset,) = open_for_run(shards, config, out, resume=resume)
     dataset.refuse_inside(out)
     if validation is None:
         validation = has_split(dataset, HELD_OUT)
@@ -92,8 +93,10 @@ def command(
         check_held_out(dataset, subset)
     loading = with_order_of(out, loading, resume=resume)
     with process_group(loading.device) as ranks, StopRequest(time_limit_s=60 * time_limit) as stop:
-        if start is not None and ranks.writes:
-            tell_unfinished(start)
+        if ranks.writes:
+            tell_kept([dataset])
+            if start is not None:
+                tell_unfinished(start)
         with closing(image_loader(dataset, config, loading, subset=subset)) as loader:
             held_out = image_loader(dataset, config, loading, subset=HELD_OUT, evaluation=True) if validation else None
             result = finetune(

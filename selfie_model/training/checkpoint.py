@@ -6,7 +6,7 @@
 A file holds a dict of tensors, numbers, texts, lists and dicts only, so `torch.load(weights_only=True)` reads it:
 
     format, kind ("pretrain" | "finetune"), config, class_names, data, step,
-    model, optimiser, schedule, rng, loader, best
+    model, optimiser, schedule, rng, loader, began, best
 """
 
 import pickle
@@ -125,6 +125,19 @@ def find_checkpoint(run: Path, *, which: Literal["best", "last", "auto"] = "auto
     if found is None:
         raise RunError(f"{run} holds no {'' if which == 'auto' else which + ' '}checkpoint; give the folder of a run")
     return found
+
+
+def newest_place(run: Path) -> dict[str, Any] | None:
+    """Returns the state of the loader in a run's newest checkpoint, None if there is no checkpoint.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    path = Checkpoints(run).newest()
+    if path is None:
+        return None
+    place: dict[str, Any] = read_checkpoint(path)["loader"]
+    return place
 
 
 def steps_done(run: Path) -> tuple[int, int]:

@@ -2,9 +2,12 @@
 
     {"event": "train", "step": 50, "loss": 1.38, "accuracy": 0.262, …}
     {"event": "validation", "step": 1000, "loss": 1.21, "accuracy": 0.45, …}
+    {"event": "moved", "step": 2400, "from": "0ca06abf…", "to": "020c2df8…"}
     {"event": "batch", "step": 1, "epoch": 0, "ranks": 2, "ids": "0091af9a63cc", "tensors": "e882c490d6f4"}
 
 `batch` lines are there with `runtime.journal_batches`: what the global batch of that step held (`pipelines.digest`).
+
+`moved`: the dataset was followed to what it has become.
 
 A run that goes on from a checkpoint first drops the lines after it, so that every step stands there once.
 """

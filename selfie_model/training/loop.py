@@ -37,7 +37,7 @@ from selfie_model.training.monitor import Monitor, timing_event
 from selfie_model.training.optimiser import learning_rate, make_optimiser, set_learning_rate
 from selfie_model.training.precision import autocast, compiled, place
 from selfie_model.training.run_folder import RESULT, Result, read_result
-from selfie_model.training.snapshot import TrainingState, restore_snapshot, take_snapshot
+from selfie_model.training.snapshot import TrainingState, moved, restore_snapshot, take_snapshot
 from selfie_model.training.stop_request import StopRequest
 from selfie_model.training.task import Training
 
@@ -50,6 +50,7 @@ def run_training(
     ranks: Ranks,
     resume: State | None = None,
     stop: StopRequest | None = None,
+    this_epoch: bool = False,
     tensorboard: bool = False,
     quiet: bool = False,
 ) -> Result:
@@ -60,6 +61,7 @@ def run_training(
         ranks: this process.
         resume: a checkpoint's content to go on from.
         stop: asked after every step; of many ranks all stop together, a step later.
+        this_epoch: end, and save, with the epoch that is under way.
         tensorboard: also write TensorBoard's files.
         quiet: show no progress.
 
@@ -71,7 +73,8 @@ def run_training(
     try:
         if trainer.state.step >= training.train.steps and (ended := read_result(training.run)) is not None:
             return ended
-        return trainer.fit(stop if stop is not None else StopRequest())
+        trainer.note_move(resume)
+        return trainer.fit(stop if stop is not None else StopRequest(), this_epoch=this_epoch)
     finally:
         trainer.close()
 
@@ -105,13 +108,24 @@ class _Trainer(Generic[BatchT]):
             visible=ranks.writes and not quiet,
             make_event=timing_event if ranks.device.type == "cuda" else None,
         )
+        self.last = self.train.steps
         self.stops = SharedFlag(ranks)
         self.totals = empty_totals(ranks.device)
         self.window = Metrics(math.nan, math.nan, 0)
 
-    def fit(self, stop: StopRequest) -> Result:
-        """Runs the steps that are left."""
+    def note_move(self, resume: State | None) -> None:
+        """Saves and journals that a run goes on with another dataset than its checkpoint did: what that has become."""
+        now = self.training.loader.state_dict()
+        if resume is not None and moved(resume, now):
+            self._save()
+            self._write("moved", {"from": resume["loader"]["fingerprint"], "to": now["fingerprint"]})
+
+    def fit(self, stop: StopRequest, *, this_epoch: bool) -> Result:
+        """Runs the steps that are left, all or those of this epoch."""
         runtime, last = self.runtime, self.train.steps
+        if this_epoch:
+            length = len(self.training.loader)
+            self.last = min(last, self.state.step + length - self.state.place(self.state.step, length)[1])
         reason = ""
         for batch in self._batches():
             if self.state.step == 0:
@@ -124,14 +138,14 @@ class _Trainer(Generic[BatchT]):
             fetch = _due(step, runtime.log_every, last)
             asked = self.stops.exchange(bool(stop))
             validate = self.training.validation is not None and _due(step, runtime.validate_every, last)
-            save = asked or _due(step, runtime.checkpoint_every, last)
+            save = asked or step == self.last or _due(step, runtime.checkpoint_every, last)
             if fetch or validate or save:  # the loss is judged before anything is kept
                 self._report()
             if validate:
                 self._validate()
             if save:
                 self._save()
-            if asked and step < last:
+            if asked and step < self.last:
                 reason = stop.reason or "another rank"
                 break
         result = self._finish(reason)
@@ -150,10 +164,10 @@ class _Trainer(Generic[BatchT]):
 
     def _batches(self) -> Iterator[BatchT]:
         """Yields this rank's batches for the steps that are left, counting the time spent waiting for them."""
-        loader, last = self.training.loader, self.train.steps
+        loader, last = self.training.loader, self.last
         length = len(loader)
         while self.state.step < last:
-            epoch, inside = divmod(self.state.step, length)
+            epoch, inside = self.state.place(self.state.step, length)
             if inside == 0:
                 loader.set_epoch(epoch)
             batches = iter(loader)
@@ -249,7 +263,7 @@ class _Trainer(Generic[BatchT]):
     def _journal_batch(self, batch: BatchT) -> None:
         digest = torch.tensor(BatchDigest.of(batch), device=self.ranks.device)
         total = BatchDigest.total(sum_over_ranks(digest, self.ranks))
-        epoch = (self.state.step - 1) // len(self.training.loader)
+        epoch, _ = self.state.place(self.state.step - 1, len(self.training.loader))
         self._write("batch", {"epoch": epoch, "ranks": self.ranks.size, **total.hex()})
 
     def _check_batch_size(self, batch: BatchT) -> None:

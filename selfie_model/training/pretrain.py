@@ -33,6 +33,7 @@ def pretrain(
     resume: Resume = "no",
     stop: StopRequest | None = None,
     data: dict[str, Any] | None = None,
+    this_epoch: bool = False,
     tensorboard: bool = False,
     quiet: bool = False,
 ) -> Result:
@@ -47,6 +48,7 @@ def pretrain(
         resume: `auto` goes on from the newest checkpoint in `out`.
         stop: asked after every step.
         data: what the run learns from, for the record: plain JSON values.
+        this_epoch: end with the epoch that is under way.
         tensorboard: also write TensorBoard's files.
         quiet: show no progress.
 
@@ -70,7 +72,15 @@ def pretrain(
         run=out,
         data=data or {},
     )
-    return run_training(training, ranks=ranks, resume=state, stop=stop, tensorboard=tensorboard, quiet=quiet)
+    return run_training(
+        training,
+        ranks=ranks,
+        resume=state,
+        stop=stop,
+        this_epoch=this_epoch,
+        tensorboard=tensorboard,
+        quiet=quiet,
+    )
 
 
 def load_selfie(run: Path, *, which: Literal["best", "last", "auto"] = "auto") -> tuple[Selfie, Config]:

@@ -23,12 +23,20 @@ class TrainingState:
         first_loss: of the first window of steps, NaN before its end.
         validation: metrics of the last pass over the validation split, None before the first.
         best: accuracy and step of the best pass, None before the first.
+        began: step and epoch from which the loader's epochs are counted: where its dataset became another.
     """
 
     step: int = 0
     first_loss: float = math.nan
     validation: Metrics | None = None
     best: tuple[float, int] | None = None
+    began: tuple[int, int] = (0, 0)
+
+    def place(self, steps: int, length: int) -> tuple[int, int]:
+        """Returns the epoch, and the steps done in it, after so many steps; `length`: of an epoch."""
+        step, epoch = self.began
+        more, inside = divmod(steps - step, length)
+        return epoch + more, inside
 
 
 def take_snapshot(
@@ -50,6 +58,7 @@ def take_snapshot(
         },
         "rng": _rng_state(device),
         "loader": training.loader.state_dict(),
+        "began": list(reached.began),
         "best": list(reached.best) if reached.best is not None else [],
         "validation": list(reached.validation) if reached.validation is not None else [],
     }
@@ -77,12 +86,22 @@ def restore_snapshot(
     if device.type == "cuda" and "cuda" in state["rng"]:
         torch.cuda.set_rng_state(state["rng"]["cuda"], device)
     best, validation = state["best"], state["validation"]
+    began = state.get("began", [0, 0])  # earlier versions wrote none
+    if moved(state, training.loader.state_dict()):
+        began = [state["step"], state["loader"]["epoch"]]
     return TrainingState(
         step=state["step"],
+        began=(int(began[0]), int(began[1])),
         first_loss=state["schedule"]["first_loss"],
         validation=Metrics(*validation) if validation else None,
         best=(float(best[0]), int(best[1])) if best else None,
     )
+
+
+def moved(state: State, loader: State) -> bool:
+    """Says whether a loader that took the state of a checkpoint goes on with another dataset: what that has become."""
+    was: str = state["loader"].get("fingerprint", "")
+    return bool(was) and was != loader.get("fingerprint")
 
 
 def _rng_state(device: torch.device) -> dict[str, Tensor]:

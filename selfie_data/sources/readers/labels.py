@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from selfie_data.errors import OptionError, SourceError
+from selfie_data.errors import OptionError, SourceError, UnknownClassError
 from selfie_data.notices import Notices
 from selfie_data.sources.naming.file_names import printable
 from selfie_data.sources.naming.split_names import is_keyword
@@ -77,7 +77,7 @@ def label_by_code(
         raise SourceError(
             f"{place}a label is {int(codes.max())}, but there are only {len(code_names)} class names, counted from 0"
         )
-    ordered = sorted(code_names) if classes is None else sorted(classes)
+    ordered = sorted(code_names) if classes is None else list(classes)  # of a dataset that grew, those are not sorted
     if undecodable := [name for name in ordered if any("\ud800" <= character <= "\udfff" for character in name)]:
         raise SourceError(f"the class name {printable(undecodable[0])!r} is not in UTF-8: rename its folder")
     if len(set(code_names)) < len(code_names) or len(set(ordered)) < len(ordered):
@@ -92,7 +92,7 @@ def label_by_code(
     missing = np.flatnonzero(used & (table[:-1] < 0))
     if missing.size:
         name = printable(code_names[missing[0]])
-        raise SourceError(
+        raise UnknownClassError(
             f"the class {name!r} is not in the list of {len(ordered)} classes to use: build without --classes-from, or "
             f"leave its images out"
         )

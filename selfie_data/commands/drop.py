@@ -1,0 +1,64 @@
+"""`selfie-data drop`: samples leave a dataset."""
+
+import json
+from pathlib import Path
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from selfie_data.changes.drop import drop_samples
+from selfie_data.commands.place_argument import PlaceArgument
+from selfie_data.storage.place import Place
+
+
+@click.command("drop")
+@click.argument("out", type=PlaceArgument())
+@click.argument("ids", nargs=-1, metavar="IDS…")
+@click.option("--purge", is_flag=True, help="Remove the images' bytes too; without IDS, of all that are excluded.")
+@click.option("--dry-run", is_flag=True, help="Say what would change; change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+def command(out: Place, ids: tuple[str, ...], purge: bool, dry_run: bool, as_json: bool) -> None:
+    """Excludes samples from the dataset OUT: their ids stay, nobody goes through them any more.
+
+    IDS are sample ids, or files of them: .txt, one a line, with comments after #, or .npy.
+
+    With --purge the shards concerned are written again without the images, and the old ones deleted; runs that began
+    before cannot go on with what the dataset was. Copies elsewhere (pixel stores, caches, a bucket's versions) are not
+    found. What was interrupted ends the same when the same command is given again.
+    """
+    if not ids and not purge:
+        raise click.UsageError("give the ids to drop, or --purge for the bytes of those that are excluded")
+    done = drop_samples(out, _read(ids), with_bytes=purge, dry_run=dry_run)
+    if as_json:
+        click.echo(json.dumps(done._asdict()))
+        return
+    words = "would be" if dry_run else "are"
+    click.echo(f"{out}: {done.excluded:,} more samples {words} excluded, {done.live:,} are left")
+    if purge:
+        click.echo(f"{done.purged:,} images {words} purged from {done.shards:,} shards of {done.bytes:,} bytes")
+        click.echo("pixel stores, caches and copies made before hold them still: delete those")
+
+
+def _read(given: tuple[str, ...]) -> NDArray[np.int64]:
+    """Returns the ids of arguments: numbers, or names of files of them."""
+    parts = [np.empty(0, np.int64)]
+    for text in given:
+        try:
+            parts.append(_ids_of(text))
+        except (OSError, ValueError, EOFError) as error:
+            raise click.UsageError(
+                f"ids are numbers, or a .txt or .npy file of them, got {text!r} ({' '.join(str(error).split())})"
+            ) from error
+    return np.concatenate(parts)
+
+
+def _ids_of(text: str) -> NDArray[np.int64]:
+    path = Path(text)
+    if path.suffix == ".npy":
+        values: NDArray[np.integer] = np.load(path, allow_pickle=False)
+        if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
+            raise ValueError(f"{values.dtype} {list(values.shape)} is no list of integers")
+        return values.astype(np.int64)
+    lines = path.read_text(encoding="utf-8").splitlines() if path.suffix == ".txt" else [text]
+    return np.array([int(number) for line in lines if (number := line.split("#")[0].strip())], np.int64)
