@@ -254,6 +254,8 @@ def _check(dataset: Dataset, restart_blocks: int | Literal["auto"]) -> None:
         raise BuildError("--restart-blocks 0 means no markers: there is nothing to do")
     if dataset.encoding != "jpeg":
         raise BuildError(f"{dataset.path}: stored as {dataset.encoding}; restart markers are a matter of JPEGs")
+    if dataset.manifest.lineage:
+        raise BuildError(f"{dataset.path}: has grown or shrunk; a dataset gets its markers before that")
     if found := dataset.manifest.options.get("restart_blocks"):
         raise BuildError(f"{dataset.path}: has its restart markers already (restart_blocks {found})")
 

@@ -31,11 +31,12 @@ from selfie_data.build.workers import refuse_in_worker
 from selfie_data.build.workspace import SOURCE_FINGERPRINT, claim_folder, clear, locked
 from selfie_data.changes.succession import load_parent, succeed
 from selfie_data.dataset.manifest import Manifest, Sizes
-from selfie_data.dataset.names import BUILD, EXTENSION, number_of
+from selfie_data.dataset.names import BUILD, EXTENSION, SPLITS_FOLDER, number_of
 from selfie_data.dataset.opened import open_dataset
 from selfie_data.dataset.pages import entries_of, write_pages
 from selfie_data.dataset.rows import add_restarts
 from selfie_data.dataset.splits import SplitOptions, write_splits
+from selfie_data.dataset.splits_record import NAME as SPLITS
 from selfie_data.dataset.splits_record import read_splits
 from selfie_data.dataset.sums import Sums
 from selfie_data.dataset.table import NAME as TABLE
@@ -138,6 +139,8 @@ def extend_dataset(
         ended = claimed is not None and claimed["parent"] == present.parent  # killed before the end of `_end`
         if ended:
             _end(directory)
+        elif claimed is None and (directory / BUILD).exists():  # killed while it was removed
+            clear(directory)
         last = present.lineage[-1].added if present.lineage else {}
         if (ended or (claimed is None and not again)) and last == added:
             _log.info("%s: is extended by this source already; --again adds it once more", directory)
@@ -229,9 +232,7 @@ def _later(directory: Place, parent: Manifest) -> Iterator[str]:
 def _classes(directory: Place, parent: Manifest, source: ImageSource, *, new_classes: bool) -> tuple[str, ...]:
     """Returns the classes of the child."""
     known, found = parent.class_names, tuple(source.class_names)
-    if not found:
-        return known
-    if found[: len(known)] != known:
+    if found[: len(known)] != known[: len(found)]:
         raise BuildError(
             f"{directory}: the source numbers its classes otherwise; open it with the classes of the dataset"
         )
@@ -240,7 +241,7 @@ def _classes(directory: Place, parent: Manifest, source: ImageSource, *, new_cla
         raise BuildError(
             f"{directory}: has {len(known)} classes and not {names}; --new-classes adds them behind the others"
         )
-    return found
+    return max(known, found, key=len)
 
 
 def _finish(
@@ -308,7 +309,8 @@ def _write_notices(directory: Place, shard: int, notices: Notices) -> dict[str, 
 
 def _end(directory: Place) -> None:
     """Gives the new samples their places in the splits, if there are any; removes what only the extension needed."""
-    if (record := read_splits(directory)) is not None:
+    if (record := read_splits(directory / BUILD) or read_splits(directory)) is not None:
+        storage_of(directory).create(f"{BUILD}/{SPLITS_FOLDER}/{SPLITS}", record.encode())  # while it is replaced
         options = record.options
         write_splits(
             open_dataset(directory),

@@ -67,6 +67,10 @@ def verify_dataset(
     roots = kept_roots(path, manifest)
     problems = [*_unlisted_files(path, manifest, roots), *map(str, _errors(roots)), *problems]
     dataset = Dataset(path=path, manifest=manifest, table=table)
+    try:
+        _ = dataset.excluded
+    except DatasetError as error:
+        return [*problems, str(error), *check_splits(path)]
     if table is not None and not np.array_equal(
         table.shard, np.repeat(np.arange(len(shards)), manifest.shards.samples)
     ):
@@ -105,11 +109,7 @@ def _check_sums(dataset: Dataset, sums: Sums) -> Iterator[str]:
     path, manifest = dataset.path, dataset.manifest
     if manifest.listed is not None:
         return
-    try:
-        left_out = Counter(count_classes(dataset.rows(dataset.excluded).label))
-    except DatasetError as error:
-        yield str(error)
-        return
+    left_out = Counter(count_classes(dataset.rows(dataset.excluded).label))
     counts = {label: left for label, count in sums.class_counts.items() if (left := count - left_out[label])}
     found: dict[str, object] = {"class_counts": counts}
     if not manifest.excluded:  # others may have been the largest

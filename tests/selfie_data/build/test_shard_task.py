@@ -7,7 +7,6 @@ import pytest
 
 from selfie_data.build.build_shards import BuildOptions, build_shards
 from selfie_data.build.plan import Plan
-from selfie_data.dataset.names import BUILD
 from selfie_data.dataset.opened import open_dataset
 from selfie_data.dataset.read import read_payloads
 from selfie_data.dataset.verify import verify_dataset

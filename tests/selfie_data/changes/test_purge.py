@@ -1,0 +1,158 @@
+"""Of a purged image no byte is left, whenever the purge was killed; the others have all of theirs."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from selfie_data.build.build_shards import build_shards
+from selfie_data.build.options import BuildOptions
+from selfie_data.changes.drop import drop_samples
+from selfie_data.changes.extend import extend_dataset
+from selfie_data.dataset.opened import Dataset, open_dataset
+from selfie_data.dataset.verify import verify_dataset
+from selfie_data.errors import DatasetError
+from tests.material import memory_source, photographs
+from tests.selfie_data.changes.folders import (
+    Killed,
+    Mortal,
+    contents,
+    files_with,
+    payloads,
+    pictures,
+    small_dataset,
+)
+
+EVERY = np.arange(38)
+PURGED = np.array([4, 17, 5])
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return open_dataset(small_dataset(tmp_path_factory.mktemp("purge") / "out", bad=[2, 30]))
+
+
+def test_nothing_is_left_of_them_and_all_of_the_others(dataset: Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(dataset.path, out)
+    drop_samples(out, np.array([5, 6]))
+    done = drop_samples(out, PURGED, with_bytes=True)
+    assert (done.excluded, done.purged, done.shards, done.live) == (2, 3, 2, 34)
+    after = open_dataset(out)
+    assert after.excluded.tolist() == [4, 5, 6, 17]
+    assert verify_dataset(out, decode=True) == []
+    for sample, payload in zip(EVERY.tolist(), payloads(dataset, EVERY), strict=True):
+        assert bool(files_with(out, payload)) == (sample not in PURGED), sample
+    rest = np.setdiff1d(EVERY, PURGED)
+    assert payloads(after, rest) == payloads(dataset, rest)
+    assert [after.key(sample) for sample in EVERY] == [dataset.key(sample) for sample in EVERY]
+    assert after.labels[rest][3:].tolist() == np.where(rest == 6, -1, dataset.labels[rest])[3:].tolist()
+    assert not (out / "roots").exists()
+    assert not (out / "samples.zarr").exists()
+    with pytest.raises(DatasetError, match=r"nothing is kept of a time when it was .*; images were purged since"):
+        open_dataset(out, fingerprint=dataset.fingerprint)
+
+
+def test_ancestors_that_do_not_name_them_stay(tmp_path: Path) -> None:
+    out = small_dataset(tmp_path / "out")
+    first = open_dataset(out).fingerprint
+    second = extend_dataset(pictures(12, first=500), out, workers=1).fingerprint
+    image = payloads(open_dataset(out), np.array([45]))[0]
+    drop_samples(out, np.array([45]), with_bytes=True)
+    assert (len(open_dataset(out, fingerprint=first)), verify_dataset(out)) == (40, [])
+    with pytest.raises(DatasetError, match="images were purged since"):
+        open_dataset(out, fingerprint=second)
+    assert not files_with(out, image)
+
+
+def test_a_shard_of_purged_images_only_has_no_tar(dataset: Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(dataset.path, out)
+    start, shard = dataset.manifest.shards.start(1), dataset.manifest.shards[1]
+    gone = np.arange(start, start + shard.samples)
+    drop_samples(out, gone, with_bytes=True)
+    assert verify_dataset(out, decode=True) == []
+    assert sorted(path.name for path in out.glob("shard-000001*")) == ["shard-000001.1.rows"]
+    assert payloads(open_dataset(out), np.array([start - 1, start + shard.samples])) == payloads(
+        dataset, np.array([start - 1, start + shard.samples])
+    )
+
+
+def test_all_that_are_excluded_go_without_naming_them(dataset: Dataset, tmp_path: Path) -> None:
+    named, unnamed = tmp_path / "named", tmp_path / "unnamed"
+    for out in (named, unnamed):
+        shutil.copytree(dataset.path, out)
+        drop_samples(out, PURGED)
+        assert drop_samples(out, PURGED if out is named else PURGED[:0], with_bytes=True).purged == 3
+    assert contents(named) == contents(unnamed)
+
+
+def test_photographs_keep_their_bytes_and_counts_of_markers(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    build_shards(memory_source(photographs(9)), out, BuildOptions(size=224, samples_per_shard=3), workers=1)
+    before = open_dataset(out)
+    kept, gone = payloads(before, np.array([0, 2, 3])), payloads(before, np.array([1]))[0]
+    drop_samples(out, np.array([1]), with_bytes=True)
+    assert verify_dataset(out, decode=True) == []
+    assert payloads(open_dataset(out), np.array([0, 2, 3])) == kept
+    assert not files_with(out, gone[:200])
+
+
+def test_killed_at_any_step_and_asked_again_it_ends_the_same(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = payloads(dataset, PURGED)
+    whole = tmp_path / "whole"
+    shutil.copytree(dataset.path, whole)
+    drop_samples(whole, np.array([6]))
+    shutil.copytree(whole, tmp_path / "begun")
+    drop_samples(whole, PURGED, with_bytes=True)
+    expected, steps = contents(whole), 0
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)  # no power is cut here
+    while True:
+        out = tmp_path / f"{steps}"
+        shutil.copytree(tmp_path / "begun", out)
+        with pytest.MonkeyPatch.context() as patch:
+            mortal = Mortal(patch, steps)
+            try:
+                drop_samples(out, PURGED, with_bytes=True)
+            except Killed:
+                pass
+            else:
+                break
+        assert mortal.left < 0
+        opened = open_dataset(out)  # the parent or the child, and it can be read
+        assert len(payloads(opened, opened.live(EVERY))[0]) == 192
+        drop_samples(out, PURGED, with_bytes=True)
+        assert contents(out) == expected, steps
+        assert not any(files_with(out, image) for image in images)
+        shutil.rmtree(out)
+        steps += 1
+    assert steps > 20
+
+
+@settings(max_examples=15, deadline=None)
+@given(rounds=st.lists(st.tuples(st.sets(st.integers(0, 37), max_size=6), st.booleans()), min_size=1, max_size=4))
+def test_whatever_is_dropped_and_purged_in_turn(
+    dataset: Dataset, tmp_path_factory: pytest.TempPathFactory, rounds: list[tuple[set[int], bool]]
+) -> None:
+    out = tmp_path_factory.mktemp("rounds") / "out"
+    shutil.copytree(dataset.path, out)
+    dropped, purged = set[int](), set[int]()
+    for ids, with_bytes in rounds:
+        drop_samples(out, np.array(sorted(ids), np.int64), with_bytes=with_bytes)
+        dropped |= ids
+        if with_bytes:
+            purged |= ids or dropped
+    after = open_dataset(out)
+    rest = np.array(sorted(set(range(38)) - purged))
+    assert verify_dataset(out) == []
+    assert set(after.excluded.tolist()) == dropped
+    assert payloads(after, rest) == payloads(dataset, rest)
+    for image in payloads(dataset, np.array(sorted(purged), np.int64)):
+        assert not files_with(out, image)
+    shutil.rmtree(out.parent)
