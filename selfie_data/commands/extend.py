@@ -1,5 +1,7 @@
 """`selfie-data extend`: a dataset grows."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -39,22 +41,27 @@ def command(**given: Any) -> None:
     if context.get_parameter_source("max_pixels") is ParameterSource.DEFAULT:
         own["max_pixels"] = None
     refuse_inside(given["source"], given["root"], out)
-    try:
+    with _classes_asked_for():
         source = _open(parent, given)
-    except (OptionError, ValueError) as error:
-        raise click.UsageError(str(error)) from error
     if given["dry_run"]:
         options, least = options_of(parent, **own), parent.shards.totals.largest
         tell_estimate(source, options, workers=given["workers"], as_json=given["as_json"], least=least)
         return
     asked = {name: given[name] for name in ("new_classes", "again", "workers")}
-    try:
+    with _classes_asked_for():
         build_and_tell(
             lambda reporter: extend_dataset(source, out, **own, **asked, progress=reporter),
             out,
             said=parent.notices,
             as_json=given["as_json"],
         )
+
+
+@contextlib.contextmanager
+def _classes_asked_for() -> Iterator[None]:
+    """Says, of a class that the dataset has not, what to do: a source that is spooled knows its classes late."""
+    try:
+        yield
     except UnknownClassError as error:
         raise SourceError(f"{error}; --new-classes adds those that the dataset has not") from error
 
@@ -64,7 +71,10 @@ def _open(parent: Manifest, given: dict[str, Any]) -> ImageSource:
     options = {name: given[name] for name in SOURCE_OPTIONS if name in _SHARED}
     options |= {"size": parent.image_size, "seed": extension_seed(parent)}
     classes = parent.class_names
-    if given["new_classes"]:
-        found = open_source(given["source"], given["root"], **options).class_names
-        classes = (*classes, *sorted(set(found) - set(classes)))
-    return open_source(given["source"], given["root"], classes=classes, **options)
+    try:
+        if given["new_classes"]:
+            found = open_source(given["source"], given["root"], **options).class_names
+            classes = (*classes, *sorted(set(found) - set(classes)))
+        return open_source(given["source"], given["root"], classes=classes, **options)
+    except (OptionError, ValueError) as error:
+        raise click.UsageError(str(error)) from error

@@ -54,9 +54,9 @@ def _left_out(dataset: Dataset) -> Iterator[str]:
 
 def _lineage(manifest: Manifest) -> Iterator[str]:
     """Yields what the dataset was, the oldest first, and what was changed then."""
-    after = [(each.samples, each.excluded) for each in manifest.lineage[1:]]
-    after.append((manifest.samples, manifest.samples - manifest.live))
-    for before, (samples, excluded) in zip(manifest.lineage, after, strict=True):
+    counts = [(each.samples, each.excluded) for each in manifest.lineage]
+    counts.append((manifest.samples, manifest.samples - manifest.live))
+    for before, (samples, excluded) in zip(manifest.lineage, counts[1:], strict=True):
         more = [
             f"{samples - before.samples:,} added from {before.added.get('kind', '')}" if before.added else "",
             f"{excluded - before.excluded:,} excluded" if excluded > before.excluded else "",

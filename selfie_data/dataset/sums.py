@@ -23,6 +23,7 @@ class Sums:
         decoders: name -> version.
         first: name and reason of the first image that could not be used.
         places: of the plan, samples and quarantined images together.
+        stored: images that have bytes: others were purged.
         counted: whether all shards kept the sums over their pixels.
     """
 
@@ -35,6 +36,7 @@ class Sums:
         self.decoders: dict[str, str] = {}
         self.first = ""
         self.places = places
+        self.stored = 0
         self.counted = True
         self._counts = Counter[str]()
         self._ends: dict[str, tuple[int, int]] = {}
@@ -63,7 +65,8 @@ class Sums:
         self._counts.update(count_classes(record.rows["label"]))
         for reason, name in record.notices:
             self.notices.add(reason, name)
-        rows = record.rows[record.rows["length"] > 0]  # others were purged
+        rows = record.rows[record.rows["length"] > 0]
+        self.stored += len(rows)
         if len(rows):
             for name in ("height", "width", "length"):
                 column = rows[name]

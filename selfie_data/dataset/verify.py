@@ -85,7 +85,7 @@ def verify_dataset(
                 sums.add(record, shard.rows_sha256)
     if sums.count == len(shards):
         problems += _check_sums(dataset, sums)
-    return [*problems, *_check_restarts(path, manifest, intervals), *check_splits(path)]
+    return [*problems, *_check_restarts(path, manifest, sums, intervals), *check_splits(path)]
 
 
 def _check_upgraded(path: Place, manifest: Manifest) -> Iterator[str]:
@@ -123,9 +123,9 @@ def _check_sums(dataset: Dataset, sums: Sums) -> Iterator[str]:
         yield f"{path / PAGES}: the keys of the shards do not follow each other as their rows do"
 
 
-def _check_restarts(path: Place, manifest: Manifest, intervals: list[int] | None) -> Iterator[str]:
+def _check_restarts(path: Place, manifest: Manifest, sums: Sums, intervals: list[int] | None) -> Iterator[str]:
     """Compares the restart markers that were found with what the manifest says."""
-    if manifest.restarts is None or intervals is None or len(intervals) < manifest.samples:  # others are damaged
+    if manifest.restarts is None or intervals is None or len(intervals) < sums.stored:  # others are damaged
         return
     found = {str(interval): count for interval, count in Counter(intervals).items()}
     for interval in sorted(found.keys() | manifest.restarts.intervals.keys(), key=int):
