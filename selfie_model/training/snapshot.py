@@ -87,8 +87,8 @@ def restore_snapshot(
         torch.cuda.set_rng_state(state["rng"]["cuda"], device)
     best, validation = state["best"], state["validation"]
     began = state.get("began", [0, 0])  # earlier versions wrote none
-    if moved(state, training.loader.state_dict()):
-        began = [state["step"], state["loader"]["epoch"]]
+    if moved(state, now := training.loader.state_dict()):
+        began = [state["step"], now["epoch"]]
     return TrainingState(
         step=state["step"],
         began=(int(began[0]), int(began[1])),
