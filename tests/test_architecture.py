@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = {  # a layer imports those before it, never one after it; inside a layer a room does the same
     "selfie_data": (
         "storage cache randomness kernels images sources.naming sources.readers sources dataset build changes "
-        "commands cli"
+        "commands commands.changing cli"
     ),
     "pipelines": "sampling kernels dali backends preview",
     "selfie_model": "network training features study report commands",

@@ -9,7 +9,7 @@ import pytest
 
 from selfie_data.dataset.opened import open_dataset
 from tests.selfie_data.changes.folders import small_dataset
-from tests.selfie_data.commands.test_extend import run
+from tests.selfie_data.commands.changing.test_extend import run
 
 
 @pytest.fixture(scope="module")
