@@ -37,7 +37,7 @@ def command(out: Place, ids: tuple[str, ...], purge: bool, dry_run: bool, as_jso
     click.echo(f"{out}: {done.excluded:,} more samples {words} excluded, {done.live:,} are left")
     if purge:
         click.echo(f"{done.purged:,} images {words} purged from {done.shards:,} shards of {done.bytes:,} bytes")
-        click.echo("pixel stores, caches and copies made before hold them still: delete those")
+        click.echo("pixel stores, caches (`selfie-data cache clear`) and copies hold them still: delete those")
 
 
 def _read(given: tuple[str, ...]) -> NDArray[np.int64]:

@@ -1,5 +1,6 @@
 """Samples that were dropped are nowhere; everything else is where it was."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,10 @@ import zarr
 
 from pipelines.sampling.subset import resolve_subset
 from selfie_data.changes.drop import drop_samples
+from selfie_data.changes.upgrade import upgrade_dataset
 from selfie_data.commands.info import describe
 from selfie_data.commands.stats import measure
+from selfie_data.dataset.manifest import NAME as MANIFEST
 from selfie_data.dataset.opened import open_dataset
 from selfie_data.dataset.pixel_store import export_store
 from selfie_data.dataset.splits import SplitOptions, write_splits
@@ -102,3 +105,17 @@ def test_a_damaged_record_of_exclusions_is_refused(tmp_path: Path) -> None:
     assert any("excluded/" in problem for problem in verify_dataset(out))
     file.unlink()
     assert any("excluded/" in problem and "missing" in problem for problem in verify_dataset(out))
+
+
+def test_a_dataset_of_schema_1_is_upgraded_first(earlier: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(earlier, tmp_path / "old"))
+    before = contents(out)
+    with pytest.raises(BuildError, match="is of schema 1, which cannot change; `selfie-data upgrade "):
+        drop_samples(out, np.array([1]))
+    assert contents(out) == before
+    was = upgrade_dataset(out).fingerprint
+    drop_samples(out, np.array([1]))
+    assert (verify_dataset(out, decode=True), sorted(path.name for path in out.glob("manifest*"))) == ([], [MANIFEST])
+    assert open_dataset(out, fingerprint=was).fingerprint == was
+    drop_samples(out, np.array([1]), with_bytes=True)
+    assert (verify_dataset(out, decode=True), open_dataset(out).manifest.live) == ([], 15)
