@@ -3,7 +3,8 @@
     SELFIE_TEST_DATA=FOLDER nice .venv/bin/python -m benchmarks.remote --scratch FOLDER
 
 The bucket is SeaweedFS on this machine, with a proxy before it that counts. Real images go in as archives and as
-objects, are built from there into the bucket, verified, previewed, split; each step is a command in its own process.
+objects, are built from there into the bucket, verified, previewed, split, extended by other images there, and one image
+is purged; each step is a command in its own process.
 Writes `results/remote.jsonl`, a line a step; with --blocks, `results/remote_blocks.jsonl`, builds by several plans.
 Rates are those of a proxy in Python: they say nothing of a network.
 """
@@ -17,33 +18,58 @@ import sys
 import tarfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from benchmarks.harness.record import RESULTS, commit, host, versions
+from selfie_data.dataset.opened import open_dataset
+from selfie_data.dataset.read import read_payloads
 from selfie_data.storage.local import LocalStorage
 from selfie_data.storage.place import place_of, storage_of
 from tests.servers import seaweed
 from tests.servers.fault_proxy import FaultProxy
 
 ROOT = Path(__file__).parents[1]
-CASES: dict[str, tuple[str, list[str]]] = {  # what it is called: the source below the root, options of the build
-    "cifar10 (gzipped tar of 60,000 JPEGs, the 50,000 for training)": (
-        "tar cifar10-jpeg.tar.gz",
-        ["--subtree", "cifar10/train"],
-    ),
-    "cifar10 (python archive, 5,000 images)": ("cifar10 cifar-10-python-small.tar.gz", []),
-    "photographs (tar of 120)": ("tar imagenet-fullres-120.tar", ["--size", "224", "--block-bytes", "16MiB"]),
-    "photographs (120 objects)": ("folder photographs", ["--size", "224"]),
-}
 _ILSVRC = "imagenet ILSVRC2012_img_train-small.tar"
-BLOCKS: dict[str, tuple[str, list[str]]] = {  # with --blocks: the build alone, by plans with blocks and without
-    f"{what}, {blocks if blocks != '0' else 'no'} blocks": (source, ["--size", "224", "--block-bytes", blocks])
+_PHOTOGRAPHS = "tar imagenet-fullres-120.tar"
+_IN_BLOCKS = ("--block-bytes", "16MiB")  # as a bucket's default, for the folder too
+
+
+class Case(NamedTuple):
+    """A source below the root, options of its build; what is added afterwards, if anything, and options of that."""
+
+    source: str
+    options: tuple[str, ...]
+    added: str = ""
+    added_options: tuple[str, ...] = ()
+
+
+CASES = {
+    "cifar10 (gzipped tar of 60,000 JPEGs, the 50,000 for training; then those for testing)": Case(
+        "tar cifar10-jpeg.tar.gz", ("--subtree", "cifar10/train"),
+        "tar cifar10-jpeg.tar.gz", ("--subtree", "cifar10/test"),
+    ),
+    "cifar10 (python archive, 5,000 images; then the 1,000 for testing)": Case(
+        "cifar10 cifar-10-python-small.tar.gz", (),
+        "cifar10 cifar-10-python-small.tar.gz", ("--split", "test"),
+    ),
+    "photographs (tar of 120; then ILSVRC's tar of 10 class tars)": Case(
+        _PHOTOGRAPHS, ("--size", "224", *_IN_BLOCKS), _ILSVRC, ("--new-classes", *_IN_BLOCKS)
+    ),
+    "photographs (120 objects; then a tar of 120)": Case(
+        "folder photographs", ("--size", "224"), _PHOTOGRAPHS, _IN_BLOCKS
+    ),
+}  # fmt: skip
+BLOCKS = {  # with --blocks: the build alone, by plans with blocks and without
+    f"{what}, {blocks if blocks != '0' else 'no'} blocks": Case(source, ("--size", "224", "--block-bytes", blocks))
     for what, source in (
         ("ILSVRC's tar of 10 class tars, 1,000 photographs", _ILSVRC),
-        ("photographs (tar of 120)", "tar imagenet-fullres-120.tar"),
+        ("photographs (tar of 120)", _PHOTOGRAPHS),
     )
     for blocks in ("0", "256KiB", "1MiB", "4MiB")
 }
+PURGED = 7  # the id
 
 
 def main() -> None:
@@ -58,10 +84,9 @@ def main() -> None:
         bucket = f"s3://{seaweed.BUCKET}"
         here = put(images, scratch / "images", f"{bucket}/images")
         lines = []
-        for number, (name, (source, options)) in enumerate(cases.items()):
-            kind, _, root = source.partition(" ")
+        for number, (name, case) in enumerate(cases.items()):
             last = 1 if given.blocks else None
-            for line in measure(proxy, kind, here / root, f"{bucket}/images/{root}", options, scratch, number, last):
+            for line in measure(proxy, case, here, f"{bucket}/images", scratch, number, last):
                 lines.append({"question": "remote", "case": name, **line, **facts()})
                 print(json.dumps(line))
     name = "remote_blocks.jsonl" if given.blocks else "remote.jsonl"
@@ -85,31 +110,39 @@ def put(images: Path, here: Path, url: str) -> Path:
 
 
 def measure(
-    proxy: FaultProxy,
-    kind: str,
-    local: Path,
-    remote: str,
-    options: list[str],
-    scratch: Path,
-    number: int,
-    last: int | None,
+    proxy: FaultProxy, case: Case, here: Path, there: str, scratch: Path, number: int, last: int | None
 ) -> list[dict[str, Any]]:
-    """Runs commands on the bucket, all or so many, and builds and splits in a folder too; compares bytes at the end."""
+    """Runs commands on the bucket, all or so many; what changes a dataset in a folder too, and compares at the end."""
     folder, url = scratch / f"dataset-{number}", f"s3://{seaweed.BUCKET}/dataset-{number}"
     sheet = str(scratch / f"{number}.png")
-    lines: list[dict[str, Any]] = []
-    run("build-shards", kind, str(folder), "--root", str(local), *options)
+    kind, _, root = case.source.partition(" ")
+    more, _, more_root = case.added.partition(" ")
+
+    def build(out: str, images: Path | str) -> list[str]:
+        return ["build-shards", kind, out, "--root", f"{images}/{root}", *case.options]
+
+    def extend(out: str, images: Path | str) -> list[str]:
+        return ["extend", out, more, "--root", f"{images}/{more_root}", *case.added_options]
+
+    purge = ["--purge", str(PURGED)]
+    run(*build(str(folder), here))
+    image = read_payloads(open_dataset(folder), np.array([PURGED]))[0]
     if last is None:
-        run("split", str(folder))
+        for command in (["split", str(folder)], extend(str(folder), here), ["drop", str(folder), *purge]):
+            run(*command)
     every = (
-        ["build-shards", kind, url, "--root", remote, *options],
-        ["build-shards", kind, url, "--root", remote, *options],
+        build(url, there),
+        build(url, there),
         ["verify", url, "--decode"],
         ["info", url],
         ["preview", url, "-o", sheet],
         ["split", url],
         ["verify", url],
+        extend(url, there),
+        ["drop", url, *purge],
+        ["verify", url, "--decode"],
     )
+    lines: list[dict[str, Any]] = []
     for command in every[:last]:
         proxy.reset_counts()
         started = time.perf_counter()
@@ -126,11 +159,14 @@ def measure(
         )
     digests = [digests_of(storage) for storage in (LocalStorage(folder), storage_of(place_of(url)))]
     same = digests[0] == digests[1]
+    local = here / root
     source = sum(file.stat().st_size for file in local.rglob("*")) if local.is_dir() else local.stat().st_size
     size = sum(found.size for found in LocalStorage(folder).list())
+    left = sum(image in storage_of(place_of(url)).read(name) for name in digests[1])
     lines.append({"command": "compare", "same_bytes": same, "files": len(digests[0]), "bytes": size, "source": source})
-    if not same:
-        raise SystemExit(f"{url} differs from {folder}")
+    lines[-1] |= {} if last else {"files_with_the_purged_image": left}
+    if not same or (left and last is None):
+        raise SystemExit(f"{url} differs from {folder}, or {left} files have the purged image")
     return lines
 
 

@@ -75,6 +75,6 @@ def _open(parent: Manifest, given: dict[str, Any]) -> ImageSource:
         if given["new_classes"]:
             found = open_source(given["source"], given["root"], **options).class_names
             classes = (*classes, *sorted(set(found) - set(classes)))
-        return open_source(given["source"], given["root"], classes=classes, **options)
+        return open_source(given["source"], given["root"], classes=classes or None, **options)
     except (OptionError, ValueError) as error:
         raise click.UsageError(str(error)) from error

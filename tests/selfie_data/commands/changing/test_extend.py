@@ -91,3 +91,16 @@ def test_generated_pictures_are_others_each_time(tmp_path: Path) -> None:
         run("extend", out, "synthetic", "--limit", 10, "--workers", 1)
     rows = open_dataset(out).table
     assert len(set(rows.crc32c.tolist())) == 40
+
+
+def test_a_dataset_without_labels_takes_a_single_folder_for_none(tmp_path: Path) -> None:
+    flat = folder_of(tmp_path / "flat", "photographs")
+    out = tmp_path / "out"
+    run("build-shards", "folder", out, "--root", flat / "photographs", "--size", 16, "--workers", 1)
+    run("extend", out, "folder", "--root", folder_of(tmp_path / "more", "new", first=50), "--workers", 1)
+    assert (open_dataset(out).class_names, len(open_dataset(out))) == ((), 8)
+    more = folder_of(tmp_path / "labelled", "cat dog", first=900)
+    refused = run("extend", out, "folder", "--root", more, "--workers", 1, code=1)
+    assert "has 0 classes and not cat, dog; --new-classes adds them behind the others" in refused.stderr
+    run("extend", out, "folder", "--root", more, "--workers", 1, "--new-classes")
+    assert open_dataset(out).manifest.class_counts == {"-1": 8, "0": 4, "1": 4}
