@@ -10,7 +10,11 @@ class SourceError(SelfieDataError):
 
 
 class UnknownClassError(SourceError):
-    """An image is of a class that the list of classes to use has not."""
+    """An image is of the class `name`, which the list of classes to use has not."""
+
+    def __init__(self, message: str, name: str = "") -> None:
+        super().__init__(message)
+        self.name = name
 
 
 class OptionError(SourceError):

@@ -70,11 +70,18 @@ def _open(parent: Manifest, given: dict[str, Any]) -> ImageSource:
     """Opens the source with the dataset's classes, and those behind them that it has besides."""
     options = {name: given[name] for name in SOURCE_OPTIONS if name in _SHARED}
     options |= {"size": parent.image_size, "seed": extension_seed(parent)}
-    classes = parent.class_names
+    kind, root, classes = given["source"], given["root"], parent.class_names
     try:
-        if given["new_classes"]:
-            found = open_source(given["source"], given["root"], **options).class_names
-            classes = (*classes, *sorted(set(found) - set(classes)))
-        return open_source(given["source"], given["root"], classes=classes or None, **options)
+        if not given["new_classes"]:
+            return open_source(kind, root, classes=classes or None, **options)
+        found = open_source(kind, root, **options).class_names
+        classes = (*classes, *sorted(set(found) - set(classes)))
+        while True:
+            try:
+                source = open_source(kind, root, classes=classes or None, **options)
+                _ = source.class_names
+                return source
+            except UnknownClassError as error:  # a single folder is a class only where there are classes
+                classes = (*classes, error.name)
     except (OptionError, ValueError) as error:
         raise click.UsageError(str(error)) from error

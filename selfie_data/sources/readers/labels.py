@@ -91,10 +91,11 @@ def label_by_code(
     table[:-1] = [positions.get(name, -1) for name in code_names]
     missing = np.flatnonzero(used & (table[:-1] < 0))
     if missing.size:
-        name = printable(code_names[missing[0]])
+        name = code_names[missing[0]]
         raise UnknownClassError(
-            f"the class {name!r} is not in the list of {len(ordered)} classes to use: build without --classes-from, or "
-            f"leave its images out"
+            f"the class {printable(name)!r} is not in the list of {len(ordered)} classes to use: build without "
+            "--classes-from, or leave its images out",
+            name,
         )
     labels = table[np.where(unlabelled, -1, codes)]
     labels.flags.writeable = False

@@ -76,6 +76,13 @@ def test_a_class_that_is_not_there_is_asked_for(out: Path, tmp_path: Path) -> No
     assert open_dataset(tmp_path / "of-test").manifest.class_counts == {"0": 4, "1": 4, "2": 4}
 
 
+def test_a_class_can_come_alone(out: Path, tmp_path: Path) -> None:
+    more = folder_of(tmp_path / "more", "zebra", first=5000)
+    assert "the class 'zebra' is not in" in run("extend", out, "folder", "--root", more, code=1).stderr
+    run("extend", out, "folder", "--root", more, "--workers", 1, "--new-classes")
+    assert open_dataset(out).manifest.class_counts == {"0": 4, "1": 4, "2": 4}
+
+
 def test_what_a_dataset_says_cannot_be_given(out: Path, tmp_path: Path) -> None:
     more = folder_of(tmp_path / "more", "cat dog", first=5000)
     for option in ("--size", "--quality", "--seed"):
