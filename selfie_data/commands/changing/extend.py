@@ -15,6 +15,7 @@ from selfie_data.dataset.manifest import Manifest
 from selfie_data.errors import OptionError, SourceError, UnknownClassError
 from selfie_data.source import ImageSource
 from selfie_data.sources import KINDS, open_source
+from selfie_data.sources.naming.file_names import printable
 
 _OF_THE_BUILD = ("root", "max_pixels", "block_bytes", "on_error", "workers", "dry_run", "as_json")
 _SHARED = {*SOURCE_OPTIONS, *_OF_THE_BUILD} - {"seed"}
@@ -41,14 +42,14 @@ def command(**given: Any) -> None:
     if context.get_parameter_source("max_pixels") is ParameterSource.DEFAULT:
         own["max_pixels"] = None
     refuse_inside(given["source"], given["root"], out)
-    with _classes_asked_for():
+    with _classes_asked_for(parent):
         source = _open(parent, given)
     if given["dry_run"]:
         options, least = options_of(parent, **own), parent.shards.totals.largest
         tell_estimate(source, options, workers=given["workers"], as_json=given["as_json"], least=least)
         return
     asked = {name: given[name] for name in ("new_classes", "again", "workers")}
-    with _classes_asked_for():
+    with _classes_asked_for(parent):
         build_and_tell(
             lambda reporter: extend_dataset(source, out, **own, **asked, progress=reporter),
             out,
@@ -58,12 +59,15 @@ def command(**given: Any) -> None:
 
 
 @contextlib.contextmanager
-def _classes_asked_for() -> Iterator[None]:
+def _classes_asked_for(parent: Manifest) -> Iterator[None]:
     """Says, of a class that the dataset has not, what to do: a source that is spooled knows its classes late."""
     try:
         yield
     except UnknownClassError as error:
-        raise SourceError(f"{error}; --new-classes adds those that the dataset has not") from error
+        raise SourceError(
+            f"the class {printable(error.name)!r} is none of the {len(parent.class_names)} classes of the dataset; "
+            "--new-classes adds those that it has not"
+        ) from error
 
 
 def _open(parent: Manifest, given: dict[str, Any]) -> ImageSource:
