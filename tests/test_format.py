@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import math
+import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image
 
+from selfie_data.cli.__main__ import main
 from selfie_data.dataset.opened import open_dataset
 from selfie_data.dataset.pixel_store import export_store
 from selfie_data.dataset.rows import encode_rows
@@ -306,3 +309,50 @@ def test_the_page_names_every_entry_and_column(raw_dataset: Path) -> None:
     named = {*manifest, *manifest["shards"], *manifest["sizes"], *entries, "key", "name", "reason"}
     named |= {"shard", *COLUMNS, *(ENTRY.names or ()), *(PAGE_LINE.names or ())}
     assert [name for name in sorted(named) if f"`{name}`" not in PAGE] == []
+
+
+def test_the_page_is_enough_to_read_what_a_dataset_became_and_was(raw_dataset: Path, tmp_path: Path) -> None:
+    changed = Path(shutil.copytree(raw_dataset, tmp_path / "changed"))
+    before = read_manifest(changed)
+    for command in ("extend OUT synthetic --limit 100 --workers 1", "drop OUT 5 1002", "drop OUT 7 8 --purge"):
+        done = CliRunner().invoke(main, command.replace("OUT", str(changed)).split())
+        assert done.exit_code == 0, done.output
+    manifest = read_manifest(changed)
+    assert [(each["samples"], each["excluded"]) for each in manifest["lineage"]] == [(1000, 0), (1100, 0), (1100, 2)]
+    assert manifest["lineage"][0]["fingerprint"] == before["fingerprint"]
+    assert manifest["lineage"][-1]["fingerprint"] == manifest["parent"]
+    file = changed / "excluded" / f"{manifest['excluded']['sha256']}.npy"
+    assert hash_of(file) == manifest["excluded"]["sha256"]
+    excluded = np.load(io.BytesIO(file.read_bytes())).tolist()
+    assert (excluded, manifest["excluded"]["samples"]) == ([5, 7, 8, 1002], 4)
+    purged, live, sample = list[int](), dict.fromkeys(manifest["class_counts"], 0), 0
+    for entry in read_pages(changed, manifest):
+        name = f"shard-{entry['number']:06d}" + (f".{entry['generation']}" if entry["generation"] else "")
+        _, rows = read_rows(changed / f"{name}.rows", entry["rows_sha256"].tobytes().hex())
+        members = read_shard(changed / f"{name}.tar")
+        for row in rows:
+            if row["length"] == 0:
+                purged.append(sample)
+            else:
+                key, parts = next(members)
+                assert (key, parts["raw"][0], int(parts["cls"][1])) == (f"{sample:012d}", row["offset"], row["label"])
+            if sample not in excluded:
+                live[str(row["label"])] += 1
+            sample += 1
+        assert next(members, None) is None
+    assert (sample, purged, live) == (manifest["samples"], [7, 8], manifest["class_counts"])
+    parts = {name: manifest[name] for name in ("schema", "image_size", "encoding", "class_names", "mean", "std")}
+    parts |= {"pages": manifest["shards"]["pages"], "excluded": manifest["excluded"]["sha256"]}
+    assert sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()) == manifest["fingerprint"]
+    words = philox_first_words(seed=manifest["seed"], counter=(1000, 0, 0, 13 << 16))
+    assert manifest["lineage"][0]["added"]["seed"] == words[0] + (words[1] << 32)  # generated pictures take it, too
+
+
+def philox_first_words(*, seed: int, counter: tuple[int, int, int, int]) -> tuple[int, int]:
+    x0, x1, x2, x3 = counter
+    key0, key1 = seed & 0xFFFFFFFF, seed >> 32
+    for _ in range(10):
+        low, high = x0 * 0xD2511F53, x2 * 0xCD9E8D57
+        x0, x1, x2, x3 = high >> 32 ^ x1 ^ key0, high & 0xFFFFFFFF, low >> 32 ^ x3 ^ key1, low & 0xFFFFFFFF
+        key0, key1 = key0 + 0x9E3779B9 & 0xFFFFFFFF, key1 + 0xBB67AE85 & 0xFFFFFFFF
+    return x0, x1

@@ -38,7 +38,7 @@ from selfie_data.build.workspace import (
     remove_if_empty,
 )
 from selfie_data.dataset.manifest import Manifest
-from selfie_data.dataset.names import BUILD
+from selfie_data.dataset.names import BUILD, EXTENSION
 from selfie_data.dataset.opened import open_dataset
 from selfie_data.errors import BuildError, DatasetError, SelfieDataError
 from selfie_data.images.codecs import codec_versions
@@ -154,7 +154,8 @@ def already_finished(directory: Place, identity: Mapping[str, Any]) -> Manifest:
     recorded = {name: getattr(manifest, name) for name in identity}
     identity = {**identity, "codecs": identity["codecs"] | current_versions(manifest.codecs)}
     refuse_other(directory, recorded, identity, what="a dataset")
-    if (directory / BUILD).exists():  # ended between the manifest and the removal
+    build = directory / BUILD
+    if build.exists() and not (build / EXTENSION).exists():  # ended between the manifest and the removal
         clear(directory)
     try:
         open_dataset(directory)

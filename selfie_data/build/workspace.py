@@ -95,6 +95,7 @@ def claim_folder(
     *,
     file: str = IDENTITY,
     holds: str = "an unfinished build",
+    instead: str = "choose another folder",
     beside: bool = False,
 ) -> None:
     """Records what is being built, or compares it with what is there.
@@ -104,6 +105,7 @@ def claim_folder(
         identity: of what is being built.
         file: that it is recorded in.
         holds: what the folder holds, if it is another.
+        instead: what the user can do then.
         beside: whether there may be something besides: a dataset that is to grow.
 
     Raises:
@@ -126,7 +128,7 @@ def claim_folder(
             recorded = read_json(build / file, remedy=remedy, error=BuildError) or {}  # another part was faster
     except OSError as error:
         raise BuildError(f"{out}: cannot be written ({error.strerror})") from error
-    refuse_other(out, recorded, identity, what=holds)
+    refuse_other(out, recorded, identity, what=holds, instead=instead)
 
 
 def listings_folder(out: Place) -> Place | None:
@@ -141,7 +143,14 @@ def listings_folder(out: Place) -> Place | None:
     return out / BUILD / "listings"
 
 
-def refuse_other(out: Place, recorded: Mapping[str, Any], wanted: Mapping[str, Any], *, what: str) -> None:
+def refuse_other(
+    out: Place,
+    recorded: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    *,
+    what: str,
+    instead: str = "choose another folder",
+) -> None:
     """Raises a BuildError that names the first thing in which two builds differ, and both values."""
     old, new = _flatten(recorded), _flatten(json.loads(json.dumps(wanted)))
     for name in sorted(old.keys() | new.keys()):
@@ -150,13 +159,12 @@ def refuse_other(out: Place, recorded: Mapping[str, Any], wanted: Mapping[str, A
         if name == SOURCE_FINGERPRINT:  # a digest tells nobody anything
             raise BuildError(
                 f"{out}: holds {what} of a source whose files had other names, sizes or times of change; "
-                "bring them back, or choose another folder"
+                f"bring them back, or {instead}"
             )
         then, now = (parts.get(name, 0 if name in _UNSAID else None) for parts in (old, new))
         remedy = f"give {_UNSAID[name]} {then}" if name in _UNSAID else "give the same command as then"
         raise BuildError(
-            f"{out}: holds {what} with {name} = {_short(then)}, asked for is {_short(now)}; {remedy}, or choose "
-            "another folder"
+            f"{out}: holds {what} with {name} = {_short(then)}, asked for is {_short(now)}; {remedy}, or {instead}"
         )
 
 

@@ -149,7 +149,8 @@ def extend_dataset(
         if claimed is None:
             _delete_leftovers(directory, present)
         identity = {"parent": present.fingerprint, "added": added, SOURCE_FINGERPRINT: source.fingerprint}
-        claim_folder(directory, identity, file=EXTENSION, holds="an unfinished extension", beside=True)
+        instead = f"delete {BUILD} there to give it up"
+        claim_folder(directory, identity, file=EXTENSION, holds="an unfinished extension", instead=instead, beside=True)
         try:
             job = prepare_job(source, directory, options, count, reporter, after=present)
             class_names = _classes(directory, present, job.source, new_classes=new_classes)

@@ -58,7 +58,10 @@ def read_splits(dataset: Place) -> SplitsRecord | None:
     """
     file = dataset / SPLITS_FOLDER / NAME
     try:
-        return msgspec.json.decode(file.read_bytes(), type=SplitsRecord)
+        record = msgspec.json.decode(file.read_bytes(), type=SplitsRecord)
+        if not {"train", "validation"} <= record.subsets.keys():
+            raise ValueError("it lacks train or validation")
+        return record
     except FileNotFoundError:
         return None
     except OSError as error:
