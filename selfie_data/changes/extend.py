@@ -258,6 +258,8 @@ def _finish(
     for record, digest in read_records(directory, range(plan.shard, plan.shards)):
         sums.add(record, digest)
     if not sums.samples:
+        _delete_leftovers(directory, parent)
+        clear(directory)
         raise BuildError(f"none of {plan.samples} images can be used; the first, {sums.first}")
     counts = dict.fromkeys(sorted(parent.class_counts | sums.class_counts, key=int), 0)
     for part in (parent.class_counts, sums.class_counts):

@@ -26,7 +26,7 @@ from selfie_data.build.shard_task import scratch_folder
 from selfie_data.dataset.manifest import EXCLUDED, ROOTS, Manifest, kept_roots
 from selfie_data.dataset.names import SUFFIX, index_name, key_of, number_of, rows_name, shard_name
 from selfie_data.dataset.opened import Dataset
-from selfie_data.dataset.pages import FOLDER, entries_of
+from selfie_data.dataset.pages import FOLDER
 from selfie_data.dataset.read import decode_payload, read_payloads
 from selfie_data.dataset.rows import Restarts, ShardRecord, add_restarts, encode_rows
 from selfie_data.dataset.shard import Member, ShardWriter, format_index
@@ -69,12 +69,9 @@ def purge(dataset: Dataset, shards: Mapping[int, Ids]) -> Rewritten:
         generation = int(entries["generation"][position]) + 1
         before, (record, digest) = dataset.record(position), _write_again(dataset, position, ids, generation)
         restarts = _less(restarts, before.restarts, record.restarts)
-        changed = entries_of(
-            {"sha256": [record.sha256 or "0" * 64], "rows_sha256": [digest], "number": [record.number]}
-        )
-        for name in ("sha256", "rows_sha256"):
-            entries[name][position] = changed[name][0]
-        entries["generation"][position], entries["bytes"][position] = generation, record.bytes
+        facts = {"sha256": _hash(record.sha256 or "0" * 64), "rows_sha256": _hash(digest)}
+        for name, value in {**facts, "generation": generation, "bytes": record.bytes}.items():
+            entries[name][position] = value
     return Rewritten(entries, restarts, {name: digest for name, digest in manifest.files.items() if name != TABLE})
 
 
@@ -94,12 +91,17 @@ def sweep(directory: Place, manifest: Manifest) -> None:
     known = {*manifest.reached(), *(name for root in kept.values() for name in root.reached())}
     folders = (f"{FOLDER}/", f"{EXCLUDED}/", f"{TABLE}/")
     unknown = {name for name in here if name.startswith(folders) and name not in known}
-    storage.delete(sorted(name for name in here if name.startswith(f"{ROOTS}/") and name not in kept))  # first: at no
-    storage.delete(sorted(old | unknown))  # time is one there whose files are not
+    # Roots first: at no time is one there whose files are not.
+    storage.delete(sorted(name for name in here if name.startswith(f"{ROOTS}/") and name not in kept))
+    storage.delete(sorted(old | unknown))
     if isinstance(directory, Path):
         for below in [each for folder in (ROOTS, TABLE) for each in os.walk(directory / folder, topdown=False)]:
             with contextlib.suppress(OSError):  # not empty
                 Path(below[0]).rmdir()
+
+
+def _hash(digest: str) -> NDArray[np.uint8]:
+    return np.frombuffer(bytes.fromhex(digest), np.uint8)
 
 
 def _number(name: str) -> float:

@@ -167,6 +167,7 @@ def test_a_source_without_usable_images_leaves_the_dataset_as_it_was(out: Path) 
     assert contents(out) == before
     with pytest.raises(BuildError, match="none of 2 images can be used"):
         extend_dataset(pictures(2, bad=[0, 1]), out, workers=1)
+    assert contents(out) == before
 
 
 def numbered(names: tuple[str, ...], count: int) -> MemorySource:
