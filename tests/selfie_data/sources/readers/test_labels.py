@@ -27,9 +27,9 @@ def test_names_are_sorted_and_gaps_are_unlabelled() -> None:
 
 
 def test_a_class_list_keeps_the_numbering_of_another_set() -> None:
-    found = label_by_name(["dog"], ["emu", "dog", "cat"])
-    assert found.class_names == ("cat", "dog", "emu")
-    assert found.labels.tolist() == [1]
+    found = label_by_name(["dog"], ["cat", "emu", "dog"])  # one that grew by a class
+    assert found.class_names == ("cat", "emu", "dog")
+    assert found.labels.tolist() == [2]
     with pytest.raises(SourceError, match="the class 'fox' is not in the list of 1 classes to use"):
         label_by_name(["fox"], ["cat"])
 
