@@ -131,7 +131,14 @@ def label_by_integer(values: NDArray[np.integer], *, width: int = 1, classes: Se
     width = max(width, len(str(int(present[-1])))) if len(present) else width
     names = [f"{int(value):0{width}d}" for value in present]
     if classes is not None and all(name.isascii() and name.isdigit() for name in classes):
-        spelling = {int(name): name for name in classes}
+        spelling: dict[int, str] = {}
+        for name in classes:
+            other = spelling.setdefault(int(name), name)
+            if other != name and int(name) in present:
+                raise SourceError(
+                    f"the label {int(name)} is the class {other!r} or {name!r} of the list of classes to use: spell "
+                    "labels as the list does"
+                )
         names = [spelling.get(int(value), name) for value, name in zip(present, names, strict=True)]
     codes = np.where(values < 0, -1, np.searchsorted(present, values))
     return label_by_code(codes, names, classes)
@@ -151,8 +158,11 @@ def label_by_text(
         where: says of a position in `values` where its text stands, for errors.
     """
     cleaned = [None if value is None or not value.strip() else value.strip() for value in values]
+    named = [None if value is not None and _is_integer(value) and int(value) < 0 else value for value in cleaned]
+    if classes is not None and set(named) <= {None, *classes}:  # spelled as the list spells them
+        return label_by_name(named, classes)
     if not all(value is None or _is_integer(value) for value in cleaned):
-        cleaned = [None if value is not None and _is_integer(value) and int(value) < 0 else value for value in cleaned]
+        cleaned = named
     present = [value for value in cleaned if value is not None]
     spellings = set(present)
     if present and all(map(_is_integer, spellings)) and len(set(map(int, spellings))) == len(spellings):

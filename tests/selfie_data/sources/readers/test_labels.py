@@ -214,3 +214,26 @@ def test_a_class_level_that_no_image_has_is_refused(names: list[str], deepest: i
     with pytest.raises(OptionError, match=rf"--class-level 3 is deeper .*: the deepest path has {deepest} folders"):
         classes_of_paths(names, level=3)
     assert classes_of_paths(["cat/1.jpg", "dog/x/2.jpg"], level=2) == [None, "x"]
+
+
+@given(st.data())
+def test_labels_keep_their_spelling_where_the_class_list_has_it(data: st.DataObject) -> None:
+    """Also where 7 and 07 are two classes, and whatever part of the training labels a test set has."""
+    names = data.draw(
+        st.lists(st.sampled_from(["7", "07", "007", "1", "01", "10", "cat", "3"]), min_size=1, max_size=12)
+    )
+    train = label_by_text(names)
+    part = data.draw(st.lists(st.sampled_from(range(len(names))), min_size=1, max_size=8))
+    spelled = [train.class_names[train.labels[index]] for index in part]
+    test = label_by_text([*spelled, "-1", None], train.class_names)
+    assert test.class_names == train.class_names
+    assert [test.class_names[code] for code in test.labels[:-2]] == spelled
+    assert test.labels[-2:].tolist() == [-1, -1]
+
+
+def test_a_number_that_fits_two_classes_is_refused() -> None:
+    for label in (lambda: label_by_integer(np.array([7]), classes=["07", "3", "7"]),
+                  lambda: label_by_text(["007"], ["07", "3", "7"])):  # fmt: skip
+        with pytest.raises(SourceError, match="the label 7 is the class '07' or '7' of the list of classes to use"):
+            label()
+    assert label_by_integer(np.array([3]), classes=["07", "3", "7"]).labels.tolist() == [1]
