@@ -41,7 +41,7 @@ EACH, BATCH, LANES, WINDOW, RANKS = 5_000, 4_096, 64, 64, 8
 SIZES = (10**6, 10**8, 10**10)
 GLOBAL = 10**7
 BUILT = (10**4, 10**5, 10**6)
-ROUNDS = {10**4: 5, 10**5: 5, 10**6: 3}
+ROUNDS = {10**4: 12, 10**5: 6, 10**6: 3}  # the first compiles
 SET = {"samples_per_shard": EACH, "global_batch_size": BATCH, "lanes": LANES, "shard_window": WINDOW, "ranks": RANKS}
 
 
@@ -137,7 +137,7 @@ def _opened(folder: Path) -> Iterator[Record]:
         yield _record(f"{samples:,} images", "root", [(place / "manifest.json").stat().st_size / 1e3], "kB")
         pages = sum(file.stat().st_size for file in (place / "pages").iterdir())
         yield _record(f"{samples:,} images", "pages and their index", [pages / 1e6], "MB")
-        yield from _rounds(place, samples, ("lanes", "windows"), 5)
+        yield from _rounds(place, samples, ("lanes", "windows"), 4)
         shutil.rmtree(place)
 
 
@@ -181,7 +181,7 @@ class Repeated:
     """A source of 32 px pictures whose reading costs nothing: a thousand of them, again and again."""
 
     pictures: NDArray[np.uint8]
-    samples: int
+    labels: NDArray[np.int32]
 
     kind = "repeated"
     class_names = ("a", "b")
@@ -190,14 +190,10 @@ class Repeated:
 
     @property
     def description(self) -> Mapping[str, Json]:
-        return {"kind": self.kind, "count": self.samples}
-
-    @property
-    def labels(self) -> NDArray[np.int32]:
-        return (np.arange(self.samples) % 2).astype(np.int32)
+        return {"kind": self.kind, "count": len(self)}
 
     def __len__(self) -> int:
-        return self.samples
+        return len(self.labels)
 
     def read(self, index: int) -> SourceImage:
         return SourceImage(str(index), self.pictures[index % len(self.pictures)])
@@ -214,7 +210,7 @@ def _costs(folder: Path) -> Iterator[Record]:
             place = folder / "built"
             start = time.process_time()
             options = BuildOptions(size=32, samples_per_shard=EACH)
-            build_shards(Repeated(pictures=pictures, samples=samples), place, options, workers=1)
+            build_shards(Repeated(pictures=pictures, labels=np.zeros(samples, np.int32)), place, options, workers=1)
             built = time.process_time() - start
             dataset = open_dataset(place)
             _epoch(dataset, 20)  # compiled, buffers made
@@ -222,7 +218,7 @@ def _costs(folder: Path) -> Iterator[Record]:
             steps = _epoch(dataset)
             loaded = time.process_time() - start
             shutil.rmtree(place)
-            if turn:  # the first compiles
+            if turn or samples == BUILT[-1]:
                 runs.setdefault((samples, "build"), []).append(1e6 * built / samples)
                 runs.setdefault((samples, "load"), []).append(1e6 * loaded / (512 * steps))
     for (samples, what), values in sorted(runs.items(), key=lambda item: (item[0][1], item[0][0])):
