@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 _TAKEN_AT_ONCE = 1 << 16  # names whose bytes are gathered at once, by 16 bytes of memory a byte: some 30 MB
 IMAGE_SUFFIXES = frozenset(
     (
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"),
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".png", ".apng", ".gif", ".bmp", ".webp", ".tif", ".tiff"),
         *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".avifs", ".heic", ".heif", ".hif"),
         *(".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc"),
     )

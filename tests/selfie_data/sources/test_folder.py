@@ -5,8 +5,10 @@ import pickle
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from selfie_data.errors import ImageError, SourceError
+from selfie_data.images.decode import decode_image
 from selfie_data.notices import notices_of
 from selfie_data.source import ImageSource
 from selfie_data.sources import open_source
@@ -193,4 +195,16 @@ def test_links_to_a_store_outside_are_images_like_others(tmp_path: Path) -> None
         (tmp_path / "tree" / name / "x.jpg").symlink_to(tmp_path / "store" / f"{number}.jpg")
     source = open_source("folder", tmp_path / "tree")
     assert read_all(source) == {"cat/x.jpg": b"one", "dog/x.jpg": b"two"}
+    assert not notices_of(source)
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [(".jif", "JPEG"), (".mpo", "MPO"), (".apng", "PNG"), (".JFIF", "JPEG")])
+def test_rarer_suffixes_of_formats_that_are_read(tmp_path: Path, suffix: str, kind: str) -> None:
+    """Cameras call pictures of two lenses .mpo, which are JPEGs with another one behind."""
+    first, second = (Image.new("RGB", (24, 16), colour) for colour in ("red", "blue"))
+    first.save(tmp_path / f"a{suffix}", kind, save_all=kind != "JPEG", append_images=[second])
+    source = open_source("folder", tmp_path)
+    pixels = decode_image(read_all(source)[f"a{suffix}"]).pixels
+    assert pixels.shape == (16, 24, 3)
+    assert pixels[8, 12].argmax() == 0
     assert not notices_of(source)
