@@ -122,13 +122,8 @@ def ask(question: ModuleType, text: str) -> click.Command:
 
 patch_stage_command = ask(patch_stage, "Resize, flip, cut, normalise of images in memory, beside a copy of the bytes.")
 ask(engines, "Two workers beside one, by every engine of a build, and whether their bytes are the same.")
-ask(
-    photograph,
-    "Where the processor time of a photograph goes: read, cut, decode, resize, normalise, and between these.",
-)
-train_step_command = ask(
-    train_step, "One pretraining step on the loader's batches, beside the same step on a cached batch."
-)
+ask(photograph, "Where a photograph's processor time goes: read, cut, decode, resize, normalise, and between these.")
+train_step_command = ask(train_step, "One pretraining step on the loader's batches, beside it on a cached batch.")
 ask(trainers, "The pretraining step under PyTorch Lightning, beside a plain loop (extra `examples`).")
 scaling_command = ask(scaling, "Images a second with more threads, and with more ranks on one machine.")
 
@@ -183,15 +178,8 @@ def all_command(
     if output:
         raise click.UsageError("`all` writes one file a question; leave --output out")
     options = {"rounds": rounds, "threads": threads, "scratch": scratch, "output": None, "quick": quick}
-    questions = (
-        build_shards_command,
-        patch_stage_command,
-        train_step_command,
-        startup_command,
-        scaling_command,
-        loader_command,
-    )
-    for question in questions:
+    first = (build_shards_command, patch_stage_command, train_step_command)
+    for question in (*first, startup_command, scaling_command, loader_command):
         click.echo(f"\n== {question.name}")
         context.invoke(question, **options)
 
