@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from benchmarks.evidence.elastic import Nodes, Watch, cluster, compare
+from selfie_data.build.build_shards import build_shards
+from selfie_data.build.options import BuildOptions
+from selfie_data.sources import open_source
 
 EVERY = 20  # steps between checkpoints
 
@@ -29,9 +32,13 @@ def start_three(nodes: Nodes, watch: Watch) -> None:
     watch.wait("three ranks", lambda now: now.step >= EVERY + 5 and now.ranks == 3)
 
 
-def test_the_node_of_rank_0_dies_and_another_joins(raw_dataset: Path, tmp_path: Path) -> None:
-    """64 images a step over 3, 2 and 3 ranks: slices of 21 and 22, and of 32."""
-    with cluster(tmp_path, str(raw_dataset)) as nodes, closing(Watch(nodes)) as watch:
+def test_the_node_of_rank_0_dies_and_another_joins(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """64 images a step over 3, 2 and 3 ranks: slices of 21 and 22, and of 32. From a bucket, through one cache."""
+    monkeypatch.setenv("SELFIE_CACHE", str(tmp_path / "cache"))
+    build_shards(open_source("synthetic", limit=1000, size=32), bucket, BuildOptions(size=32, samples_per_shard=25))
+    with cluster(tmp_path, bucket) as nodes, closing(Watch(nodes)) as watch:
         start_three(nodes, watch)
         died = watch.after("the node of rank 0 killed", lambda: nodes.kill(nodes.worker_of_rank(0)[0]), ranks=2)
         assert 0 <= died.reached - died.went_on_after < EVERY
