@@ -3,7 +3,7 @@
     <SHA-256>        a shard, whole: its bytes were compared with its name before it got that name
     <SHA-256>.part   one that is on its way, locked by who fetches it, as large as it is going to be
     reader-*.plan    what a process is going to read (`plans`)
-    room             locked while room is made
+    room             locked while room is made: 8 bytes, no less than what is held and on its way
 
 There is no daemon, no shared memory, and no count of readers: a shard is read through a descriptor, which a removal of
 its name does not touch. Nor can a lock go stale: a process that ends loses its own, and what it leaves, a `.part` or a
@@ -32,6 +32,7 @@ from selfie_data.storage.protocol import Storage
 _PART = ".part"
 _WHOLE = re.compile(r"[0-9a-f]{64}")
 _PAUSE_S = 0.05
+_SPARE = 128  # of what is held a full cache drops as much more: going through 16,384 files takes 0.09 s
 _ROOM_S = 300  # that others may take to finish what stands in our way
 _STUCK_S = 600  # without a byte, of another process: more than storage's own limits, and than waiting for room, allow
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -128,15 +129,28 @@ class ShardCache:
         """Reserves a shard's bytes on the disk; False if that would take what is needed as soon."""
         deadline = time.monotonic() + _ROOM_S
         while True:
-            with _own(self.home.folder / "room", give_up=_until(deadline, self._room_is_taken), keep=True):
+            with _own(self.home.folder / "room", give_up=_until(deadline, self._room_is_taken), keep=True) as known:
+                if self._has_room(known, owned, shard.bytes):
+                    return True
                 room = _Room(self.home, plans.next_uses(self.home.folder), but=shard.sha256)
-                if room.reserve(owned, shard.bytes, distance):
+                reserved = room.reserve(owned, shard.bytes, distance)
+                _write_number(known, sum(room.held.values()) + reserved * shard.bytes)
+                if reserved:
                     return True
             if distance:
                 return False
             if not room.arriving or time.monotonic() > deadline:
                 raise CacheError(room.refusal(shard))
-            time.sleep(_PAUSE_S)  # what arrives may be dropped, once it has
+            if self._closed.wait(_PAUSE_S):  # what arrives may be dropped, once it has
+                raise CacheError(f"{self.home.folder}: the loader was closed while room was made for {shard.name}")
+
+    def _has_room(self, known: int, owned: int, size: int) -> bool:
+        """Reserves bytes where there is room for sure, without looking at what there is."""
+        held = _read_number(known)
+        if held is None or held + size > self.home.allowed(held):
+            return False
+        _write_number(known, held + size)  # before they are: who is killed in between leaves too much, never too little
+        return _allocate(owned, size)
 
     def _room_is_taken(self) -> CacheError:
         return CacheError(f"{self.home.folder}: another process has been making room in it for {_ROOM_S} s; end it")
@@ -193,10 +207,15 @@ class _Room:
             digest = name.removesuffix(_PART)
             if digest == but:
                 continue
-            if name != digest:
-                if not is_owned(home.folder / name) or not facts.st_size:  # of size 0: waits for room itself
+            if name != digest and is_owned(home.folder / name):
+                if not facts.st_size:  # waits for room itself
                     continue
                 self.arriving.add(digest)
+            elif name != digest:
+                try:
+                    facts = (home.folder / digest).stat()  # it has arrived meanwhile
+                except FileNotFoundError:
+                    continue
             self.held[digest], used[digest] = facts.st_size, facts.st_mtime_ns
         self._allowed = home.allowed(sum(self.held.values()))
         whole = self.held.keys() - self.arriving
@@ -206,15 +225,22 @@ class _Room:
         """Reserves bytes for an open file, dropping what is needed last, and nothing that is needed as soon."""
         droppable = [digest for digest in self._farthest if self._distance(digest) > distance]
         self._needed = size + sum(self.held.values()) - sum(self.held[digest] for digest in droppable)
+        spare, full = sum(self.held.values()) // _SPARE, False
         while self._needed <= self._allowed:
-            if sum(self.held.values()) + size <= self._allowed and self._allocate(owned, size):
-                return True
+            if sum(self.held.values()) + size <= self._allowed:
+                if _allocate(owned, size):
+                    break
+                self._full = True
             if not droppable:
-                break
-            digest = droppable.pop(0)
-            (self._home.folder / digest).unlink(missing_ok=True)
-            del self.held[digest]
-        return False
+                return False
+            self._drop(droppable.pop(0))
+            full = True
+        else:
+            return False
+        while full and droppable and self.held[droppable[0]] <= spare:
+            spare -= self.held[droppable[0]]
+            self._drop(droppable.pop(0))
+        return True
 
     def refusal(self, shard: CachedShard) -> str:
         """Returns why there is no room, and what to do."""
@@ -225,22 +251,35 @@ class _Room:
             )
         return too_small(self._home.folder, self._allowed, self._needed)
 
-    def _allocate(self, owned: int, size: int) -> bool:
-        """Takes the bytes from the disk, where it knows how; False if it is full."""
-        if size == 0:
-            return True
-        try:
-            os.posix_fallocate(owned, 0, size)
-        except OSError as error:
-            if error.errno not in _FULL:
-                raise
-            os.ftruncate(owned, 0)
-            self._full = True
-            return False
-        return True
+    def _drop(self, digest: str) -> None:
+        (self._home.folder / digest).unlink(missing_ok=True)
+        del self.held[digest]
 
     def _distance(self, digest: str) -> int:
         return self._next_uses.get(digest, plans.NEVER)
+
+
+def _allocate(owned: int, size: int) -> bool:
+    """Takes bytes from the disk, where it knows how; False if it is full."""
+    if size == 0:
+        return True
+    try:
+        os.posix_fallocate(owned, 0, size)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        os.ftruncate(owned, 0)
+        return False
+    return True
+
+
+def _read_number(descriptor: int) -> int | None:
+    data = os.pread(descriptor, 8, 0)
+    return int.from_bytes(data, "little") if len(data) == 8 else None
+
+
+def _write_number(descriptor: int, number: int) -> None:
+    os.pwrite(descriptor, number.to_bytes(8, "little"), 0)
 
 
 def too_small(folder: Path, allowed: int, needed: int) -> str:

@@ -188,9 +188,9 @@ def test_what_is_in_the_cache_is_not_fetched_again(
 
 def test_a_first_batch_needs_a_window_and_not_the_set(url: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipelines.readahead.FETCHES", 1)
-    with patches(url, shuffle=2) as loader:
+    with patches(url, shuffle=2, prefetch=1) as loader:
         next(iter(loader))
-        assert contents(cache).shards <= 2 + 2 + 1  # this window, the next, what is on its way
+        assert contents(cache).shards <= 3 * 2 + 3 * 2 + 1  # windows of steps under way, as many, what is on its way
 
 
 def test_a_second_epoch_fetches_what_the_cache_does_not_hold(

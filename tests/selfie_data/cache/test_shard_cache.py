@@ -19,6 +19,7 @@ from selfie_data.cache.home import CacheHome
 from selfie_data.cache.plans import Plan, PlannedUse
 from selfie_data.cache.shard_cache import CachedShard, ShardCache, clear, contents
 from selfie_data.errors import CacheError, DatasetError
+from selfie_data.storage.local import LocalStorage
 from tests.selfie_data.cache.reading import PIECE, SlowStorage, is_whole, read_all, read_for_ever, write_shards
 
 SIZE = 4 * PIECE
@@ -94,6 +95,28 @@ def test_fetching_ahead_drops_nothing_that_is_needed_as_soon(
     assert is_whole(opened(cache, shards[3], distance=2), shards[3])
     assert held(home, shards) == [1, 2, 3]
     plan.close()
+
+
+def test_what_is_there_is_looked_at_only_now_and_then(
+    tmp_path: Path, storage: SlowStorage, home: CacheHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as there is room, and by a full cache once for as many shards as are the 128th part of it."""
+    shards = write_shards(tmp_path / "small", 600, size=100)
+    looks, limit = list[str](), 384 * 100
+    seen = module._Room.__init__
+
+    def noting(self: module._Room, *given: object, but: str) -> None:
+        looks.append(but)
+        seen(self, *given, but=but)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module._Room, "__init__", noting)
+    cache = ShardCache(LocalStorage(tmp_path / "small"), CacheHome(home.folder, limit))
+    for number, shard in enumerate(shards):
+        assert is_whole(opened(cache, shard), shard)
+        assert contents(home.folder).bytes <= limit
+        assert number >= 384 or len(looks) == 1
+    assert len(looks) == 1 + (600 - 384) // 4
+    assert contents(home.folder).shards >= 381
 
 
 def test_plans_of_several_processes_are_respected_and_those_of_dead_ones_removed(
@@ -222,6 +245,22 @@ def test_a_closed_cache_ends_what_is_under_way(
     with pytest.raises(CacheError, match="the loader was closed while it was fetched"):
         cache.open(shards[0])
     assert contents(home.folder).arriving == 0
+
+
+def test_a_closed_cache_does_not_wait_for_room(
+    storage: SlowStorage, home: CacheHome, shards: list[CachedShard]
+) -> None:
+    """Another process fetches what would have to go."""
+    slow, small = SlowStorage(storage.root, pause_s=0.5), CacheHome(home.folder, SIZE)
+    other, cache = ShardCache(slow, small), ShardCache(storage, small)
+    fetching = threading.Thread(target=lambda: os.close(opened(other, shards[0])))
+    fetching.start()
+    while not contents(home.folder).arriving or not (home.folder / f"{shards[0].sha256}.part").stat().st_size:
+        time.sleep(0.01)
+    threading.Timer(0.1, cache.close).start()
+    with pytest.raises(CacheError, match=r"the loader was closed while room was made for shard-1"):
+        cache.open(shards[1])
+    fetching.join()
 
 
 def test_processes_and_threads_fetch_a_shard_once_between_them(
