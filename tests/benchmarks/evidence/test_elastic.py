@@ -11,6 +11,8 @@ from benchmarks.evidence.elastic import Nodes, Watch, cluster, compare
 from selfie_data.build.build_shards import build_shards
 from selfie_data.build.options import BuildOptions
 from selfie_data.sources import open_source
+from selfie_data.storage.local import LocalStorage
+from selfie_data.storage.place import place_of, storage_of
 
 EVERY = 20  # steps between checkpoints
 
@@ -37,7 +39,10 @@ def test_the_node_of_rank_0_dies_and_another_joins(
 ) -> None:
     """64 images a step over 3, 2 and 3 ranks: slices of 21 and 22, and of 32. From a bucket, through one cache."""
     monkeypatch.setenv("SELFIE_CACHE", str(tmp_path / "cache"))
-    build_shards(open_source("synthetic", limit=1000, size=32), bucket, BuildOptions(size=32, samples_per_shard=25))
+    local, storage = tmp_path / "shards", storage_of(place_of(bucket))
+    build_shards(open_source("synthetic", limit=1000, size=32), local, BuildOptions(size=32, samples_per_shard=25))
+    for found in LocalStorage(local).list():
+        storage.write(found.name, (local / found.name).read_bytes())
     with cluster(tmp_path, bucket) as nodes, closing(Watch(nodes)) as watch:
         start_three(nodes, watch)
         died = watch.after("the node of rank 0 killed", lambda: nodes.kill(nodes.worker_of_rank(0)[0]), ranks=2)
