@@ -14,6 +14,7 @@ says that all arrived), and kept; the rest is written anew.
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -174,6 +175,14 @@ class _Spool:
                 self._count(len(chunk))
         return checksums
 
+    def _check_room(self, needed: int) -> None:
+        """Raises a BuildError where a part has no room on this machine; of a folder's spool the build asks before."""
+        if (free := shutil.disk_usage(self.scratch).free) < needed:
+            raise BuildError(
+                f"{self.scratch.parent}: not enough space for a part of the spool: {needed} bytes needed, {free} free; "
+                "make room or let TMPDIR name another disk"
+            )
+
     def _count(self, length: int) -> None:
         self.bytes_done += length
         self.report(self.bytes_done, max(self.expected, self.bytes_done))
@@ -181,6 +190,8 @@ class _Spool:
     def _write(self, part: Part) -> Rows:
         if not _PART_NAME.fullmatch(part.key):
             raise ValueError(f"a part's key is letters, digits, dot, dash or underscore, got {part.key!r}")
+        if self.scratch != self.directory:
+            self._check_room(int(part.lengths.sum()))
         scratch = self.scratch / f"{part.key}.data.tmp"
         checksums = []
         written = 0

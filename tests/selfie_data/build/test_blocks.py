@@ -150,6 +150,15 @@ def test_what_is_spooled_goes_into_the_bucket_and_no_disk_has_all_of_it(
     assert objects(out) == contents(tmp_path / "expected")
 
 
+def test_a_spool_in_a_bucket_is_kept_when_the_build_fails(archive: Path, bucket: str) -> None:
+    storage_of(place_of(bucket)).write("pictures.tar.gz", gzip.compress(archive.read_bytes()))
+    source, out = open_source("tar", f"{bucket}/pictures.tar.gz"), f"{bucket}/out"
+    with pytest.raises(BuildError, match=r"class1/017.jpg.* \(--on-error quarantine goes on without it\)"):
+        build_shards(source, out, replace(BLOCKS, samples_per_shard=300, on_error="fail"), workers=1)
+    kept = [each.name for each in storage_of(place_of(out)).list(BUILD) if each.name.endswith(".rows")]
+    assert kept
+
+
 def test_a_part_has_images_of_every_block(archive: Path, tmp_path: Path) -> None:
     part = BuildOptions(size=32, samples_per_shard=50, block_bytes=1 << 16, limit=80)
     build_shards(open_source("tar", archive), tmp_path / "out", part, workers=1)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
@@ -227,3 +228,10 @@ def test_a_spool_in_a_bucket_is_that_of_a_folder_and_goes_on(
     assert list(here.iterdir()) == []
     spool(other := Letters(), place, fingerprint="other")
     assert other.asked == ["a", "b", "c"]
+
+
+def test_a_part_without_room_on_this_machine_is_one_line(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(20, 9, 11))  # type: ignore[attr-defined]
+    rule = r"not enough space for a part of the spool: 12 bytes needed, 11 free; make room or let TMPDIR"
+    with pytest.raises(BuildError, match=rule):
+        spool(Letters(), place_of(bucket) / "spool", fingerprint="f")
