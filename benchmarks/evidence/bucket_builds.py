@@ -170,11 +170,12 @@ def _one(bucket: Bucket, out: str) -> dict[str, Any]:
 
 
 def _parts(bucket: Bucket, out: str) -> dict[str, Any]:
-    """All parts at once; two are killed when they have published a shard; the others end; the two again; `finish`."""
+    """Part 0, then all at once; two are killed when they have a shard; the others end; the two again; `finish`."""
 
     def start(part: int) -> "subprocess.Popen[str]":
         return bucket.start(bucket.part_line, out, **{"--part 1/8": f"--workers 1 --part {part}/{PARTS}"})
 
+    _end(start(0))  # else each of the others would list the source
     running = {part: start(part) for part in range(1, PARTS + 1)}
     for part in KILLED_PARTS:
         _wait(lambda part=part: any(number % PARTS == part - 1 for number in _built(out)), running[part])  # type: ignore[misc]

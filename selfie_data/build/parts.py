@@ -57,7 +57,7 @@ _AGAIN = "delete the folder and build again"
 
 @dataclass(frozen=True, slots=True, order=True)
 class Part:
-    """Part `index`, from 1, of `count`."""
+    """Part `index`, from 1, of `count`. Part 0 has no shards: it lists, spools and plans for the others."""
 
     index: int
     count: int
@@ -70,8 +70,11 @@ class Part:
             ValueError: it is no such text, or no such part.
         """
         found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
-        if found is None or not 1 <= int(found[1]) <= int(found[2]):
-            raise ValueError(f"a part is I/N with 1 <= I <= N, as 3/10, got {text!r}; arrays count from 1: --array=1-N")
+        if found is None or not 0 <= int(found[1]) <= int(found[2]) != 0:
+            raise ValueError(
+                f"a part is I/N with 1 <= I <= N, as 3/10, or 0/N, which only lists and plans, got {text!r}; arrays "
+                "count from 1: --array=1-N"
+            )
         return cls(int(found[1]), int(found[2]))
 
     def __str__(self) -> str:
@@ -79,7 +82,7 @@ class Part:
 
     def shards(self, total: int) -> range:
         """Returns the numbers of its shards, of `total`: every `count`-th; perhaps none, where parts are many."""
-        return range(self.index - 1, total, self.count)
+        return range(self.index - 1, total, self.count) if self.index else range(0)
 
 
 class PartState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -189,7 +189,8 @@ workers_option = click.option(
     "--part",
     type=PartArgument(),
     metavar="I/N",
-    help="Build the shards of part I of N only, for job arrays; `selfie-data finish OUT` ends the build.",
+    help="Build the shards of part I of N only, for job arrays; 0/N lists, spools and plans for the others; "
+    "`selfie-data finish OUT` ends the build.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be written and how long it takes; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Progress and result as JSON lines.")
@@ -278,7 +279,8 @@ def _build_part(
         click.echo(json.dumps({"event": "part", **facts}))
         return
     rest = "the dataset is finished" if status.finished else f"when all are there: selfie-data finish {out}"
-    click.echo(f"{out}: part {part} is built, {status.built} of {status.shards} shards are there; {rest}")
+    done = "is built" if part.index else "has planned"
+    click.echo(f"{out}: part {part} {done}, {status.built} of {status.shards} shards are there; {rest}")
 
 
 @contextlib.contextmanager

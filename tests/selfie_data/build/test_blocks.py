@@ -67,7 +67,7 @@ def test_parts_by_blocks_give_the_bytes_of_one_process(
     remote_archive: str, bucket: str, expected: dict[str, bytes]
 ) -> None:
     out = f"{bucket}/parts"
-    for part in ("3/3", "1/3", "2/3"):
+    for part in ("0/3", "3/3", "1/3", "2/3"):
         build_part(open_source("tar", remote_archive), out, BLOCKS, Part.parse(part), workers=1)
     finish_build(out)
     storage = storage_of(place_of(out))

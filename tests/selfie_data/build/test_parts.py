@@ -46,19 +46,21 @@ def build(out: Path | str, part: str) -> None:
 
 @given(total=st.integers(0, 300), count=st.integers(1, 400))
 def test_every_shard_is_of_one_part(total: int, count: int) -> None:
-    numbers = [number for index in range(1, count + 1) for number in Part(index, count).shards(total)]
+    numbers = [number for index in range(count + 1) for number in Part(index, count).shards(total)]
     assert sorted(numbers) == list(range(total))
 
 
-@pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/3/5", "-1/3", "", "1 /3", "1/0"])
+@pytest.mark.parametrize("text", ["0/0", "4/3", "1", "a/b", "1/3/5", "-1/3", "", "1 /3", "1/0"])
 def test_what_is_no_part(text: str) -> None:
-    with pytest.raises(ValueError, match="a part is I/N with 1 <= I <= N, as 3/10, got"):
+    with pytest.raises(
+        ValueError, match="a part is I/N with 1 <= I <= N, as 3/10, or 0/N, which only lists and plans, got"
+    ):
         Part.parse(text)
 
 
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.integers(1, 9), st.integers(1, 9)).map(lambda pair: f"{min(pair)}/{max(pair)}"), st.just("")
+        st.tuples(st.integers(0, 9), st.integers(1, 9)).map(lambda pair: f"{min(pair)}/{max(pair)}"), st.just("")
     ),
     max_size=4,
 )
@@ -157,6 +159,17 @@ def test_a_plain_build_waits_for_no_part_and_parts_run_at_once(tmp_path: Path) -
         with pytest.raises(BuildError, match="another build is at work in this folder"):
             finish_build(out)
     finish_build(out)
+
+
+def test_part_0_spools_and_plans_and_builds_nothing(tmp_path: Path) -> None:
+    archive, out = tmp_path / "pictures.tar.gz", tmp_path / "out"
+    archive.write_bytes(gzip.compress(tar_of({f"{n}.jpg": b"no picture" for n in range(40)})))
+    told = CliRunner().invoke(main, ["build-shards", "tar", str(out), "--root", str(archive), "--part", "0/2"])
+    assert told.exit_code == 0, told.output
+    assert "part 0/2 has planned, 0 of 1 shards are there" in told.output
+    assert (out / ".build" / "spool" / "spool.json").exists()
+    status = build_status(out)
+    assert (status.built, status.missing, [each.state for each in status.parts]) == (0, (0,), ["done"])
 
 
 def test_a_source_that_is_spooled_is_spooled_once(tmp_path: Path) -> None:
