@@ -148,6 +148,8 @@ class _Trainer(Generic[BatchT]):
             if asked and step < self.last:
                 reason = stop.reason or "another rank"
                 break
+        if this_epoch:  # nobody looks for the checkpoint before it is there
+            sum_over_ranks(torch.zeros((), device=self.ranks.device), self.ranks)
         result = self._finish(reason)
         if reason and begins_again() and not stop.wait(_OWN_SIGNAL_S):
             raise RunError(
