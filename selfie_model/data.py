@@ -93,6 +93,12 @@ def check_classes(dataset: Dataset) -> None:
         )
 
 
+def unlabelled(dataset: Dataset, subset: str | None) -> tuple[int, int]:
+    """Returns how many images of a subset have no label, and how many there are."""
+    labels = dataset.table.label[subset_ids(dataset, subset)]
+    return int((labels < 0).sum()), len(labels)
+
+
 def check_labels(dataset: Dataset, subset: str | None) -> None:
     """Refuses images without a label, and a dataset of fewer than two classes.
 
@@ -100,10 +106,10 @@ def check_labels(dataset: Dataset, subset: str | None) -> None:
         click.UsageError: an image of `subset` has no label.
         DatasetError: fewer than two classes, or no such subset.
     """
-    labels = dataset.table.label[subset_ids(dataset, subset)]
-    if missing := int((labels < 0).sum()):
+    missing, images = unlabelled(dataset, subset)
+    if missing:
         remedy = "name a labelled split (`selfie-data split`)" if dataset.class_names else "build it from class folders"
-        raise click.UsageError(f"{missing} of {len(labels)} images of {dataset.path} have no label: {remedy}")
+        raise click.UsageError(f"{missing} of {images} images of {dataset.path} have no label: {remedy}")
     check_classes(dataset)
 
 

@@ -10,7 +10,7 @@ import click
 from selfie_data.commands.place_argument import PlaceArgument
 from selfie_data.storage.place import Place
 from selfie_model.commands.loading import loader_options
-from selfie_model.data import LoaderOptions, image_loader, open_shards, patch_loader
+from selfie_model.data import LoaderOptions, image_loader, open_shards, patch_loader, unlabelled
 
 
 @click.command("evaluate")
@@ -73,6 +73,9 @@ def command(
                     f"the run's classes are {_some(class_names)}, those of {shards} are {_some(dataset.class_names)}; "
                     "build the test shards with --classes-from TRAINING_SHARDS"
                 )
+            missing, images = unlabelled(dataset, subset)
+            if missing and ranks.writes:
+                click.echo(f"warning: {missing:,} of {images:,} images have no label and are not counted", err=True)
             loader = image_loader(dataset, config, loading, subset=subset, evaluation=True)
         place(model, ranks.device, config.runtime)
         try:

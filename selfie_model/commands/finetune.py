@@ -1,5 +1,6 @@
 """`selfie-model finetune`: labelled shards and a pretraining run (or nothing) in, a classifier out."""
 
+import re
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from selfie_model.data import (
 )
 
 SCRATCH = "scratch"
+_SHARE = re.compile(r"\d+(\.\d+)?")
 
 
 @click.command("finetune")
@@ -129,7 +131,9 @@ def choose_subset(dataset: Dataset, *, labelled: str | None, subset: str | None,
     if labelled is not None and subset is not None:
         raise click.UsageError("give --labelled or --subset, not both")
     if subset is None and (labelled is not None or validation):
-        share = (labelled or "100").strip().removesuffix("%").strip()
+        share = ("100" if labelled is None else labelled).strip().removesuffix("%").strip()
+        if not _SHARE.fullmatch(share):
+            raise click.UsageError(f"--labelled takes a percentage such as 5% or 2.5%, got {labelled!r}")
         subset = f"{'train' if validation else 'all'}-{share}"
     check_labels(dataset, subset)
     return subset

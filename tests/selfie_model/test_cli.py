@@ -293,6 +293,30 @@ def test_a_study_of_fewer_images_than_a_batch_does_not_begin(shards: Path, tmp_p
     assert not (tmp_path / "study").exists()
 
 
+@pytest.mark.parametrize("share", ["many", "-5%", "5,10", ""])
+def test_a_share_of_the_labels_is_a_percentage(shards: Path, tmp_path: Path, share: str) -> None:
+    options = ["--from", "scratch", "--preset", "tiny", "--out", tmp_path / "run", "--labelled", share]
+    result = invoke("finetune", shards, *options, code=2)
+    assert f"--labelled takes a percentage such as 5% or 2.5%, got {share!r}" in error_line(result)
+
+
+def test_images_without_a_label_are_not_counted_and_that_is_said(tmp_path: Path) -> None:
+    for number in range(9):
+        path = tmp_path / "folder" / (f"class {number % 2}/{number}.png" if number < 8 else "other.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (number, 0, 0)).save(path)
+    labelled = "".join(f"class {number % 2}/{number}.png,class {number % 2}\n" for number in range(8))
+    (tmp_path / "labels.csv").write_text(labelled)
+    train = open_source("folder", tmp_path / "folder", table=tmp_path / "labels.csv")
+    build_shards(train, tmp_path / "train", BuildOptions(size=32))
+    build_shards(open_source("folder", tmp_path / "folder"), tmp_path / "test", BuildOptions(size=32))
+    start = ["--from", "scratch", "--preset", "tiny", *QUICK, "--steps", "1", "--batch-size", "4", "--no-validation"]
+    invoke("finetune", tmp_path / "train", *start, "--out", tmp_path / "run")
+    result = invoke("evaluate", tmp_path / "run", tmp_path / "test", "--device", "cpu")
+    assert "8 images" in result.output
+    assert "warning: 1 of 9 images have no label and are not counted" in result.output
+
+
 def test_two_classes_are_needed(tmp_path: Path) -> None:
     """Nothing is left behind, so that the same --out can be given again."""
     for number in range(10):
