@@ -77,7 +77,8 @@ def test_pretrain_writes_a_run(shards: Path, pretrained: Path) -> None:
     assert (config.preset, config.pretrain.steps, config.pretrain.batch_size) == ("tiny", 4, 32)
     state = read_checkpoint(pretrained / "checkpoints/step-000000004.pt")
     fingerprint = open_dataset(shards).fingerprint
-    assert state["data"] == {"fingerprint": fingerprint, "subset": "all", "samples": 1000, "resize": 32}
+    seen = {"subset": "all", "samples": 1000, "resize": 32, "order": "global"}
+    assert state["data"] == {"fingerprint": fingerprint, **seen}
 
 
 def test_trainings_hand_on_what_loaders_offer(shards: Path, pretrained: Path, tmp_path: Path) -> None:
@@ -664,7 +665,7 @@ def test_option_lists_are_frozen() -> None:
     stream = {"--exclude", "--on-error", "--shuffle", "--lanes", "--verify", "--dtype"}
     common = {"--subset", "--validation"} | source | stream | configuration | run
     expected = {
-        "pretrain": common,
+        "pretrain": common | {"--follow"},
         "finetune": common | {"--from", "--labelled"},
         "evaluate": {"--subset", "--checkpoint", "--batch-size", "--json"} | source,
     }
