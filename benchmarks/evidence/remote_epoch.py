@@ -162,7 +162,7 @@ def _bytes(local: Path, proxy: FaultProxy, folder: Path) -> Iterator[Record]:
             shutil.rmtree(cache, ignore_errors=True)
             epoch(url, local, cache, BY_NODES, rank=node, ranks=nodes)
         share = _fetched(proxy) / len(shards)
-        yield _record(f"fetched in a cold epoch, nodes: {nodes}", "bucket", [share], "times the set", BY_NODES)
+        yield _record("fetched in a cold epoch", f"nodes: {nodes}", [share], "times the set", BY_NODES)
     for share in SHARES:
         limit = str(int(share * sum(shard.bytes for shard in shards)))
         counts = []
@@ -172,8 +172,8 @@ def _bytes(local: Path, proxy: FaultProxy, folder: Path) -> Iterator[Record]:
             epoch(url, local, cache, BY_CACHE, epochs=epochs, SELFIE_CACHE_BYTES=limit)
             counts.append(_fetched(proxy))
         second = (counts[1] - counts[0]) / len(shards)
-        case = f"fetched in a second epoch, cache: {share:.0%} of the set"
-        yield _record(case, "bucket", [second], "times the set", BY_CACHE)
+        cache_of = f"cache of {share:.0%} of the set"
+        yield _record("fetched in a second epoch", cache_of, [second], "times the set", BY_CACHE)
 
 
 def _fetched(proxy: FaultProxy) -> int:
