@@ -160,7 +160,8 @@ def already_finished(directory: Place, identity: Mapping[str, Any]) -> Manifest:
     try:
         open_dataset(directory)
     except DatasetError as error:
-        raise BuildError(f"{error}; the finished dataset is damaged: delete the folder and build again") from error
+        again = "" if manifest.lineage else "; the finished dataset is damaged: delete the folder and build again"
+        raise BuildError(f"{error}{again}") from error
     _log.info("%s: already built", directory)
     return manifest
 

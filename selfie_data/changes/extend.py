@@ -29,6 +29,7 @@ from selfie_data.build.plan import ShardPlan
 from selfie_data.build.progress import Reporter, Silent
 from selfie_data.build.workers import refuse_in_worker
 from selfie_data.build.workspace import SOURCE_FINGERPRINT, claim_folder, clear, locked
+from selfie_data.changes.purge import finish_change
 from selfie_data.changes.succession import load_parent, succeed
 from selfie_data.dataset.manifest import Manifest, Sizes
 from selfie_data.dataset.names import BUILD, EXTENSION, SPLITS_FOLDER, number_of
@@ -139,8 +140,8 @@ def extend_dataset(
         ended = claimed is not None and claimed["parent"] == present.parent  # killed before the end of `_end`
         if ended:
             _end(directory)
-        elif claimed is None and (directory / BUILD).exists():  # killed while it was removed
-            clear(directory)
+        elif claimed is None:
+            finish_change(directory, present)
         last = present.lineage[-1].added if present.lineage else {}
         if (ended or (claimed is None and not again)) and last == added:
             _log.info("%s: is extended by this source already; --again adds it once more", directory)

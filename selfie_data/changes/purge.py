@@ -6,15 +6,15 @@
 
 Nothing of what a dataset was can be opened afterwards that named the old shards: those manifests go too, with the table
 of all samples. A purge that was cut short ends the same when it is asked for again; until the new manifest is there,
-nothing has happened.
+nothing has happened. An extension ends one first.
 """
 
 import contextlib
 import hashlib
-import math
+import logging
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -23,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfie_data.build.shard_task import scratch_folder
+from selfie_data.build.workspace import clear
 from selfie_data.dataset.manifest import EXCLUDED, ROOTS, Manifest, kept_roots
-from selfie_data.dataset.names import SUFFIX, index_name, key_of, number_of, rows_name, shard_name
+from selfie_data.dataset.names import BUILD, SUFFIX, index_name, key_of, number_of, rows_name, shard_name
 from selfie_data.dataset.opened import Dataset
 from selfie_data.dataset.pages import FOLDER
 from selfie_data.dataset.read import decode_payload, read_payloads
@@ -36,6 +37,7 @@ from selfie_data.images.jpeg_scan import marked_interval
 from selfie_data.images.statistics import PixelSums, add_up, sum_pixels
 from selfie_data.storage.place import Place, storage_of
 
+_log = logging.getLogger(__name__)
 Ids = NDArray[np.int64]
 _AT_ONCE = 256  # images
 
@@ -75,17 +77,24 @@ def purge(dataset: Dataset, shards: Mapping[int, Ids]) -> Rewritten:
     return Rewritten(entries, restarts, {name: digest for name, digest in manifest.files.items() if name != TABLE})
 
 
+def finish_change(directory: Place, manifest: Manifest) -> None:
+    """Ends a change that was cut short, if one was: done or not begun, as the manifest that is there says."""
+    if (directory / BUILD).exists() or _replaced([found.name for found in storage_of(directory).list()], manifest):
+        _log.info("%s: a change was cut short; what it left is deleted first", directory)
+        sweep(directory, manifest)
+        clear(directory)
+
+
 def sweep(directory: Place, manifest: Manifest) -> None:
-    """Deletes whatever may hold bytes of purged images: shards of earlier generations, and what names nothing else.
+    """Deletes whatever may hold bytes of purged images: shards of other generations, and what names nothing else.
 
     Args:
         directory: of the dataset.
         manifest: that is there.
     """
     storage = storage_of(directory)
-    current = {name for shard in manifest.shards for name in (shard.name, index_name(shard.name), shard.rows_name)}
     here = [found.name for found in storage.list()]
-    old = {name for name in here if _number(name) < manifest.next_number and name not in current}
+    old = _replaced(here, manifest)
     roots = kept_roots(directory, manifest)
     kept = {name: root for name, root in roots.items() if isinstance(root, Manifest) and not old & {*root.reached()}}
     known = {*manifest.reached(), *(name for root in kept.values() for name in root.reached())}
@@ -95,7 +104,9 @@ def sweep(directory: Place, manifest: Manifest) -> None:
     storage.delete(sorted(name for name in here if name.startswith(f"{ROOTS}/") and name not in kept))
     storage.delete(sorted(old | unknown))
     if isinstance(directory, Path):
-        for below in [each for folder in (ROOTS, TABLE) for each in os.walk(directory / folder, topdown=False)]:
+        for below in [
+            each for folder in (ROOTS, TABLE, EXCLUDED) for each in os.walk(directory / folder, topdown=False)
+        ]:
             with contextlib.suppress(OSError):  # not empty
                 Path(below[0]).rmdir()
 
@@ -104,9 +115,11 @@ def _hash(digest: str) -> NDArray[np.uint8]:
     return np.frombuffer(bytes.fromhex(digest), np.uint8)
 
 
-def _number(name: str) -> float:
-    number = number_of(name)
-    return math.inf if number is None else number
+def _replaced(names: Sequence[str], manifest: Manifest) -> set[str]:
+    """Returns those of the names of files that are of a shard of the manifest, but of another generation."""
+    current = {name for shard in manifest.shards for name in (shard.name, index_name(shard.name), shard.rows_name)}
+    numbers = ((number_of(name), name) for name in names)
+    return {name for number, name in numbers if number is not None and number < manifest.next_number} - current
 
 
 def _write_again(dataset: Dataset, position: int, ids: Ids, generation: int) -> tuple[ShardRecord, str]:
@@ -132,9 +145,7 @@ def _write_again(dataset: Dataset, position: int, ids: Ids, generation: int) -> 
                 if row["label"] >= 0:
                     label, text = f"{key_of(place)}.cls", b"%d" % row["label"]
                     members[-1] += (Member(name=label, offset=shard.add(label, text), length=len(text)),)
-                if (
-                    before.sums is not None
-                ):  # of decoded pixels, where an encoder's were taken once: there are no others
+                if before.sums is not None:  # now of decoded pixels: those that the encoder had are gone
                     sums = [add_up([*sums, sum_pixels(decode_payload(dataset, sample, payload))])]
                 if before.restarts is not None:
                     intervals[str(marked_interval(payload))] += 1

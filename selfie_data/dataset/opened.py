@@ -421,7 +421,10 @@ def _check_objects(directory: RemotePath, manifest: Manifest) -> None:
 def _refuse_other_shards(directory: Place, names: set[str], manifest: Manifest) -> None:
     others = sorted(names - {shard.name for shard in manifest.shards})
     if others:
-        raise DatasetError(f"{directory / others[0]}: a shard that the manifest does not list; remove it")
+        raise DatasetError(
+            f"{directory / others[0]}: a shard that the manifest does not list; remove it, or give `selfie-data drop "
+            "--purge` again if one was cut short"
+        )
 
 
 def _check_size(path: Path, expected: int) -> None:

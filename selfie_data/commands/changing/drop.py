@@ -1,6 +1,7 @@
 """`selfie-data drop`: samples leave a dataset."""
 
 import json
+import re
 from pathlib import Path
 
 import click
@@ -59,6 +60,14 @@ def _ids_of(text: str) -> NDArray[np.int64]:
         values: NDArray[np.integer] = np.load(path, allow_pickle=False)
         if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
             raise ValueError(f"{values.dtype} {list(values.shape)} is no list of integers")
-        return values.astype(np.int64)
-    lines = path.read_text(encoding="utf-8").splitlines() if path.suffix == ".txt" else [text]
-    return np.array([int(number) for line in lines if (number := line.split("#")[0].strip())], np.int64)
+    else:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.suffix == ".txt" else [text]
+        words = [word for line in lines if (word := line.split("#")[0].strip())]
+        if wrong := [word for word in words if not re.fullmatch("[0-9]{1,18}", word)]:
+            raise ValueError(f"{wrong[0]!r} is no id")
+        values = np.array([int(word) for word in words], np.int64)
+    if not len(values):  # not nothing: a purge without ids is one of all that are excluded
+        raise ValueError("it holds no ids")
+    if values.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"{values.max()} is no id")
+    return values.astype(np.int64)

@@ -1,13 +1,16 @@
 """Of a purged image no byte is left, whenever the purge was killed; the others have all of theirs."""
 
+import itertools
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from selfie_data.build.build_shards import build_shards
 from selfie_data.build.options import BuildOptions
@@ -102,33 +105,51 @@ def test_photographs_keep_their_bytes_and_counts_of_markers(tmp_path: Path) -> N
     assert not files_with(out, gone[:200])
 
 
-def test_killed_at_any_step_and_asked_again_it_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)  # no power is cut here
-    begun, purged = small_dataset(tmp_path / "begun", count=12, each=6), np.array([1, 4])
-    images = payloads(open_dataset(begun), purged)
-    drop_samples(begun, np.array([6]))
-    whole = Path(shutil.copytree(begun, tmp_path / "whole"))
-    drop_samples(whole, purged, with_bytes=True)
-    expected, steps = contents(whole), 0
-    while True:
-        out = Path(shutil.copytree(begun, tmp_path / f"{steps}"))
+def killed_purges(begun: Path, purged: NDArray[np.int64], folder: Path) -> Iterator[Path]:
+    """Yields copies of a dataset whose purge was killed: before its first change of the file system, its second, …"""
+    for steps in itertools.count():
+        out = Path(shutil.copytree(begun, folder / f"{steps}"))
         with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "fsync", lambda _descriptor: None)  # no power is cut here
             mortal = Mortal(patch, steps)
             try:
                 drop_samples(out, purged, with_bytes=True)
             except Killed:
                 pass
             else:
-                break
+                assert steps > 20
+                return
         assert mortal.left < 0
+        yield out
+        shutil.rmtree(out)
+
+
+def test_killed_at_any_step_and_asked_again_it_ends_the_same(tmp_path: Path) -> None:
+    begun, purged = small_dataset(tmp_path / "begun", count=12, each=6), np.array([1, 4])
+    images = payloads(open_dataset(begun), purged)
+    drop_samples(begun, np.array([6]))
+    whole = Path(shutil.copytree(begun, tmp_path / "whole"))
+    drop_samples(whole, purged, with_bytes=True)
+    expected = contents(whole)
+    for out in killed_purges(begun, purged, tmp_path):
         opened = open_dataset(out)  # the parent or the child, and it can be read
         assert len(payloads(opened, opened.live(np.arange(12)))[0]) == 192
         drop_samples(out, purged, with_bytes=True)
-        assert contents(out) == expected, steps
+        assert contents(out) == expected, out
         assert not any(files_with(out, image) for image in images)
-        shutil.rmtree(out)
-        steps += 1
-    assert steps > 20
+
+
+def test_killed_at_any_step_an_extension_finds_it_done_or_not_begun(tmp_path: Path) -> None:
+    begun, purged = small_dataset(tmp_path / "begun", count=12, each=6), np.array([1, 4])
+    images, seen = payloads(open_dataset(begun), purged), set[bool]()
+    for out in killed_purges(begun, purged, tmp_path):
+        extend_dataset(pictures(1, first=500), out, workers=1)
+        dataset = open_dataset(out)
+        assert (len(dataset), verify_dataset(out)) == (13, [])
+        done = dataset.excluded.tolist() == purged.tolist()
+        assert {bool(files_with(out, image)) for image in images} == {not done}, out
+        seen.add(done)
+    assert seen == {False, True}
 
 
 @settings(max_examples=15, deadline=None)

@@ -53,6 +53,11 @@ def test_a_purge_says_what_it_cannot_reach(out: Path) -> None:
         (["x"], "ids are numbers, or a .txt or .npy file of them, got 'x'"),
         (["none.txt"], "got 'none.txt'"),
         (["floats.npy"], "float64"),
+        (["large.npy"], "18446744073709551615 is no id"),
+        (["9" * 20], "is no id"),
+        (["1_0"], "'1_0' is no id"),
+        (["none.npy", "--purge"], "got 'none.npy' (it holds no ids)"),
+        (["comments.txt", "--purge"], "got 'comments.txt' (it holds no ids)"),
     ],
 )
 def test_what_is_no_id_is_refused(
@@ -60,4 +65,7 @@ def test_what_is_no_id_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     np.save("floats.npy", np.ones(3))
+    np.save("large.npy", np.array([2**64 - 1], np.uint64))
+    np.save("none.npy", np.empty(0, np.int64))
+    Path("comments.txt").write_text("# nobody asked\n")
     assert message in run("drop", out, *ids, code=2).stderr
