@@ -230,6 +230,7 @@ def _was(dataset: Dataset, fingerprint: str) -> bool:
 def _check_origin(path: Place, record: SplitsRecord) -> list[str]:
     try:
         dataset = open_dataset(path)
+        labels = dataset.table.label
         options = SplitOptions(**msgspec.structs.asdict(record.options))
     except DatasetError:
         return []  # for the caller to report: nothing can be said about the splits of a damaged dataset
@@ -240,7 +241,7 @@ def _check_origin(path: Place, record: SplitsRecord) -> list[str]:
     if record.samples < len(dataset):
         added = len(dataset) - record.samples
         return [f"{SPLITS_FOLDER}/{NAME}: made before {added:,} samples were added; run `selfie-data split` again"]
-    wanted = _describe(dataset, options, split_ids(dataset.table.label, options, dataset.manifest.parts))
+    wanted = _describe(dataset, options, split_ids(labels, options, dataset.manifest.parts))
     if msgspec.structs.replace(record, dataset=dataset.fingerprint) != wanted:
         return [f"{SPLITS_FOLDER}/{NAME}: not what its options give; run `selfie-data split --force`"]
     return []

@@ -116,11 +116,15 @@ def test_a_folder_that_lost_its_files_is_not_called_a_stranger(dataset: Path) ->
 
 
 def test_every_problem_is_listed(dataset: Path) -> None:
+    write_splits(open_dataset(dataset), SplitOptions())
     flip(dataset / "shard-000000.tar", 1000)
     flip(dataset / "shard-000001.idx", 20)
+    flip(dataset / "shard-000002.rows", -5)
+    flip(dataset / "splits/train.npy", -5)
     (dataset / "notes.txt").touch()
     found = "\n".join(verify_dataset(dataset))
-    assert all(name in found for name in ("shard-000000.tar: sample", "shard-000001.idx", "notes.txt"))
+    names = ("shard-000000.tar: sample", "shard-000001.idx", "shard-000002.rows", "splits/train.npy", "notes.txt")
+    assert all(name in found for name in names)
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "text", "flipped", "newer", "folder"])
