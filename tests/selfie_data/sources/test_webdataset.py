@@ -95,8 +95,8 @@ def test_shards_by_webdataset_itself_are_read(tmp_path: Path) -> None:
 
 def test_a_class_list_is_applied(shards: Path) -> None:
     source = open_source("tar", f"{shards}/s-{{000000..000002}}.tar", classes=["2", "5", "10"])
-    assert source.class_names == ("10", "2", "5")
-    assert source.labels.tolist() == [1, 0, -1] * 3
+    assert source.class_names == ("2", "5", "10")
+    assert source.labels.tolist() == [0, 2, -1] * 3
 
 
 def test_a_key_may_stand_once_a_shard(shards: Path) -> None:
