@@ -200,6 +200,8 @@ class ShardReader:
             wanted, found = int(rows.crc32c[index]), google_crc32c.value(payloads[index])
             if found != wanted:
                 reason = f"CRC32C is {found:08x}, the sample table says {wanted:08x}"
+                if self._dataset.opener is not None:
+                    reason += "; the shard was whole when it came: selfie-data cache clear, then repeat the command"
                 raise corrupt_sample(self._dataset, int(ids[index]), reason)
 
     def _read_one(self, sample: int, shard: int, position: int, target: memoryview) -> None:
