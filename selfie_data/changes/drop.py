@@ -9,6 +9,7 @@ With `purge`, the bytes of the images go too, see `purge`: a request to take an 
 import hashlib
 import io
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,13 +18,13 @@ from numpy.typing import NDArray
 
 from selfie_data.build.build_shards import check_space
 from selfie_data.build.workspace import clear, locked
-from selfie_data.changes.purge import Rewritten, purge, stored_in, sweep
+from selfie_data.changes.purge import Rewritten, finish_change, purge, stored_in, sweep
 from selfie_data.changes.succession import load_parent, refuse_extension, succeed
 from selfie_data.dataset.manifest import Excluded, Manifest
 from selfie_data.dataset.opened import Dataset
 from selfie_data.dataset.pages import write_pages
 from selfie_data.dataset.rows import count_classes
-from selfie_data.errors import BuildError
+from selfie_data.errors import BuildError, CorruptSampleError
 from selfie_data.storage.place import Place, place_of, storage_of
 
 Ids = NDArray[np.int64]
@@ -65,8 +66,8 @@ def drop_samples(out: Place | str, ids: Ids, *, with_bytes: bool = False, dry_ru
         dry_run: change nothing.
 
     Raises:
-        BuildError: no ids of this dataset, none would be left, the dataset is of schema 1 or being extended, or its
-            files cannot be written.
+        BuildError: no ids of this dataset, none would be left, the dataset is of schema 1 or being extended, a damaged
+            image would stay in a shard that is to be written again, or its files cannot be written.
         DatasetError: the dataset is damaged.
     """
     directory = place_of(out).absolute()
@@ -94,7 +95,8 @@ def drop_samples(out: Place | str, ids: Ids, *, with_bytes: bool = False, dry_ru
         if with_bytes and isinstance(directory, Path):
             check_space(directory, facts.bytes)
         try:
-            child = _write(dataset, every, purge(dataset, shards) if shards else None) if facts.anything else parent
+            rewritten = _purge(dataset, shards) if shards else None
+            child = _write(dataset, every, rewritten) if facts.anything else parent
             if with_bytes:
                 sweep(directory, child)
                 clear(directory)
@@ -111,6 +113,17 @@ def _check(directory: Place, manifest: Manifest, ids: Ids) -> None:
             f"{directory}: sample ids are 0 to {manifest.samples - 1}, got {ids.min()} to {ids.max()}; "
             "`selfie-data preview` shows which image has which id"
         )
+
+
+def _purge(dataset: Dataset, shards: Mapping[int, Ids]) -> Rewritten:
+    try:
+        return purge(dataset, shards)
+    except CorruptSampleError as error:  # of those that stay
+        finish_change(dataset.path, dataset.manifest)
+        raise BuildError(
+            f"{error.shard}: sample {dataset.sample_at(error.shard, error.offset)} of it, which stays, is damaged; "
+            "restore the shard, or purge that one too"
+        ) from error
 
 
 def _write(dataset: Dataset, every: Ids, rewritten: Rewritten | None) -> Manifest:

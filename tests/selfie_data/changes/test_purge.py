@@ -18,7 +18,7 @@ from selfie_data.changes.drop import drop_samples
 from selfie_data.changes.extend import extend_dataset
 from selfie_data.dataset.opened import Dataset, open_dataset
 from selfie_data.dataset.verify import verify_dataset
-from selfie_data.errors import DatasetError
+from selfie_data.errors import BuildError, DatasetError
 from tests.material import memory_source, photographs
 from tests.selfie_data.changes.folders import (
     Killed,
@@ -83,6 +83,20 @@ def test_a_shard_of_purged_images_only_has_no_tar(dataset: Dataset, tmp_path: Pa
     assert payloads(open_dataset(out), np.array([start - 1, start + shard.samples])) == payloads(
         dataset, np.array([start - 1, start + shard.samples])
     )
+
+
+def test_a_damaged_image_beside_them_is_named_and_can_go_too(dataset: Dataset, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(dataset.path, tmp_path / "out"))
+    row, shard = dataset.rows(np.array([6])), dataset.shard_path(0)
+    with (out / shard.name).open("r+b") as file:
+        file.seek(int(row.offset[0]))
+        file.write(b"damaged")
+    before = contents(out)
+    with pytest.raises(BuildError, match=r"tar: sample 6 of it, which stays, is damaged; .* or purge that one too"):
+        drop_samples(out, np.array([5]), with_bytes=True)
+    assert contents(out) == before
+    drop_samples(out, np.array([5, 6]), with_bytes=True)
+    assert verify_dataset(out) == []
 
 
 def test_all_that_are_excluded_go_without_naming_them(dataset: Dataset, tmp_path: Path) -> None:
