@@ -7,7 +7,6 @@ With `purge`, the bytes of the images go too, see `purge`: a request to take an 
 """
 
 import hashlib
-import io
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from selfie_data.dataset.manifest import Excluded, Manifest
 from selfie_data.dataset.opened import Dataset
 from selfie_data.dataset.pages import write_pages
 from selfie_data.dataset.rows import count_classes
+from selfie_data.dataset.splits import encode_ids
 from selfie_data.errors import BuildError, CorruptSampleError
 from selfie_data.storage.place import Place, place_of, storage_of
 
@@ -132,7 +132,7 @@ def _write(dataset: Dataset, every: Ids, rewritten: Rewritten | None) -> Manifes
     new = np.setdiff1d(every, dataset.excluded)
     counts = Counter(parent.class_counts)
     counts.subtract(count_classes(dataset.rows(new).label))
-    content = _npy(every)
+    content = encode_ids(every)
     excluded = Excluded(samples=len(every), sha256=hashlib.sha256(content).hexdigest())
     storage_of(dataset.path).write(excluded.file, content)
     changes = {"excluded": excluded, "class_counts": {label: count for label, count in counts.items() if count}}
@@ -140,9 +140,3 @@ def _write(dataset: Dataset, every: Ids, rewritten: Rewritten | None) -> Manifes
         shards, restarts, files = rewritten
         changes |= {"shards": write_pages(dataset.path, shards), "restarts": restarts, "files": files}
     return succeed(dataset.path, parent, added={}, keep=rewritten is None, **changes)
-
-
-def _npy(ids: Ids) -> bytes:
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, ids.astype("<i8", copy=False), version=(1, 0), allow_pickle=False)
-    return buffer.getvalue()

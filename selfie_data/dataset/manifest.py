@@ -310,7 +310,9 @@ def _read(dataset: Place) -> tuple[Place, bytes]:
 
 def _why_gone(present: Manifest, fingerprint: str) -> str:
     known = any(each.fingerprint == fingerprint for each in present.lineage)
-    return "; images were purged since" if known else "; it is another dataset"
+    if not known:
+        return "; it is another dataset"
+    return "; images were purged since: begin anew, or go on without them (`selfie-model pretrain … --follow`)"
 
 
 def _serialise(manifest: Manifest) -> tuple[bytes, str]:

@@ -114,13 +114,20 @@ def write_splits(dataset: Dataset, options: SplitOptions, *, force: bool = False
         if storage.stat(NAME) and storage.read(NAME) != record.encode():
             storage.delete([NAME])  # so that no moment has an index that is not of its files
         for name, ids in subsets.items():
-            storage.write(f"{name}.npy", _npy(ids))
+            storage.write(f"{name}.npy", encode_ids(ids))
         there = {found.name for found in storage.list() if found.name.endswith(".npy")}
         storage.delete(sorted(there - {f"{name}.npy" for name in subsets}))
         storage.write(NAME, record.encode())
     except OSError as error:
         raise BuildError(f"{directory}: cannot be written ({error.strerror})") from error
     return subsets
+
+
+def encode_ids(ids: Ids) -> bytes:
+    """Returns sample ids [B] as a NumPy file (version 1.0) of int64."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, ids.astype("<i8", copy=False), version=(1, 0), allow_pickle=False)
+    return buffer.getvalue()
 
 
 def check_splits(path: Place) -> list[str]:
@@ -186,12 +193,6 @@ def _reading_order(name: str) -> tuple[int, str, Fraction]:
     return bool(percentage), family, Fraction(percentage or 0)
 
 
-def _npy(ids: Ids) -> bytes:
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, ids.astype("<i8", copy=False), version=(1, 0), allow_pickle=False)
-    return buffer.getvalue()
-
-
 def _describe(dataset: Dataset, options: SplitOptions, subsets: dict[str, Ids]) -> SplitsRecord:
     classes = max(1, len(dataset.class_names))
     return SplitsRecord(
@@ -202,7 +203,7 @@ def _describe(dataset: Dataset, options: SplitOptions, subsets: dict[str, Ids]) 
             name: StoredSubset(
                 samples=len(ids),
                 class_counts=np.bincount(_labelled(dataset.table.label[ids]), minlength=classes).tolist(),
-                sha256=hashlib.sha256(_npy(ids)).hexdigest(),
+                sha256=hashlib.sha256(encode_ids(ids)).hexdigest(),
             )
             for name, ids in subsets.items()
         },
