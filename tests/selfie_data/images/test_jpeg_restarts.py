@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simplejpeg
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -164,12 +164,15 @@ def test_intervals_are_32_to_64_pixels_wide_where_the_columns_allow_it(columns: 
 
 @settings(deadline=None, max_examples=100)
 @given(JPEGS)
+@example(jpeg(picture(38, 50, seed=0), quality=5, subsampling=1, optimize=True))  # MCUs of 16 pixels
 def test_markers_cost_no_more_than_they_may(data: bytes) -> None:
     found = insert_restarts(data, "auto")
     assert len(found.data) <= (1 + MAX_GROWTH) * len(data)
     if found.interval == 0:
         assert found == (data, 0, "markers would cost more than 4%")
-        smallest = min(len(insert_restarts(data, one).data) for one in restart_intervals(columns_of(data), 8))
+        scan = read_scan(data)
+        tried = restart_intervals(scan.columns, scan.mcu_width)
+        smallest = min(len(insert_restarts(data, interval).data) for interval in tried)
         assert smallest > (1 + MAX_GROWTH) * len(data)
     assert insert_restarts(data, 0) == (data, 0, "no markers are asked for")
 
