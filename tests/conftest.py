@@ -20,6 +20,7 @@ from selfie_data.sources import open_source
 from selfie_data.storage import remote
 from tests.servers import nginx, seaweed
 from tests.servers.fault_proxy import FaultProxy
+from tests.servers.own_network import own_network
 
 EARLIER = Path(__file__).parent / "selfie_data" / "dataset" / "earlier"
 _numbers = itertools.count()
@@ -33,6 +34,18 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # likewise under nohup
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+_NETWORK = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Puts the tests where only loopback is, if the machine allows it."""
+    config.stash[_NETWORK] = "loopback, in a namespace of its own" if own_network() else "that of the machine"
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"network: {config.stash[_NETWORK]}"
 
 
 @pytest.fixture(scope="session")

