@@ -182,7 +182,8 @@ def clear(out: Place) -> None:
         else:
             storage = storage_of(out)
             storage.delete([found.name for found in storage.list(BUILD)])
-            shutil.rmtree(scratch_folder(out), ignore_errors=True)
+            for path in scratch_folder(out).glob("*"):  # the folder itself is the lock, and more may be written there
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
     except OSError as error:
         raise BuildError(f"{out / BUILD}: cannot be removed ({error.strerror}); the rest is whole") from error
 

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from selfie_data.build.build_shards import build_shards
 from selfie_data.build.options import BuildOptions
+from selfie_data.changes import drop as drop_module
 from selfie_data.changes.drop import drop_samples
 from selfie_data.changes.extend import extend_dataset
 from selfie_data.dataset.opened import Dataset, open_dataset
 from selfie_data.dataset.verify import verify_dataset
 from selfie_data.errors import BuildError, DatasetError
+from selfie_data.storage.place import place_of, storage_of
 from tests.material import memory_source, photographs
 from tests.selfie_data.changes.folders import (
     Killed,
@@ -164,6 +166,23 @@ def test_killed_at_any_step_an_extension_finds_it_done_or_not_begun(tmp_path: Pa
         assert {bool(files_with(out, image)) for image in images} == {not done}, out
         seen.add(done)
     assert seen == {False, True}
+
+
+def test_in_a_bucket_an_extension_ends_what_was_killed_too(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    build_shards(pictures(12), bucket, BuildOptions(size=8, samples_per_shard=6), workers=1)
+    image, storage = payloads(open_dataset(bucket), np.array([1]))[0], storage_of(place_of(bucket))
+    with monkeypatch.context() as patch:
+        patch.setattr(drop_module, "sweep", _killed)
+        with pytest.raises(Killed):
+            drop_samples(bucket, np.array([1]), with_bytes=True)
+    assert [found.name for found in storage.list() if image in storage.read(found.name)] == ["shard-000000.tar"]
+    extend_dataset(pictures(1, first=500), bucket, workers=1)
+    assert not [found.name for found in storage.list() if image in storage.read(found.name)]
+    assert (len(open_dataset(bucket)), verify_dataset(place_of(bucket))) == (13, [])
+
+
+def _killed(*_: object) -> None:
+    raise Killed
 
 
 @settings(max_examples=15, deadline=None)
