@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from selfie_data.build.shard_task import scratch_folder
 from selfie_data.build.workspace import clear
-from selfie_data.dataset.manifest import EXCLUDED, ROOTS, Manifest, kept_roots
+from selfie_data.dataset.manifest import EXCLUDED, ROOTS, UPGRADED, Manifest, kept_roots
 from selfie_data.dataset.names import BUILD, SUFFIX, index_name, key_of, number_of, rows_name, shard_name
 from selfie_data.dataset.opened import Dataset
 from selfie_data.dataset.pages import FOLDER
@@ -79,7 +79,10 @@ def purge(dataset: Dataset, shards: Mapping[int, Ids]) -> Rewritten:
 
 def finish_change(directory: Place, manifest: Manifest) -> None:
     """Ends a change that was cut short, if one was: done or not begun, as the manifest that is there says."""
-    if (directory / BUILD).exists() or _replaced([found.name for found in storage_of(directory).list()], manifest):
+    names = [found.name for found in storage_of(directory).list()]
+    if not manifest.upgraded and UPGRADED in names:
+        storage_of(directory).delete([UPGRADED])
+    if (directory / BUILD).exists() or _replaced(names, manifest):
         _log.info("%s: a change was cut short; what it left is deleted first", directory)
         sweep(directory, manifest)
         clear(directory)

@@ -15,7 +15,7 @@ import msgspec
 from selfie_data.dataset.manifest import UPGRADED, Ancestor, Manifest
 from selfie_data.dataset.names import BUILD, EXTENSION
 from selfie_data.errors import BuildError
-from selfie_data.storage.place import Place, storage_of
+from selfie_data.storage.place import Place, RemotePath, storage_of
 
 
 def load_parent(dataset: Place) -> Manifest:
@@ -23,8 +23,10 @@ def load_parent(dataset: Place) -> Manifest:
 
     Raises:
         DatasetError: there is none, or it is damaged.
-        BuildError: it is of schema 1.
+        BuildError: it is of schema 1, or at a web server.
     """
+    if isinstance(dataset, RemotePath) and not dataset.listable:
+        raise BuildError(f"{dataset}: a web server is read only; a dataset changes in a folder or a bucket")
     manifest = Manifest.load(dataset)
     if manifest.listed is not None:
         raise BuildError(

@@ -168,6 +168,11 @@ def test_killed_at_any_step_an_extension_finds_it_done_or_not_begun(tmp_path: Pa
     assert seen == {False, True}
 
 
+def test_a_web_server_is_read_only() -> None:
+    with pytest.raises(BuildError, match="a web server is read only"):
+        drop_samples("http://127.0.0.1:9/set", np.array([1]))
+
+
 def test_in_a_bucket_an_extension_ends_what_was_killed_too(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     build_shards(pictures(12), bucket, BuildOptions(size=8, samples_per_shard=6), workers=1)
     image, storage = payloads(open_dataset(bucket), np.array([1]))[0], storage_of(place_of(bucket))
