@@ -13,6 +13,7 @@ from typing import BinaryIO, NamedTuple, cast
 from selfie_data.errors import SourceError
 from selfie_data.notices import Notices
 from selfie_data.sources.naming.file_names import is_junk, printable, reason_to_pass_over
+from selfie_data.sources.readers.checksums import has_official_size
 from selfie_data.sources.readers.tarball import FileWindow, ForwardWindow, ObjectWindow, Window, list_members, open_tar
 from selfie_data.storage.place import Place, entries
 from selfie_data.storage.protocol import StorageError
@@ -92,10 +93,10 @@ def tell_others(path: Place, known: Callable[[str], bool]) -> Notices:
         path: folder (its own files and folders, not what lies below) or archive.
         known: says by a file's name, without folders, whether it is read, or belongs to the official data.
 
-    Nothing of a gzipped archive in a bucket: it would be fetched twice.
+    A gzipped archive in a bucket is fetched once more for that, unless it is an official one, which holds nothing else.
     """
     notices = Notices()
-    if not isinstance(path, Path) and path.is_file() and is_gzip(path):
+    if not isinstance(path, Path) and path.is_file() and has_official_size(path):
         return notices
     for name in _names(path):
         if reason := reason_to_pass_over(name):

@@ -59,6 +59,12 @@ def check_official(path: Place, *, checksum: bool | None = None) -> None:
         _log.info("%s is the official archive (MD5 %s)", path.name, official.md5)
 
 
+def has_official_size(path: Place) -> bool:
+    """Says whether a file has an official archive's name and size."""
+    official = OFFICIAL.get(path.name)
+    return official is not None and path.stat().st_size == official.bytes
+
+
 def _md5(path: Place) -> str:
     try:
         with path.open("rb") as file:

@@ -12,6 +12,7 @@ from selfie_data.build.options import BuildOptions
 from selfie_data.errors import ImageError, SourceError
 from selfie_data.source import ImageSource, read_images
 from selfie_data.sources import open_source
+from selfie_data.sources.readers.checksums import OFFICIAL, Official
 from selfie_data.storage import remote
 from selfie_data.storage.local import LocalStorage
 from selfie_data.storage.place import place_of, storage_of
@@ -95,10 +96,27 @@ def test_a_source_in_a_bucket_is_the_one_in_the_folder(kind: str, bucket: str, t
             inner[f"{wnid}.tar"] = (tmp_path / "inner.tar").read_bytes()
         tar_of(here / "ILSVRC2012_img_train.tar", inner)
     else:
-        store(cifar10("python"), "gzipped tar", here)
+        store(cifar10("python") | {"c/mine.png": b"x"}, "gzipped tar", here)
     upload(here, bucket)
     local, far = (open_source(name, root, **options) for root in roots)  # type: ignore[arg-type]
-    assert told(far, tmp_path / "a") == told(local, tmp_path / "b")
+    found = told(far, tmp_path / "a")
+    assert found == told(local, tmp_path / "b")
+    if kind == "cifar10":
+        assert "c/mine.png" in str(found[-1])
+
+
+def test_an_official_archive_is_not_fetched_again_to_look_for_other_files(
+    bucket: str, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    archive = store(cifar10("python"), "gzipped tar", tmp_path / "here")
+    upload(archive.parent, bucket)
+    fetched = []
+    for size in (1, archive.stat().st_size):
+        monkeypatch.setitem(OFFICIAL, archive.name, Official(size, ""))
+        proxy.reset_counts()
+        open_source("cifar10", f"{bucket}/{archive.name}")
+        fetched.append(proxy.requests["GET"])
+    assert fetched[1] < fetched[0]
 
 
 def test_many_images_are_fetched_at_once_and_few_are_held(bucket: str, tmp_path: Path, proxy: FaultProxy) -> None:
