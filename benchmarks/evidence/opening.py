@@ -9,15 +9,17 @@ Sets of 10⁶ and more are made of entries alone, of shards of 5,000 images; row
 import hashlib
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 
 from benchmarks.harness.record import RESULTS, Record, record, save, versions
@@ -180,7 +182,7 @@ def _gathered(place: Path) -> Iterator[Record]:
 class Repeated:
     """A source of 32 px pictures whose reading costs nothing: a thousand of them, again and again."""
 
-    pictures: NDArray[np.uint8]
+    pictures: NDArray[np.uint8] | Sequence[bytes]
     labels: NDArray[np.int32]
 
     kind = "repeated"
@@ -203,25 +205,27 @@ class Repeated:
 
 
 def _costs(folder: Path) -> Iterator[Record]:
-    pictures = np.random.default_rng(0).integers(0, 256, (1000, 32, 32, 3), np.uint8)
-    runs: dict[tuple[int, str], list[float]] = {}
-    for turn in range(max(ROUNDS.values())):
-        for samples in (samples for samples in BUILT if turn < ROUNDS[samples]):
-            place = folder / "built"
-            start = time.process_time()
-            options = BuildOptions(size=32, samples_per_shard=EACH)
-            build_shards(Repeated(pictures=pictures, labels=np.zeros(samples, np.int32)), place, options, workers=1)
-            built = time.process_time() - start
-            dataset = open_dataset(place)
-            _epoch(dataset, 20)  # compiled, buffers made
-            start = time.process_time()
-            steps = _epoch(dataset)
-            loaded = time.process_time() - start
-            shutil.rmtree(place)
-            if turn or samples == BUILT[-1]:
-                runs.setdefault((samples, "build"), []).append(1e6 * built / samples)
-                runs.setdefault((samples, "load"), []).append(1e6 * loaded / (512 * steps))
-    for (samples, what), values in sorted(runs.items(), key=lambda item: (item[0][1], item[0][0])):
+    pixels = np.random.default_rng(0).integers(0, 256, (1000, 32, 32, 3), np.uint8)
+    kinds: dict[str, NDArray[np.uint8] | Sequence[bytes]] = {"raw": pixels}
+    kinds["keep"] = [simplejpeg.encode_jpeg(picture, 90) for picture in pixels]
+    runs: dict[tuple[str, int], list[float]] = {}
+    for turn, samples, encoding in product(range(max(ROUNDS.values())), BUILT, kinds):
+        if turn >= ROUNDS[samples]:
+            continue
+        place, labels, start = folder / "built", np.zeros(samples, np.int32), time.process_time()
+        options = BuildOptions(size=32, samples_per_shard=EACH, encoding=encoding)
+        build_shards(Repeated(pictures=kinds[encoding], labels=labels), place, options, workers=1)
+        built = time.process_time() - start
+        dataset = open_dataset(place)
+        _epoch(dataset, 20)  # compiled, buffers made
+        start = time.process_time()
+        steps = _epoch(dataset)
+        loaded = time.process_time() - start
+        shutil.rmtree(place)
+        if turn or samples != BUILT[0]:
+            runs.setdefault((f"build, {dataset.encoding}", samples), []).append(1e6 * built / samples)
+            runs.setdefault((f"load, {dataset.encoding}", samples), []).append(1e6 * loaded / (512 * steps))
+    for (what, samples), values in sorted(runs.items()):
         yield _record(f"cost of an image, {what}", f"{samples:,} images", values, "µs of a processor")
 
 
