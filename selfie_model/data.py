@@ -150,8 +150,8 @@ def tell_kept(datasets: Sequence[Dataset]) -> None:
     if present.fingerprint != last.fingerprint:
         counts = f"{last.manifest.live:,} samples then, {present.live:,} now"
         click.echo(
-            f"{last.path}: has changed since the run began ({counts}); the run goes on with what it began with, "
-            "pretrain --follow takes it over",
+            f"{last.path}: has changed since the run began ({counts}); the run goes on with what it began with; "
+            "a pretraining moves to what it is now by --follow",
             err=True,
         )
 
