@@ -42,12 +42,13 @@ def test_neighbours_are_fetched_by_one_request_and_lost_replies_are_made_up_for(
     assert isinstance(folder, RemotePath)
     data = np.random.default_rng(0).bytes(3 << 20)
     storage_of(folder).write("a", data)
-    runs, where = join_ranges(np.array([0, 0, 0]), np.array([500, 90_000, 2 << 20]), np.array([100, 1000, 200]))
+    sizes = (100, 1000, 2000)  # whichever request comes first, the reply that is closed after 1,000 bytes is cut short
+    runs, where = join_ranges(np.array([0, 0, 0]), np.array([500, 90_000, 2 << 20]), np.array(sizes))
     proxy.reset_counts()
     proxy.faults = [Fault("close", after=1000, method="GET"), Fault("status", status=503, method="GET")]
     with gather([folder / "a"], runs, tmp_path) as descriptor:
         assert os.listdir(tmp_path) == []
-        for start, size, at in zip((500, 90_000, 2 << 20), (100, 1000, 200), where.tolist(), strict=True):
+        for start, size, at in zip((500, 90_000, 2 << 20), sizes, where.tolist(), strict=True):
             assert os.pread(descriptor, size, at) == data[start : start + size]
     assert len(runs) == 2
     assert proxy.requests["GET"] == 2 + 2
