@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from selfie_data.dataset.manifest_1 import survivors
 from selfie_data.dataset.opened import Dataset
 from selfie_data.errors import DatasetError
+from selfie_data.id_lists import load_ids, parse_ids
 
 Ids = str | Path | ArrayLike | None
 
@@ -98,10 +99,9 @@ def _load(dataset: Dataset, ids: str | Path | ArrayLike) -> NDArray[np.int64]:
 
 def _load_npy(path: Path) -> NDArray[np.int64]:
     try:
-        values: NDArray[np.int64] = np.load(path, allow_pickle=False)
+        return load_ids(path)
     except (OSError, ValueError, EOFError) as error:
         raise DatasetError(f"{path}: no readable .npy file of sample ids ({error})") from error
-    return values
 
 
 def read_exclusions(path: Path) -> NDArray[np.int64]:
@@ -111,7 +111,7 @@ def read_exclusions(path: Path) -> NDArray[np.int64]:
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-        return np.unique(np.array([int(text) for line in lines if (text := line.split("#")[0].strip())], np.int64))
+        return np.unique(parse_ids(lines))
     except FileNotFoundError:
         return np.empty(0, np.int64)
     except (OSError, ValueError) as error:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from selfie_data.build.build_shards import check_space
 from selfie_data.build.workspace import clear, locked
@@ -23,11 +22,9 @@ from selfie_data.dataset.manifest import Excluded, Manifest
 from selfie_data.dataset.opened import Dataset
 from selfie_data.dataset.pages import write_pages
 from selfie_data.dataset.rows import count_classes
-from selfie_data.dataset.splits import encode_ids
 from selfie_data.errors import BuildError, CorruptSampleError
+from selfie_data.id_lists import Ids, encode_ids
 from selfie_data.storage.place import Place, place_of, storage_of
-
-Ids = NDArray[np.int64]
 
 
 class Dropped(NamedTuple):

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from selfie_data.commands.place_argument import PlaceArgument
 from selfie_data.dataset.opened import open_dataset
-from selfie_data.dataset.splits import Ids, SplitOptions, write_splits
+from selfie_data.dataset.splits import SplitOptions, write_splits
+from selfie_data.id_lists import Ids
 from selfie_data.storage.place import Place
 
 

@@ -15,7 +15,6 @@ keep theirs.
 """
 
 import hashlib
-import io
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,14 +29,13 @@ from selfie_data.dataset.names import SPLITS_FOLDER
 from selfie_data.dataset.opened import Dataset, open_dataset
 from selfie_data.dataset.splits_record import NAME, SplitsRecord, StoredOptions, StoredSubset, read_splits
 from selfie_data.errors import BuildError, DatasetError
+from selfie_data.id_lists import Ids, encode_ids
 from selfie_data.randomness import permutation
 from selfie_data.randomness.permutation import Permutation
 from selfie_data.randomness.philox import Purpose
 from selfie_data.storage.place import Place, storage_of
 
 _UNLABELLED_STREAM = (1 << 32) - 1  # the order of a dataset without any label; labels are below 2**31
-
-Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,13 +119,6 @@ def write_splits(dataset: Dataset, options: SplitOptions, *, force: bool = False
     except OSError as error:
         raise BuildError(f"{directory}: cannot be written ({error.strerror})") from error
     return subsets
-
-
-def encode_ids(ids: Ids) -> bytes:
-    """Returns sample ids [B] as a NumPy file (version 1.0) of int64."""
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, ids.astype("<i8", copy=False), version=(1, 0), allow_pickle=False)
-    return buffer.getvalue()
 
 
 def check_splits(path: Place) -> list[str]:

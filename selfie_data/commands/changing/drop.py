@@ -1,15 +1,14 @@
 """`selfie-data drop`: samples leave a dataset."""
 
 import json
-import re
 from pathlib import Path
 
 import click
 import numpy as np
-from numpy.typing import NDArray
 
 from selfie_data.changes.drop import drop_samples
 from selfie_data.commands.place_argument import PlaceArgument
+from selfie_data.id_lists import Ids, load_ids, parse_ids
 from selfie_data.storage.place import Place
 
 
@@ -41,7 +40,7 @@ def command(out: Place, ids: tuple[str, ...], purge: bool, dry_run: bool, as_jso
         click.echo("pixel stores, caches (`selfie-data cache clear`) and copies hold them still: delete those")
 
 
-def _read(given: tuple[str, ...]) -> NDArray[np.int64]:
+def _read(given: tuple[str, ...]) -> Ids:
     """Returns the ids of arguments: numbers, or names of files of them."""
     parts = [np.empty(0, np.int64)]
     for text in given:
@@ -54,20 +53,12 @@ def _read(given: tuple[str, ...]) -> NDArray[np.int64]:
     return np.concatenate(parts)
 
 
-def _ids_of(text: str) -> NDArray[np.int64]:
+def _ids_of(text: str) -> Ids:
     path = Path(text)
     if path.suffix == ".npy":
-        values: NDArray[np.integer] = np.load(path, allow_pickle=False)
-        if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
-            raise ValueError(f"{values.dtype} {list(values.shape)} is no list of integers")
+        ids = load_ids(path)
     else:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.suffix == ".txt" else [text]
-        words = [word for line in lines if (word := line.split("#")[0].strip())]
-        if wrong := [word for word in words if not re.fullmatch("[0-9]{1,18}", word)]:
-            raise ValueError(f"{wrong[0]!r} is no id")
-        values = np.array([int(word) for word in words], np.int64)
-    if not len(values):  # not nothing: a purge without ids is one of all that are excluded
+        ids = parse_ids(path.read_text(encoding="utf-8").splitlines() if path.suffix == ".txt" else [text])
+    if not len(ids):  # not nothing: a purge without ids is one of all that are excluded
         raise ValueError("it holds no ids")
-    if values.max() > np.iinfo(np.int64).max:
-        raise ValueError(f"{values.max()} is no id")
-    return values.astype(np.int64)
+    return ids

@@ -1,0 +1,45 @@
+"""Lists of sample ids in files: `.npy`, or text with an id a line and comments after #."""
+
+import io
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ids = NDArray[np.int64]
+
+
+def parse_ids(lines: Iterable[str]) -> Ids:
+    """Returns the ids of lines of text, int64 [B] in their order.
+
+    Raises:
+        ValueError: one is no id: up to 18 decimal digits.
+    """
+    words = [word for line in lines if (word := line.split("#")[0].strip())]
+    if wrong := [word for word in words if not re.fullmatch("[0-9]{1,18}", word)]:
+        raise ValueError(f"{wrong[0]!r} is no id")
+    return np.array([int(word) for word in words], np.int64)
+
+
+def load_ids(path: Path) -> Ids:
+    """Returns the ids of an .npy file, int64 [B] in their order.
+
+    Raises:
+        OSError, EOFError: it cannot be read.
+        ValueError: it holds anything but integers in one dimension, or one beyond int64.
+    """
+    values: NDArray[np.integer] = np.load(path, allow_pickle=False)
+    if values.size and (values.ndim != 1 or not np.issubdtype(values.dtype, np.integer)):
+        raise ValueError(f"{values.dtype} {list(values.shape)} is no list of integers")
+    if values.size and values.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"{values.max()} is no id")
+    return values.astype(np.int64).reshape(-1)
+
+
+def encode_ids(ids: Ids) -> bytes:
+    """Returns sample ids [B] as a NumPy file (version 1.0) of int64."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, ids.astype("<i8", copy=False), version=(1, 0), allow_pickle=False)
+    return buffer.getvalue()
