@@ -3,8 +3,8 @@
 import click
 
 from selfie_data.build.parts import finish_build
-from selfie_data.commands.build_shards import build_and_tell
 from selfie_data.commands.place_argument import PlaceArgument
+from selfie_data.commands.telling import build_and_tell
 from selfie_data.storage.place import Place
 
 

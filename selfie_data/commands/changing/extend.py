@@ -8,9 +8,10 @@ import click
 from click.core import ParameterSource
 
 from selfie_data.changes.extend import extend_dataset, extension_seed, options_of
-from selfie_data.commands.build_shards import SOURCE_OPTIONS, build_and_tell, refuse_inside, tell_estimate
+from selfie_data.commands.build_shards import SOURCE_OPTIONS, refuse_inside
 from selfie_data.commands.build_shards import command as build_shards
 from selfie_data.commands.place_argument import PlaceArgument
+from selfie_data.commands.telling import build_and_tell, tell_estimate
 from selfie_data.dataset.manifest import Manifest
 from selfie_data.errors import OptionError, SourceError, UnknownClassError
 from selfie_data.source import ImageSource

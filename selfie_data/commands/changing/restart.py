@@ -5,8 +5,9 @@ from typing import Any
 import click
 
 from selfie_data.build.restart import restart_dataset
-from selfie_data.commands.build_shards import RestartBlocks, build_and_tell, workers_option
+from selfie_data.commands.build_shards import RestartBlocks, workers_option
 from selfie_data.commands.place_argument import PlaceArgument
+from selfie_data.commands.telling import build_and_tell
 from selfie_data.storage.place import Place
 
 
