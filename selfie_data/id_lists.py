@@ -43,3 +43,17 @@ def encode_ids(ids: Ids) -> bytes:
     buffer = io.BytesIO()
     np.lib.format.write_array(buffer, ids.astype("<i8", copy=False), version=(1, 0), allow_pickle=False)
     return buffer.getvalue()
+
+
+def decode_ids(data: bytes, total: int) -> Ids:
+    """Returns the ids of such a file's bytes, int64 [B], ascending.
+
+    Raises:
+        ValueError: not that, or beyond [0, total).
+    """
+    ids: Ids = np.load(io.BytesIO(data), allow_pickle=False)
+    if ids.dtype != np.int64 or ids.ndim != 1:
+        raise ValueError(f"must be int64 ids, got {ids.dtype} {list(ids.shape)}")
+    if len(ids) and not (ids[0] >= 0 and ids[-1] < total and (ids[1:] > ids[:-1]).all()):
+        raise ValueError(f"must be int64 ids in [0, {total}), sorted, each once")
+    return ids

@@ -6,7 +6,6 @@
 Manifest and pages are checked; rows of shards are read when they are asked for, and their hashes compared then.
 """
 
-import io
 import logging
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from selfie_data.dataset.rows import ROW, Quarantined, RowCache, ShardRecord, re
 from selfie_data.dataset.splits_record import read_splits
 from selfie_data.dataset.table import SampleTable, read_checked, read_table
 from selfie_data.errors import BuildError, DatasetError
+from selfie_data.id_lists import decode_ids
 from selfie_data.storage.place import Place, RemotePath, place_of, storage_of
 
 _THREADS, _REQUESTS = 4, 32  # that read rows, of a folder and at a URL: there one takes 30 ms, whatever it brings
@@ -318,14 +318,8 @@ class Dataset:
         if record is None or name not in record.subsets:
             names = ", ".join(self.subset_names()) or "none; make them with `selfie-data split`"
             raise DatasetError(f"{self.path}: no subset {name!r}; there are: {names}")
-        file = f"{SPLITS_FOLDER}/{name}.npy"
-        data = read_checked(self.path, file, {file: record.subsets[name].sha256})
-        ids: NDArray[np.int64] = np.load(io.BytesIO(data), allow_pickle=False)
-        if ids.dtype != np.int64 or ids.ndim != 1:
-            raise DatasetError(f"{self.path / file}: must be int64 ids, got {ids.dtype} {list(ids.shape)}")
-        total = record.samples
-        if len(ids) and not 0 <= ids[0] <= ids[-1] < total:
-            raise DatasetError(f"{self.path / file}: must be int64 ids in [0, {total}), sorted")
+        file, total = f"{SPLITS_FOLDER}/{name}.npy", record.samples
+        ids = self._read_ids(file, record.subsets[name].sha256, total)
         if total < len(self):
             raise DatasetError(
                 f"{self.path / SPLITS_FOLDER}: made before {len(self) - total:,} samples were added; `selfie-data "
@@ -337,13 +331,16 @@ class Dataset:
         excluded = self.manifest.excluded
         if excluded is None:
             return np.empty(0, np.int64)
-        data = read_checked(self.path, excluded.file, {excluded.file: excluded.sha256})
-        ids: NDArray[np.int64] = np.load(io.BytesIO(data), allow_pickle=False)
-        if ids.dtype != np.int64 or ids.shape != (excluded.samples,) or not 0 <= ids[0] <= ids[-1] < len(self):
-            raise DatasetError(
-                f"{self.path / excluded.file}: must be {excluded.samples} ids in [0, {len(self)}), sorted"
-            )
+        ids = self._read_ids(excluded.file, excluded.sha256, len(self))
+        if len(ids) != excluded.samples:
+            raise DatasetError(f"{self.path / excluded.file}: must be {excluded.samples} ids, got {len(ids)}")
         return ids
+
+    def _read_ids(self, file: str, sha256: str, total: int) -> NDArray[np.int64]:
+        try:
+            return decode_ids(read_checked(self.path, file, {file: sha256}), total)
+        except ValueError as error:
+            raise DatasetError(f"{self.path / file}: {error}") from error
 
 
 def open_dataset(path: Place | str, *, fingerprint: str = "") -> Dataset:
