@@ -32,13 +32,21 @@ def stopped_in_one_line(out: Place) -> Iterator[None]:
 
 
 def build_and_tell(
-    build: Callable[[Reporter], Manifest], out: Place, *, said: tuple[Notice, ...] = (), as_json: bool
+    build: Callable[[Reporter], Manifest],
+    out: Place,
+    *,
+    said: tuple[Notice, ...] = (),
+    quarantined: int = 0,
+    as_json: bool,
 ) -> None:
-    """Builds a dataset into `out`, showing how it goes and what came of it; of the notices, those not `said` yet."""
+    """Builds a dataset into `out`, showing how it goes and what came of it.
+
+    Of the notices, those not `said` yet; of the images that could not be used, those behind the first `quarantined`.
+    """
     logging.getLogger("selfie_data").setLevel(logging.INFO)
     with stopped_in_one_line(out):
         manifest = build(reporter_for(as_json=as_json))
-    _summary(manifest, out, said=said, as_json=as_json)
+    _summary(manifest, out, said=said, quarantined=quarantined, as_json=as_json)
 
 
 def reporter_for(*, as_json: bool) -> Reporter:
@@ -84,7 +92,7 @@ def tell_estimate(source: ImageSource, options: BuildOptions, *, workers: int, a
         click.echo(f"of {estimate.looked_at} images looked at, {say(looked_at)}")
 
 
-def _summary(manifest: Manifest, out: Place, *, said: tuple[Notice, ...], as_json: bool) -> None:
+def _summary(manifest: Manifest, out: Place, *, said: tuple[Notice, ...], quarantined: int, as_json: bool) -> None:
     facts = {
         "samples": manifest.samples,
         "shards": len(manifest.shards),
@@ -97,14 +105,12 @@ def _summary(manifest: Manifest, out: Place, *, said: tuple[Notice, ...], as_jso
     if as_json:
         click.echo(json.dumps({"event": "done", **facts}))
         return
-    for entry in islice(Dataset(path=out, manifest=manifest).quarantined(), 10):
+    for entry in islice(Dataset(path=out, manifest=manifest).quarantined(), quarantined, quarantined + 10):
         click.echo(f"quarantined: {entry.text}", err=True)
-    if facts["quarantined"] > 10:
-        click.echo(
-            f"quarantined: {facts['quarantined'] - 10} more; `selfie-data info --quarantined {out}` lists all", err=True
-        )
-    if more := [notice for notice in manifest.notices if notice not in said]:
-        click.echo(say(more), err=True)
+    if (more := facts["quarantined"] - quarantined - 10) > 0:
+        click.echo(f"quarantined: {more} more; `selfie-data info --quarantined {out}` lists all", err=True)
+    if new := [notice for notice in manifest.notices if notice not in said]:
+        click.echo(say(new), err=True)
     left = f", {sum(notice.count for notice in manifest.notices):,} in {NOTICES}" if manifest.notices else ""
     click.echo(
         f"{out}: {facts['samples']:,} samples in {facts['shards']} shards, {facts['bytes']:,} bytes, "

@@ -55,6 +55,7 @@ def command(**given: Any) -> None:
             lambda reporter: extend_dataset(source, out, **own, **asked, progress=reporter),
             out,
             said=parent.notices,
+            quarantined=parent.shards.totals.quarantined,
             as_json=given["as_json"],
         )
 

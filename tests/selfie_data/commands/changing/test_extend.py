@@ -110,3 +110,14 @@ def test_a_dataset_without_labels_takes_a_single_folder_for_none(tmp_path: Path)
     assert "has 0 classes and not cat, dog; --new-classes adds them behind the others" in refused.stderr
     run("extend", out, "folder", "--root", more, "--workers", 1, "--new-classes")
     assert open_dataset(out).manifest.class_counts == {"-1": 8, "0": 4, "1": 4}
+
+
+def test_only_what_is_added_is_said_to_be_left_out(tmp_path: Path) -> None:
+    for name, first in (("first", 0), ("more", 5000)):
+        (folder_of(tmp_path / name, "cat dog", first=first) / "cat" / f"{name}-broken.png").write_bytes(b"no image")
+    built = run("build-shards", "folder", tmp_path / "out", "--root", tmp_path / "first", "--size", 16, "--workers", 1)
+    assert "first-broken.png" in built.stderr
+    added = run("extend", tmp_path / "out", "folder", "--root", tmp_path / "more", "--workers", 1)
+    assert "more-broken.png" in added.stderr
+    assert "first-broken.png" not in added.stderr
+    assert "2 quarantined" in added.stdout
